@@ -1,0 +1,1 @@
+"""Everything an operator or a developer runs beside the gateway."""

@@ -1,0 +1,1 @@
+"""The `smgw` command: one module per subcommand."""
