@@ -1,0 +1,1 @@
+"""Access to the security module. Imports nothing else of this project."""
