@@ -1,0 +1,130 @@
+"""DC-nets as the two servers mount them: configuration, identity, and the administrator's countersigning."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from firmware.profile.model import NetPolicy
+from hsm.x509 import Certificate
+from tests.unit.wan.conftest import GATEWAY, Party, Pki
+from tests.unit.wan.doubles import Events, channel_for, peer_of
+from tools.counterparts import net_mount
+from tools.counterparts.emp import Supplier, read_settings
+from tools.counterparts.gwa import Administrator, place_order
+from tools.counterparts.pki import GWA_SERVER_NAME
+from wan.errors import OrderRefused
+
+NET = "00112233445566aa"
+OTHERS = ["esgw0100000002", "esgw0100000003", "esgw0100000004"]
+
+
+def policy(**changes: Any) -> NetPolicy:
+    facts: dict[str, Any] = {
+        "net_id": NET,
+        "slot_s": 900,
+        "t0_utc": datetime(2026, 1, 1, tzinfo=UTC),
+        "n_min": 4,
+        "d_min": 3,
+        "insecure_small_nets": True,
+    }
+    return NetPolicy(**(facts | changes))
+
+
+def settings(port: int, members: list[str]) -> net_mount.NetSettings:
+    return net_mount.NetSettings(
+        policy=policy(), members=members, gwa=f"127.0.0.1:{port}", gwa_server_name=GWA_SERVER_NAME
+    )
+
+
+def profiles(folder: Path, **changes: Any) -> dict[str, Any]:
+    certificate = (folder / "emp" / "tls.pem").read_text(encoding="ascii")
+    peer = {"name": "testemp", "host": "127.0.0.1", "port": 1, "server_name": "emp.sm-pki.test"}
+    communication = {
+        "id": "total",
+        "processing": "p",
+        "recipient": "testemp",
+        "purpose": "group-total",
+        "concealment": "dc-net",
+        "net": policy(**changes),
+        "peer": peer
+        | {
+            "tls_certificate": certificate,
+            "sig_certificate": (folder / "emp" / "sig.pem").read_text(encoding="ascii"),
+        },
+    }
+    return {"communication": [communication]}
+
+
+@pytest.fixture
+def folder(pki: Pki, tmp_path: Path) -> Path:
+    for party in ("emp", "gwa"):
+        shutil.copytree(pki.folder / party, tmp_path / party)
+    return tmp_path
+
+
+def test_configuration_round_trip(folder: Path) -> None:
+    wanted = [settings(1234, [GATEWAY, *OTHERS]), settings(1, OTHERS)]
+    with (folder / "emp" / "emp.toml").open("a", encoding="utf-8") as file:
+        file.writelines(net_mount.to_toml(item) for item in wanted)
+    assert read_settings(folder / "emp").net == wanted
+
+
+@pytest.mark.parametrize("text", ["", "name = 1", 'name = "x"\nserver_name = "y"\nmore = 1', "name ="])
+def test_broken_configuration(folder: Path, text: str) -> None:
+    (folder / "emp" / "emp.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError):
+        Supplier(folder / "emp", Events())
+
+
+def test_what_is_countersigned_is_what_the_newest_orders_say(folder: Path) -> None:
+    gwa = folder / "gwa"
+    assert net_mount.ordered_net(gwa, NET) is None
+    for gateway in (GATEWAY, *OTHERS):
+        place_order(gwa, gateway, "profiles", profiles(folder))
+    place_order(gwa, "esgw0100000009", "profiles", profiles(folder), signer=folder / "emp")
+    ordered = net_mount.ordered_net(gwa, NET)
+    assert ordered is not None
+    assert ordered.policy == policy()
+    assert ordered.gateways == {GATEWAY, *OTHERS}  # not the one that somebody else signed for
+    sig = Certificate.from_pem((folder / "emp" / "sig.pem").read_bytes())
+    assert ordered.emp_certificate == sig.der
+    place_order(gwa, GATEWAY, "profiles", {})  # it has left
+    ordered = net_mount.ordered_net(gwa, NET)
+    assert ordered is not None
+    assert ordered.gateways == set(OTHERS)
+    place_order(gwa, OTHERS[0], "profiles", profiles(folder, n_min=3))  # not the same to all
+    assert net_mount.ordered_net(gwa, NET) is None
+    assert net_mount.ordered_net(gwa, "00" * 8) is None
+
+
+async def test_resources_are_the_members_own(pki: Pki, gateway: Party, folder: Path) -> None:
+    emp_toml = folder / "emp" / "emp.toml"
+    plain = emp_toml.read_text(encoding="utf-8")
+    for members, status in (([GATEWAY, *OTHERS], 404), ([*OTHERS, "esgw0100000005"], 403)):
+        emp_toml.write_text(plain + net_mount.to_toml(settings(1, members)), encoding="utf-8")
+        events = Events()
+        listening = await Supplier(folder / "emp", events).start()
+        channel = channel_for(pki, gateway, peer_of(pki, "emp", listening.port))
+        assert (await channel.exchange("GET", f"/dcnet/v1/{NET}/roster/1")).status == status
+        assert (await channel.exchange("PUT", f"/dcnet/v1/{NET}/bundle/1/{OTHERS[0]}", b"x")).status == 403
+        await channel.close()
+        await listening.close()
+        assert not events.named("failed")
+
+
+async def test_administrator_refuses_a_net_that_it_did_not_order(folder: Path) -> None:
+    events = Events()
+    listening = await Administrator(folder / "gwa", events).start()
+    countersign = net_mount._countersign_client(folder / "emp", settings(listening.port, OTHERS))
+    with pytest.raises(OrderRefused, match="policy"):
+        await countersign(b"draft")
+    place_order(folder / "gwa", GATEWAY, "profiles", profiles(folder))
+    with pytest.raises(OrderRefused, match="form"):
+        await countersign(b"draft")
+    assert [event["what"] for event in events.named("refused")] == ["countersign"] * 2
+    await listening.close()

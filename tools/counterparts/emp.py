@@ -1,0 +1,159 @@
+"""A supplier: takes sealed deliveries over mutual TLS, checks and opens them, and runs its DC-nets."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from tools.counterparts.keys import load_private_key
+from tools.counterparts.messages import MessageRefused, Trust, open_delivery
+from tools.counterparts.net_mount import NetSettings, mount_coordinators
+from tools.counterparts.server import (
+    MAX_BODY_BYTES,
+    Emit,
+    Listening,
+    announce_tls,
+    gateway_of,
+    listen,
+    require_gateway,
+    server_context,
+)
+from wan.emp import payload
+from wan.errors import MalformedMessage
+
+_MESSAGE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+_STATUS: Final = {"malformed": 400, "signature": 422, "certificate": 422, "envelope": 422, "identity": 403}
+
+
+class DeliveredIds:
+    """Ids of what arrived, on disk: a delivery repeated after a restart is known, and counted once."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file; a last line that was cut off by a crash was never acknowledged and is dropped."""
+        self._path, self._known = path, dict[tuple[str, str], str]()
+        if path.exists():
+            text = path.read_bytes()
+            whole = text[: text.rfind(b"\n") + 1]
+            for line in whole.splitlines():
+                entry = json.loads(line)
+                self._known[entry["gateway"], entry["message_id"]] = entry["sha256"]
+            if whole != text:
+                path.write_bytes(whole)
+
+    def __contains__(self, key: tuple[str, str]) -> bool:
+        return key in self._known
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def add(self, gateway: str, message_id: str, body: bytes) -> None:
+        """Note an id; durable on return."""
+        digest = hashlib.sha256(body).hexdigest()
+        entry = {"gateway": gateway, "message_id": message_id, "sha256": digest}
+        with self._path.open("ab") as file:
+            file.write(json.dumps(entry).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._known[gateway, message_id] = digest
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """DIR/emp.toml."""
+
+    name: str
+    """How gateways' profiles call the supplier."""
+    server_name: str
+    net: list[NetSettings] = []
+
+
+def read_settings(folder: Path) -> Settings:
+    """Read DIR/emp.toml; ValueError if it is broken."""
+    return msgspec.convert(tomllib.loads((folder / "emp.toml").read_text(encoding="utf-8")), Settings)
+
+
+class Supplier:
+    """The supplier whose folder is DIR, see `tools.counterparts.pki`."""
+
+    def __init__(self, folder: Path, emit: Emit) -> None:
+        self._folder, self._emit = folder, emit
+        self._settings = read_settings(folder)
+        self._trust = Trust.load(folder)
+        self._key = load_private_key(folder / "enc.key")
+        certificate = x509.load_pem_x509_certificate((folder / "enc.pem").read_bytes())
+        self._certificate = certificate.public_bytes(serialization.Encoding.DER)
+        self._lock = asyncio.Lock()
+        self.delivered = DeliveredIds(folder / "delivered.jsonl")
+
+    @property
+    def name(self) -> str:
+        """How gateways' profiles call it."""
+        return self._settings.name
+
+    def app(self) -> web.Application:
+        """The routes: deliveries, and those of each [[net]]."""
+        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[announce_tls(self._emit)])
+        app.router.add_put("/emp/v1/gateways/{gateway}/deliveries/{message_id}", self._take)
+        mount_coordinators(app, self._folder, self._settings.net, self._emit)
+        return app
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> Listening:
+        """Listen; port 0 takes a free one."""
+        return await listen(self.app(), server_context(self._folder), host, port, self._emit)
+
+    async def _take(self, request: web.Request) -> web.Response:
+        gateway, message_id = request.match_info["gateway"], request.match_info["message_id"]
+        require_gateway(request, gateway)
+        if not _MESSAGE_ID.fullmatch(message_id):
+            raise web.HTTPBadRequest(text="message id")
+        body = await request.read()
+        async with self._lock:  # two requests with one id must not both find it new
+            if (gateway, message_id) in self.delivered:
+                self._emit({"event": "repeated", "gateway": gateway, "message_id": message_id})
+                return web.Response(status=200)
+            try:
+                document = await self._open(body, gateway, message_id)
+            except MessageRefused as error:
+                self._emit(
+                    {
+                        "event": "refused",
+                        "gateway": gateway,
+                        "message_id": message_id,
+                        "reason": error.reason,
+                        "detail": str(error),
+                    }
+                )
+                return web.Response(status=_STATUS[error.reason], text=error.reason)
+            self.delivered.add(gateway, message_id, body)
+        self._emit(
+            {
+                "event": "delivery",
+                "gateway": gateway,
+                "message_id": message_id,
+                "verified": True,
+                "document": document,
+            }
+        )
+        return web.Response(status=201)
+
+    async def _open(self, body: bytes, gateway: str, message_id: str) -> Any:
+        content, signer = await open_delivery(body, self._trust, self._key, self._certificate)
+        if gateway_of(signer) != gateway:
+            raise MessageRefused("identity", "signed by somebody else than the connection's gateway")
+        try:
+            delivery = payload.decode(content)
+        except MalformedMessage as error:
+            raise MessageRefused("malformed", str(error)) from error
+        if (delivery.gateway, delivery.message_id, delivery.recipient) != (gateway, message_id, self.name):
+            raise MessageRefused("identity", "the sealed gateway, message id or recipient is another one")
+        return msgspec.json.decode(delivery.document)

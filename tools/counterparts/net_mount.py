@@ -1,0 +1,169 @@
+"""DC-nets in the two servers: [[net]] of emp.toml is coordinated, what the spool orders is countersigned."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from firmware.profile.model import CommunicationProfile, NetPolicy, ProfileSet
+from hsm.x509.certificate import Certificate, load_pem_chain
+from tools.counterparts.net import NetCoordinator
+from tools.counterparts.net_keys import CmsKeys
+from tools.counterparts.net_witness import NetWitness, OrderedNet
+from tools.counterparts.server import Emit, client_context, gateway_of, peer_common_name, split_address
+from wan.cms import signed
+from wan.errors import MalformedMessage, OrderRefused, UnexpectedReply
+from wan.gwa import orders
+from wan.ports import Receipt
+
+_COUNTERSIGN_TIMEOUT_S: Final = 20.0
+_NET: Final = "{net:[0-9a-f]{16}}"
+
+
+class NetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One [[net]] of emp.toml."""
+
+    policy: NetPolicy
+    members: list[str]
+    """Gateway ids, lower case, in the order of their indices."""
+    gwa: str
+    """HOST:PORT of the administrator that countersigns."""
+    gwa_server_name: str
+    administrator: str = "gwa"
+    """The administrator's name in rosters."""
+
+
+def identity(request: web.Request) -> str:
+    """Gateway id behind a request; 403 if its certificate is not a gateway's."""
+    gateway = gateway_of(peer_common_name(request))
+    if gateway is None:
+        raise web.HTTPForbidden(text="not a gateway's certificate")
+    return gateway
+
+
+def mount_coordinators(app: web.Application, folder: Path, nets: list[NetSettings], emit: Emit) -> None:
+    """Add the routes of each net to the supplier's server, and run its coordinator while it is up."""
+    for settings in nets:
+        coordinator = NetCoordinator(
+            settings.policy,
+            settings.members,
+            CmsKeys(folder),
+            emit,
+            countersign=_countersign_client(folder, settings),
+            identity=identity,
+            administrator=settings.administrator,
+        )
+        app.router.add_routes(coordinator.routes())
+        app.cleanup_ctx.append(_running(coordinator, emit))
+
+
+def _running(coordinator: NetCoordinator, emit: Emit) -> Callable[[web.Application], AsyncIterator[None]]:
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            emit({"event": "failed", "net": coordinator.net, "error": repr(error)})
+
+    async def context(_app: web.Application) -> AsyncIterator[None]:
+        task = asyncio.get_running_loop().create_task(coordinator.run(), name=coordinator.name)
+        task.add_done_callback(ended)
+        yield
+        task.cancel()
+        await asyncio.wait([task])
+
+    return context
+
+
+def _countersign_client(folder: Path, settings: NetSettings) -> Callable[[bytes], Awaitable[bytes]]:
+    host, port = split_address(settings.gwa)
+    url = f"https://{host}:{port}/dcnet/v1/{settings.policy.net_id}/countersign"
+    context = client_context(folder)
+
+    async def countersign(draft: bytes) -> bytes:
+        timeout = aiohttp.ClientTimeout(total=_COUNTERSIGN_TIMEOUT_S)
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.post(url, data=draft, ssl=context, server_hostname=settings.gwa_server_name) as response,
+        ):
+            body = await response.read()
+            if response.status == web.HTTPForbidden.status_code:
+                raise OrderRefused("countersign", body.decode("utf-8", "replace"))
+            if response.status != web.HTTPOk.status_code:
+                raise UnexpectedReply(f"administrator answered {response.status} to a roster")
+            return body
+
+    return countersign
+
+
+def mount_witness(app: web.Application, folder: Path, name: str, emit: Emit) -> None:
+    """Add the administrator's countersigning, bound to what its own orders say."""
+    keys = CmsKeys(folder)
+
+    def ordered(net: str) -> OrderedNet | None:
+        return ordered_net(folder, net)
+
+    witness = NetWitness(name, ordered, keys.trust, keys.sign, emit)
+
+    async def countersign(request: web.Request) -> web.Response:
+        try:
+            body = await witness.countersign(request.match_info["net"], await request.read())
+        except OrderRefused as error:
+            return web.Response(status=web.HTTPForbidden.status_code, text=error.code)
+        return web.Response(body=body, content_type="application/cms")
+
+    app.router.add_post(f"/dcnet/v1/{_NET}/countersign", countersign)
+
+
+def ordered_net(folder: Path, net: str) -> OrderedNet | None:
+    """What the newest orders say about a net; None if nothing, or not the same to all its gateways."""
+    found: dict[str, CommunicationProfile] = {}
+    for spool in sorted((folder / "spool").glob("*")):
+        for profile in _newest_profiles(folder, spool).communication:
+            if profile.concealment == "dc-net" and profile.net is not None and profile.net.net_id == net:
+                found[spool.name] = profile
+    terms = {(profile.net, profile.peer.sig_certificate) for profile in found.values()}
+    if len(terms) != 1:
+        return None
+    ((policy, pem),) = terms
+    if policy is None or pem is None:
+        return None
+    (certificate,) = load_pem_chain(pem.encode("utf-8"))[:1]
+    return OrderedNet(policy, certificate.der, frozenset(found))
+
+
+def _newest_profiles(folder: Path, spool: Path) -> ProfileSet:
+    """The last set of profiles that this administrator signed for a gateway and that it has not refused."""
+    own = Certificate.from_pem((folder / "sig.pem").read_bytes())
+    for path in sorted(spool.glob("*.order"), reverse=True):
+        receipt = path.with_suffix(".receipt")
+        if receipt.exists() and not msgspec.json.decode(receipt.read_bytes(), type=Receipt).accepted:
+            continue
+        try:
+            message = signed.parse(path.read_bytes())
+            order = orders.decode(message.content, spool.name)
+            if order.kind == "profiles" and message.signer.matches(own.der, own.key_identifier):
+                return msgspec.json.decode(order.body, type=ProfileSet)
+        except (MalformedMessage, OrderRefused, msgspec.MsgspecError):
+            continue
+    return ProfileSet()
+
+
+def to_toml(settings: NetSettings) -> str:
+    """Write a [[net]] for emp.toml."""
+    table: dict[str, Any] = msgspec.to_builtins(settings, builtin_types=(datetime,))
+    policy = table.pop("policy")
+    lines = ["", "[[net]]", *(f"{key} = {_value(value)}" for key, value in table.items())]
+    lines += ["[net.policy]", *(f"{key} = {_value(value)}" for key, value in policy.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    # JSON's strings, numbers, booleans and arrays are TOML's as well.
+    return msgspec.json.encode(value).decode("utf-8")

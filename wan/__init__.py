@@ -1,0 +1,1 @@
+"""Wide area network: administrator (GWA), market participants (EMP) and time."""

@@ -1,0 +1,1 @@
+"""Market participants: what a supplier gets, and how it arrives exactly once."""

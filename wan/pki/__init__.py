@@ -1,0 +1,1 @@
+"""The SM-PKI as the gateway sees it: certificate profiles and requests."""
