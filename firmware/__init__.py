@@ -1,0 +1,1 @@
+"""The gateway's CPU: composition, stores, policy and time."""

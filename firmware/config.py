@@ -1,0 +1,210 @@
+"""gateway.toml and meters.toml to frozen values, paths resolved.
+
+Of the other files that they name it looks at existence and mode, never at the content.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+from firmware.document import Document, PortUrl, read_toml
+from firmware.errors import ConfigurationRefused, Fault
+from firmware.profile.model import MeterProfile
+
+PemFile = Annotated[Path, msgspec.Meta(extra={"check": "file"}, description="the path of a PEM file")]
+SecretFile = Annotated[
+    Path, msgspec.Meta(extra={"check": "secret"}, description="the path of a file of mode 0600")
+]
+GatewayId = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^E[A-Z]{3}[0-9A-F]{2}[0-9]{8}$",
+        description='14 characters of a device id (DIN 43849), e.g. "ESGW0100000001"',
+    ),
+]
+Host = Annotated[str, msgspec.Meta(min_length=1, max_length=253, description="a host name or an address")]
+PortNumber = Annotated[int, msgspec.Meta(ge=1, le=65535, description="a port number, 1 to 65535")]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400, description="seconds, above 0, at most 86400")]
+
+
+class GatewayTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The gateway itself."""
+
+    id: GatewayId
+    state: Path
+    """Folder of the three partitions; made at the first start."""
+
+
+class ModuleTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The security module and how it is reached."""
+
+    transport: Literal["emulator"] = "emulator"
+    state: Path
+    """Folder of the emulated card."""
+    pin_file: SecretFile
+    """Holds the PACE-PIN; also a systemd credential."""
+
+
+class StickTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One receiver of radio meters."""
+
+    kind: Literal["im871a"] = "im871a"
+    port: PortUrl
+
+
+class LmnTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The meters' side."""
+
+    meters: SecretFile | None = None
+    """Meter profiles of a gateway that runs without an administrator; holds keys."""
+    stick: tuple[StickTable, ...] = ()
+
+    def __post_init__(self) -> None:
+        ports = [stick.port for stick in self.stick]
+        if len(ports) != len(set(ports)):
+            raise ValueError("each stick has a port of its own")
+
+
+class GwaTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The administrator: where it is, and the certificates that are pinned."""
+
+    name: str = "gwa"
+    host: Host
+    port: PortNumber
+    server_name: Host
+    tls_certificate: PemFile
+    sig_certificate: PemFile
+    poll_s: Seconds = 60.0
+
+
+class WanTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The wide area network: anchors of the SM-PKI, the gateway's own certificates, the administrator."""
+
+    root: PemFile
+    sub_ca: PemFile
+    tls: PemFile
+    sig: PemFile
+    enc: PemFile
+    gwa: GwaTable
+
+
+class DcnetTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What this gateway allows of DC-nets."""
+
+    insecure_small_nets: bool = False
+
+
+class LogTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Diagnostics for operators; not the three legal logs."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """gateway.toml; all paths are resolved relative to that file."""
+
+    gateway: GatewayTable
+    module: ModuleTable
+    lmn: LmnTable | None = None
+    wan: WanTable | None = None
+    dcnet: DcnetTable = DcnetTable()
+    log: LogTable = LogTable()
+
+    def __post_init__(self) -> None:
+        if self.gateway.state == self.module.state:
+            raise ValueError(
+                "gateway.state and module.state are two folders: a module is not kept beside its data"
+            )
+
+
+class MetersFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """meters.toml: the same meter profiles that an administrator would send."""
+
+    meter: tuple[MeterProfile, ...] = ()
+
+
+def load(path: Path) -> GatewayConfig:
+    """Read gateway.toml, and meters.toml if it names one.
+
+    Raises:
+        ConfigurationRefused: lists every fault of both files.
+    """
+    document: Document[GatewayConfig] | None = None
+    faults = []
+    try:
+        document = read_toml(path, GatewayConfig, checks=CHECKS)
+    except ConfigurationRefused as refused:
+        faults += refused.faults
+    if document is not None and document.value.lmn is not None and document.value.lmn.meters is not None:
+        try:
+            load_meters(document.value.lmn.meters)
+        except ConfigurationRefused as refused:
+            faults += refused.faults
+    if document is None or faults:
+        raise ConfigurationRefused(faults)
+    return document.value
+
+
+def load_meters(path: Path) -> tuple[MeterProfile, ...]:
+    """Read meters.toml.
+
+    Raises:
+        ConfigurationRefused: lists every fault; also a profile id or a meter that is named twice.
+    """
+    document = read_toml(path, MetersFile)
+    faults = []
+    seen: dict[tuple[str, str], int] = {}
+    for position, profile in enumerate(document.value.meter):
+        for key in ("id", "meter"):
+            first = seen.setdefault((key, getattr(profile, key)), position)
+            if first != position:
+                faults.append(
+                    document.fault(("meter", position, key), f"another one than that of meter[{first}]")
+                )
+    if faults:
+        raise ConfigurationRefused(faults)
+    return document.value.meter
+
+
+def read_secret(path: Path) -> bytes:
+    """Return the content of a secret's file without the white space around it; read anew at each call.
+
+    Raises:
+        ConfigurationRefused: missing, empty, or readable by others (again: it may have changed since `load`).
+    """
+    expected = _secret_file(path)
+    if expected is not None:
+        raise ConfigurationRefused([Fault(str(path), None, "(file)", expected)])
+    try:
+        secret = path.read_bytes().strip()
+    except OSError as error:
+        raise ConfigurationRefused(
+            [Fault(str(path), None, "(file)", f"a readable file ({error.strerror})")]
+        ) from error
+    if not secret:
+        raise ConfigurationRefused([Fault(str(path), None, "(file)", "a file that is not empty")])
+    return secret
+
+
+def _plain_file(path: Path) -> str | None:
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return f"an existing file ({path}: {error.strerror})"
+    return None if stat.S_ISREG(mode) else f"a file ({path} is none)"
+
+
+def _secret_file(path: Path) -> str | None:
+    expected = _plain_file(path)
+    if expected is None and path.stat().st_mode & 0o077:
+        return f"a file of mode 0600 ({path} can be read by others; chmod 600 helps)"
+    return expected
+
+
+CHECKS: Final[dict[str, Callable[[Any], str | None]]] = {"file": _plain_file, "secret": _secret_file}
+"""What fields marked so must be on the disk."""

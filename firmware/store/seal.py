@@ -1,0 +1,216 @@
+"""Seals records under a partition's key, and that key under the security module. No I/O of its own.
+
+Key hierarchy: KeySlot.STORE (in the module) -> ECKA-EG, X9.63-KDF, AES key wrap -> partition key ->
+HKDF-SHA256 with 32 fresh random bytes of each opening -> subkey of AES-256-GCM. A copy of a file that is
+restored and opened again gets a new subkey, so its counter may start again without a repeated nonce.
+"""
+
+from __future__ import annotations
+
+import hmac
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
+
+from firmware.errors import StoreCorrupt, StoreUnavailable
+from hsm.api import Curve, KeySlot, PublicKey, SecurityModule
+from hsm.errors import CommandRefused
+
+KEY_BYTES: Final = 32
+SALT_BYTES: Final = 32
+LABEL_BYTES: Final = 16
+OVERHEAD_BYTES: Final = 28
+"""Sealed minus plain: nonce (opening u32, counter u64) and tag."""
+MAX_SEALS: Final = 2**32
+"""Records under one subkey; far below what AES-GCM bears (NIST SP 800-38D, 8.3)."""
+_MAX_OPENING: Final = 2**32 - 1
+_KEPT_CIPHERS: Final = 16
+_NONCE_BYTES: Final = 12
+_WRONG_DATA: Final = 0x6A80
+
+
+@dataclass(frozen=True, slots=True)
+class WrappedKey:
+    """A partition key as it lies on the disk; only the module that holds `store` can open it."""
+
+    store: PublicKey
+    ephemeral_point: bytes
+    wrapped: bytes
+    """RFC 3394, 40 bytes."""
+
+
+async def new_partition_key(module: SecurityModule, partition: str) -> tuple[bytes, WrappedKey]:
+    """Make a partition key of the module's random bytes and wrap it against the module's own STORE key.
+
+    Raises:
+        HsmError: the module cannot do it; `CommandRefused` (6A88) if the STORE slot is empty.
+    Spec: BSI TR-03111 v2.1, 4.3.2 (ECKA-EG) and 4.3.3 (X9.63 KDF); RFC 3394.
+    """
+    store = await module.public_key(KeySlot.STORE)
+    key = await module.random(KEY_BYTES)
+    ephemeral = await module.generate_ephemeral(store.curve)
+    secret = await module.agree_ephemeral(ephemeral, store.point)
+    wrapped = aes_key_wrap(_wrapping_key(secret, partition, store, ephemeral.public.point), key)
+    return key, WrappedKey(store, ephemeral.public.point, wrapped)
+
+
+async def open_partition_key(module: SecurityModule, partition: str, wrapped: WrappedKey) -> bytes:
+    """Return the partition key.
+
+    Raises:
+        StoreUnavailable: the partition was made with another security module.
+        StoreCorrupt: the wrapped key was changed, or belongs to another partition.
+        HsmError: the module cannot do it.
+    """
+    if await module.public_key(KeySlot.STORE) != wrapped.store:
+        raise StoreUnavailable(f"partition {partition} was sealed with another security module")
+    try:
+        secret = await module.agree(KeySlot.STORE, wrapped.ephemeral_point)
+    except CommandRefused as refused:
+        if refused.sw != _WRONG_DATA:
+            raise
+        raise StoreCorrupt(f"partition {partition}: the ephemeral point is damaged") from refused
+    try:
+        key = aes_key_unwrap(
+            _wrapping_key(secret, partition, wrapped.store, wrapped.ephemeral_point), wrapped.wrapped
+        )
+    except (InvalidUnwrap, ValueError) as error:
+        raise StoreCorrupt(f"partition {partition}: the wrapped key is damaged") from error
+    if len(key) != KEY_BYTES:
+        raise StoreCorrupt(f"partition {partition}: the wrapped key has the wrong length")
+    return key
+
+
+def _wrapping_key(secret: bytes, partition: str, store: PublicKey, ephemeral_point: bytes) -> bytes:
+    shared_info = b"smgw store wrap 1" + b"".join(
+        _counted(part)
+        for part in (partition.encode(), store.curve.value.encode(), store.point, ephemeral_point)
+    )
+    return X963KDF(SHA256(), KEY_BYTES, shared_info).derive(secret)
+
+
+def curve_of(name: str) -> Curve:
+    """Read a curve's stored name; `StoreCorrupt` if there is none of that name."""
+    try:
+        return Curve(name)
+    except ValueError as error:
+        raise StoreCorrupt("the header names an unknown curve") from error
+
+
+def _counted(part: bytes) -> bytes:
+    return struct.pack(">H", len(part)) + part
+
+
+class Places:
+    """Where a record belongs, as associated data: partition, kind, and key label or record number.
+
+    Each part but the last is counted and each form has its own letter, so no two places encode alike.
+    """
+
+    def __init__(self, partition: str) -> None:
+        self._partition = _counted(partition.encode())
+        self._kinds: dict[str, bytes] = {}
+
+    def item(self, kind: str, label: bytes) -> bytes:
+        """Place of a keyed item; `label` stands for its key."""
+        return self._prefix(kind) + b"I" + label
+
+    def record(self, kind: str, number: int) -> bytes:
+        """Place of a numbered record."""
+        return self._prefix(kind) + b"R" + number.to_bytes(8, "big")
+
+    def key(self, kind: str, key: str) -> bytes:
+        """What the label of a key is computed over."""
+        return self._prefix(kind) + b"K" + key.encode()
+
+    def kind_row(self, identifier: int) -> bytes:
+        """Place of the row that names a kind."""
+        return self._partition + b"N" + identifier.to_bytes(8, "big")
+
+    def _prefix(self, kind: str) -> bytes:
+        prefix = self._kinds.get(kind)
+        if prefix is None:
+            prefix = self._kinds[kind] = self._partition + b"P" + _counted(kind.encode())
+        return prefix
+
+
+class Sealer:
+    """Seals under the subkey of this opening and opens what any opening sealed.
+
+    Args:
+        key: the partition key, 32 bytes.
+        opening: number of this opening, from 1; salt: its 32 fresh random bytes.
+        salt_of: salt of an earlier opening, None if there was none of that number.
+    """
+
+    def __init__(self, key: bytes, opening: int, salt: bytes, salt_of: Callable[[int], bytes | None]) -> None:
+        if len(key) != KEY_BYTES or len(salt) != SALT_BYTES:
+            raise ValueError("a partition key and a salt have 32 bytes each")
+        if not 0 < opening <= _MAX_OPENING:
+            raise StoreUnavailable("the partition was opened too often; its key must be changed")
+        self._key, self._salt_of = key, salt_of
+        self._label_key = _derive(key, bytes(SALT_BYTES), b"smgw store label 1")
+        self._prefix = opening.to_bytes(4, "big")
+        self._cipher = AESGCM(_derive(key, salt, b"smgw store record 1"))
+        self._ciphers: dict[bytes, AESGCM] = {self._prefix: self._cipher}
+        self._seals = 0
+
+    def __repr__(self) -> str:
+        return f"Sealer(opening {int.from_bytes(self._prefix, 'big')}, {self._seals} sealed)"
+
+    @property
+    def seals(self) -> int:
+        """How many records this opening has sealed."""
+        return self._seals
+
+    def seal(self, place: bytes, plaintext: bytes) -> bytes:
+        """Return nonce | ciphertext | tag; `place` is authenticated and must be given again to open.
+
+        Raises:
+            StoreUnavailable: this opening has sealed `MAX_SEALS` records; opening again helps.
+        """
+        if self._seals >= MAX_SEALS:
+            raise StoreUnavailable("the subkey of this opening is used up; open the partition again")
+        self._seals += 1  # before use: a failed commit still uses its nonces up
+        nonce = self._prefix + self._seals.to_bytes(8, "big")
+        return nonce + self._cipher.encrypt(nonce, plaintext, place)
+
+    def open(self, place: bytes, sealed: bytes) -> bytes:
+        """Return the plaintext.
+
+        Raises:
+            StoreCorrupt: the bytes were changed, moved from another place, or sealed under another key.
+        """
+        if len(sealed) < OVERHEAD_BYTES:
+            raise StoreCorrupt("a sealed record is too short")
+        prefix = sealed[:4]
+        cipher = self._ciphers.get(prefix) or self._earlier(prefix)
+        try:
+            return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], place)
+        except InvalidTag as error:
+            raise StoreCorrupt("a sealed record fails its integrity check") from error
+
+    def label(self, place: bytes) -> bytes:
+        """Return what stands for a key on the disk: 16 bytes that do not tell it (HMAC-SHA256, cut)."""
+        return hmac.digest(self._label_key, place, "sha256")[:LABEL_BYTES]
+
+    def _earlier(self, prefix: bytes) -> AESGCM:
+        salt = self._salt_of(int.from_bytes(prefix, "big"))
+        if salt is None or len(salt) != SALT_BYTES:
+            raise StoreCorrupt("a sealed record names an opening that never was")
+        if len(self._ciphers) >= _KEPT_CIPHERS:
+            self._ciphers = {self._prefix: self._cipher}
+        cipher = self._ciphers[prefix] = AESGCM(_derive(self._key, salt, b"smgw store record 1"))
+        return cipher
+
+
+def _derive(key: bytes, salt: bytes, purpose: bytes) -> bytes:
+    return HKDF(SHA256(), KEY_BYTES, salt, purpose).derive(key)
