@@ -1,0 +1,1 @@
+"""Local metrological network: from the bytes of a meter to a reading."""

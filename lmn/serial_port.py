@@ -1,0 +1,120 @@
+"""A serial line: pyserial opens and configures it, the event loop watches its descriptor."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Final
+
+import serial
+
+from lmn.errors import PortClosed
+
+READ_SIZE: Final = 4096
+MAX_UNREAD_BYTES: Final = 65536
+"""What may wait unread; above it the line is left to the kernel's own buffer."""
+
+
+class SerialPort:
+    """An open line; implements `lmn.ports.BytePort`. One reader and one writer at a time."""
+
+    def __init__(self, line: serial.Serial) -> None:
+        """Take over an open line; must be called from within the event loop."""
+        self._line = line
+        self._descriptor: int = line.fileno()
+        self._loop = asyncio.get_running_loop()
+        self._unread = bytearray()
+        self._changed = asyncio.Event()
+        self._gone = False
+        self._closed = False
+        self._reading = True
+        os.set_blocking(self._descriptor, False)
+        self._loop.add_reader(self._descriptor, self._on_readable)
+
+    def _on_readable(self) -> None:
+        try:
+            data = os.read(self._descriptor, READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError:  # EIO: the adapter was unplugged, or the other end of a pty closed
+            data = b""
+        if data:
+            self._unread += data
+            if len(self._unread) >= MAX_UNREAD_BYTES:
+                self._pause()
+        else:
+            self._lose()
+        self._changed.set()
+
+    def _pause(self) -> None:
+        if self._reading:
+            self._loop.remove_reader(self._descriptor)
+            self._reading = False
+
+    def _lose(self) -> None:
+        self._gone = True
+        self._pause()
+
+    async def read(self) -> bytes:
+        """Return what has arrived, at least one byte; b"" once the line is gone or closed."""
+        while not self._unread and not self._gone:
+            self._changed.clear()
+            await self._changed.wait()
+        data = bytes(self._unread)
+        self._unread.clear()
+        if not self._reading and not self._gone:
+            self._loop.add_reader(self._descriptor, self._on_readable)
+            self._reading = True
+        return data
+
+    async def write(self, data: bytes) -> None:
+        """Send all of `data`.
+
+        Raises:
+            PortClosed: the line is gone.
+        """
+        rest = memoryview(data)
+        while rest:
+            if self._gone:
+                raise PortClosed("serial line is gone")
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:
+                await self._writable()
+            except OSError as error:
+                self._lose()
+                self._changed.set()
+                raise PortClosed(f"serial line is gone: {error.strerror}") from error
+
+    async def _writable(self) -> None:
+        ready = asyncio.Event()
+        self._loop.add_writer(self._descriptor, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            if not self._closed:
+                self._loop.remove_writer(self._descriptor)
+
+    def close(self) -> None:
+        """Give the line back; a pending read ends with b"". Closing twice is no error."""
+        if self._closed:
+            return
+        self._lose()
+        self._closed = True
+        self._loop.remove_writer(self._descriptor)
+        self._changed.set()
+        self._line.close()
+
+
+async def open_port(path: str, baudrate: int) -> SerialPort:
+    """Open a line for this process alone, 8 data bits, no parity, one stop bit.
+
+    Raises:
+        PortClosed: it is not there, not ours, or another process has it.
+    """
+    try:
+        # Opening a tty with exclusive access does not wait for a carrier here, so it does not block the loop.
+        line = serial.Serial(path, baudrate, timeout=0, write_timeout=0, exclusive=True)
+    except (OSError, ValueError) as error:  # SerialException is an OSError; termios refuses by ValueError
+        raise PortClosed(f"{path}: {error}") from error
+    return SerialPort(line)

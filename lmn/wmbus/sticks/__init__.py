@@ -1,0 +1,1 @@
+"""Radio sticks, one module each: a core that speaks the stick's host protocol."""

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from lmn.model import MeterId
+from tests.support.vectors import load
+from tools.cli.decode import _HINTS, app
+from tools.counterparts import meter_wmbus_telegram as build
+
+CASES = {case["id"]: case for case in load("lmn/telegrams.json")["cases"]}
+WHO = build.Sender(MeterId("SMG", "12345678", 1, 2))
+KEY = bytes(range(16))
+RECORDS = bytes.fromhex("0403D2040000")
+RUN = CliRunner()
+
+
+def batch(*lines: dict[str, Any] | str) -> list[dict[str, Any]]:
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    result = RUN.invoke(app, ["wmbus", "--jsonl", "-"], input=text)
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def codes(results: list[dict[str, Any]]) -> list[str]:
+    return ["ok" if r["ok"] else r["error"]["code"] for r in results]
+
+
+def test_one_telegram_for_people() -> None:
+    case = CASES["V2"]
+    result = RUN.invoke(app, ["wmbus", case["telegram"], "--key", case["key"], "--mode", "strict"])
+    assert result.exit_code == 0
+    assert "28504.27" in result.stdout
+    assert "ELS-12345678-33-03" in result.stdout
+    assert "mode7, counter 2739" in result.stdout
+
+
+def test_a_refused_telegram_names_the_check() -> None:
+    case = CASES["V2"]
+    result = RUN.invoke(app, ["wmbus", case["telegram"], "--key", "00" * 16])
+    assert result.exit_code == 1
+    assert "refused (mac)" in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["wmbus"],
+        ["wmbus", "00", "--jsonl", "-"],
+        ["wmbus", "00", "--key", "xy"],
+        ["wmbus", "00", "--mode", "x"],
+        ["wmbus", "--jsonl", "/nonexistent/file"],
+    ],
+)
+def test_wrong_usage(arguments: list[str]) -> None:
+    assert RUN.invoke(app, arguments).exit_code == 2
+
+
+def test_batch_in_all_forms() -> None:
+    v1, v2 = CASES["V1"], CASES["V2"]
+    form_b = build.plain(WHO, RECORDS)
+    from lmn.wmbus.frame import to_format_b
+
+    results = batch(
+        {"name": "a", "frame_a_hex": v1["frame_a"], "key_hex": v1["key"], "mode": "open"},
+        {"name": "raw", "telegram_hex": v2["telegram"], "key_hex": v2["key"], "mode": "strict"},
+        {"name": "b", "frame_b_hex": to_format_b(form_b).hex(), "key_hex": None},
+    )
+    assert [r["name"] for r in results] == ["a", "raw", "b"]
+    assert codes(results) == ["ok"] * 3
+    assert [r["security"] for r in results] == ["mode5", "mode7", "none"]
+    assert results[0]["fields"][0] == {
+        "function": "inst", "storage": 0, "tariff": 0, "subunit": 0, "quantity": "volume", "unit": "m3",
+        "value": "28504.27", "dib_vib": "0c14", "raw": "27048502",
+    }  # fmt: skip
+    wanted = {"manufacturer": "ELS", "id": "12345678", "version": 51, "type": 3, "access_no": 42, "status": 0}
+    assert wanted.items() <= results[0].items()
+
+
+def test_a_batch_never_stops_at_a_bad_line() -> None:
+    v2 = CASES["V2"]
+    good = {"name": "good", "telegram_hex": v2["telegram"], "key_hex": v2["key"]}
+    results = batch(
+        "no json", "[1]", "17", "[" * 5000, {"name": "x"}, {"name": "h", "telegram_hex": "abc"},
+        {"name": "n", "telegram_hex": 5}, {"name": "k", "telegram_hex": "00", "key_hex": "zz"},
+        {"name": "m", "telegram_hex": "00", "mode": 3}, {"name": "s", "sequence": "aa"},
+        {"name": "crc", "frame_a_hex": CASES["V1"]["frame_a"][:-2] + "00"},
+        {"name": "short", "telegram_hex": v2["telegram"][:-2]},
+        {"name": "no key", "telegram_hex": v2["telegram"]},
+        good,
+    )  # fmt: skip
+    assert codes(results) == [
+        *["malformed"] * 5,
+        "hex",
+        "hex",
+        "hex",
+        "malformed",
+        "malformed",
+        "crc",
+        "length",
+        "key",
+        "ok",
+    ]
+    assert all(r["ok"] or r["error"]["message"] for r in results)
+
+
+def test_odd_names_come_back() -> None:
+    assert [r["name"] for r in batch('{"name": "\\ud800"}', '{"name": ["ü", null]}')] == [
+        "\ud800",
+        ["ü", None],
+    ]
+
+
+def test_a_sequence_of_rising_counters() -> None:
+    telegrams = [build.mode7(WHO, KEY, counter, RECORDS).hex() for counter in (5, 6, 6, 4, 7)]
+    forged = telegrams[4][:-2] + "00"
+    other = build.mode7(build.Sender(MeterId("SMG", "00000001", 1, 2)), KEY, 9, RECORDS).hex()
+    clear = build.plain(WHO, RECORDS).hex()
+    weak = build.mode5(WHO, KEY, RECORDS).hex()
+    task = {
+        "name": "s",
+        "sequence": [
+            telegrams[0],
+            telegrams[0],
+            telegrams[1],
+            telegrams[2],
+            telegrams[3],
+            forged,
+            other,
+            clear,
+            weak,
+            "xx",
+            telegrams[4],
+        ],
+        "key_hex": KEY.hex(),
+        "mode": "open",
+    }
+    (result,) = batch(task)
+    assert codes(result["results"]) == [
+        "ok",
+        "counter",
+        "ok",
+        "counter",
+        "counter",
+        "mac",
+        "unknown-meter",
+        "downgrade",
+        "downgrade",
+        "hex",
+        "ok",
+    ]
+
+
+def test_a_sequence_without_counters_takes_nothing_twice() -> None:
+    first, second = (build.mode5(build.Sender(WHO.meter, n), KEY, RECORDS).hex() for n in (1, 2))
+    (result,) = batch({"name": "s", "sequence": [first, second, first], "key_hex": KEY.hex()})
+    assert codes(result["results"]) == ["ok", "ok", "counter"]
+
+
+def test_every_code_has_a_hint() -> None:
+    from lmn import errors
+
+    known = {e.code for e in vars(errors).values() if isinstance(e, type) and issubclass(e, errors.LmnError)}
+    assert known | {"hex"} <= set(_HINTS)
+
+
+def test_a_file(tmp_path: Path) -> None:
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_bytes(
+        b'{"name": "clear", "telegram_hex": "' + build.plain(WHO, RECORDS).hex().encode() + b'"}\n\xff\n'
+    )
+    result = RUN.invoke(app, ["wmbus", "--jsonl", str(tasks)])
+    assert codes([json.loads(line) for line in result.stdout.splitlines()]) == ["ok", "malformed"]

@@ -1,0 +1,287 @@
+"""`smgw decode`: telegrams to values, for people (a table) and for programs (one JSON object a line)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lmn.errors import LmnError
+from lmn.mbus.compact import FormatCache
+from lmn.mbus.decoder import Telegram, decode_layers, sender
+from lmn.mbus.duplicates import RecentTelegrams
+from lmn.mbus.records import Record
+from lmn.mbus.transport import parse
+from lmn.model import MeterId
+from lmn.ports import MeterAccess, ReceptionMode
+from lmn.wmbus.frame import check_bare, from_format_a, from_format_b
+
+app = typer.Typer(help="Telegrams to values.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def _root() -> None:
+    """Telegrams to values."""
+
+
+class FrameForm(Enum):
+    """How a telegram is written down."""
+
+    RAW = "raw"
+    A = "a"
+    B = "b"
+
+
+_UNWRAP: Final[dict[FrameForm, Callable[[bytes], bytes]]] = {
+    FrameForm.RAW: check_bare,
+    FrameForm.A: from_format_a,
+    FrameForm.B: from_format_b,
+}
+_FIELDS: Final = {
+    "telegram_hex": FrameForm.RAW,
+    "frame_a_hex": FrameForm.A,
+    "frame_b_hex": FrameForm.B,
+}
+_HINTS: Final = {
+    "hex": "The input is not a whole number of hexadecimal bytes.",
+    "crc": "A checksum is wrong: a damaged telegram, or another frame form than --frame says.",
+    "length": "A length field does not match: bytes are cut off, left over, or link CRCs are still inside.",
+    "mac": "Another key, or the telegram was altered. Nothing was decrypted.",
+    "counter": "The message counter did not rise: an old telegram, sent again.",
+    "key": "Give the meter's own key with --key; if you did, it is not this meter's key.",
+    "unsupported": "A layer or mode that is not built, or not accepted in this --mode.",
+    "downgrade": "Less protected than this profile allows; try without --key and with --mode open.",
+    "malformed": "The bytes do not follow the standard's structure.",
+    "unknown-meter": "The telegram is from another meter than the one expected.",
+}
+
+
+class _BadHex(LmnError):
+    """The input is no hexadecimal number."""
+
+    code = "hex"
+
+
+def _bytes(text: Any) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except (ValueError, TypeError) as error:
+        raise _BadHex("not a hexadecimal string of whole bytes") from error
+
+
+class Decoder:
+    """Decodes for one run of the command; knows the compact formats seen so far."""
+
+    def __init__(self) -> None:
+        self._formats = FormatCache()
+
+    def one(self, data: bytes, form: FrameForm, key: bytes | None, mode: ReceptionMode) -> Telegram:
+        """Decode a telegram on its own.
+
+        Raises:
+            LmnError: a check failed.
+        """
+        layers = parse(_UNWRAP[form](data))
+        return decode_layers(layers, MeterAccess(sender(layers, key), key, mode), None, self._formats)
+
+    def sequence(
+        self, telegrams: Iterable[bytes], form: FrameForm, key: bytes | None, mode: ReceptionMode
+    ) -> Iterable[Telegram | LmnError]:
+        """Decode telegrams of one meter in order: counters rise, nothing is taken twice."""
+        last_counter: int | None = None
+        recent = RecentTelegrams()
+        meter: MeterId | None = None
+        for data in telegrams:
+            try:
+                bare = _UNWRAP[form](data)
+                layers = parse(bare)
+                access = MeterAccess(meter or sender(layers, key), key, mode)
+                telegram = decode_layers(layers, access, last_counter, self._formats)
+                if bare in recent:
+                    raise _Repeated("telegram was received before")
+            except LmnError as error:
+                yield error
+                continue
+            recent.add(bare)
+            meter = telegram.meter
+            if telegram.counter is not None:
+                last_counter = telegram.counter
+            yield telegram
+
+
+class _Repeated(LmnError):
+    """The same telegram once more, in a mode that has no counter."""
+
+    code = "counter"
+
+
+def field_of(record: Record) -> dict[str, Any]:
+    """One record as the command contract writes it."""
+    information = record.header.information
+    return {
+        "function": information.function,
+        "storage": information.storage,
+        "tariff": information.tariff,
+        "subunit": information.subunit,
+        "quantity": record.quantity,
+        "unit": record.unit,
+        "value": record.value_text,
+        "dib_vib": record.header.dib_vib.hex(),
+        "raw": record.raw.hex(),
+    }
+
+
+def to_json(result: Telegram | LmnError) -> dict[str, Any]:
+    """The outcome of one telegram as the command contract writes it."""
+    if isinstance(result, LmnError):
+        return {"ok": False, "error": {"code": result.code, "message": str(result)}}
+    return {
+        "ok": True,
+        "manufacturer": result.meter.manufacturer,
+        "id": result.meter.identification,
+        "version": result.meter.version,
+        "type": result.meter.device_type,
+        "access_no": result.access_no,
+        "status": result.status,
+        "security": result.security.value,
+        "fields": [field_of(record) for record in result.records],
+    }
+
+
+class _BadLine(LmnError):
+    """A line of the batch that is no task."""
+
+
+def _task(line: str) -> dict[str, Any]:
+    try:
+        task = json.loads(line)
+    except ValueError as error:
+        raise _BadLine(f"no JSON: {error}") from error
+    except RecursionError as error:
+        raise _BadLine("no JSON: nested too deeply") from error
+    if not isinstance(task, dict):
+        raise _BadLine("a JSON object is expected")
+    return task
+
+
+def answer(decoder: Decoder, line: str) -> dict[str, Any]:
+    """Carry out one line of a batch; whatever is wrong with it is in the answer."""
+    name: Any = None
+    try:
+        task = _task(line)
+        name = task.get("name")
+        key_hex = task.get("key_hex")
+        key = _bytes(key_hex) if key_hex else None
+        try:
+            mode = ReceptionMode(task.get("mode") or "open")
+        except ValueError as error:
+            raise _BadLine("mode is strict or open") from error
+        if "sequence" in task:
+            return {"name": name, "results": _sequence(decoder, task["sequence"], key, mode)}
+        for field, form in _FIELDS.items():
+            if field in task:
+                return {"name": name, **to_json(decoder.one(_bytes(task[field]), form, key, mode))}
+        raise _BadLine(f"one of {', '.join(_FIELDS)} or sequence is expected")
+    except LmnError as error:
+        return {"name": name, **to_json(error)}
+
+
+def _sequence(decoder: Decoder, items: Any, key: bytes | None, mode: ReceptionMode) -> list[dict[str, Any]]:
+    if not isinstance(items, list):
+        raise _BadLine("sequence is a list of hexadecimal strings")
+    results: list[dict[str, Any]] = []
+    telegrams: list[bytes] = []
+    places: list[int] = []
+    for item in items:
+        try:
+            telegrams.append(_bytes(item))
+            places.append(len(results))
+            results.append({})
+        except LmnError as error:
+            results.append(to_json(error))
+    for place, result in zip(places, decoder.sequence(telegrams, FrameForm.RAW, key, mode), strict=True):
+        results[place] = to_json(result)
+    return results
+
+
+def _batch(source: str) -> None:
+    decoder = Decoder()
+    if source == "-":
+        _answer_lines(decoder, sys.stdin.buffer)
+        return
+    try:
+        with Path(source).open("rb") as lines:
+            _answer_lines(decoder, lines)
+    except OSError as error:
+        raise typer.BadParameter(f"{source}: {error.strerror}", param_hint="--jsonl") from error
+
+
+def _answer_lines(decoder: Decoder, lines: Iterable[bytes]) -> None:
+    for line in lines:
+        if line.strip():
+            result = answer(decoder, line.decode("utf-8", "replace"))
+            sys.stdout.write(json.dumps(result) + "\n")
+            sys.stdout.flush()
+
+
+def _show(telegram: Telegram, console: Console) -> None:
+    meter = telegram.meter
+    console.print(f"[bold]{meter}[/]  access {telegram.access_no}  status {telegram.status}", highlight=False)
+    counter = "" if telegram.counter is None else f", counter {telegram.counter}"
+    console.print(f"security: {telegram.security.value}{counter}", highlight=False)
+    table = Table("quantity", "value", "unit", "function", "storage", "tariff", "DIB VIB", "data")
+    for column in table.columns:
+        column.overflow = "fold"
+    for record in telegram.records:
+        information = record.header.information
+        table.add_row(
+            record.quantity,
+            record.value_text if record.value is not None else "-",
+            record.unit,
+            information.function,
+            str(information.storage),
+            str(information.tariff),
+            record.header.dib_vib.hex(),
+            record.raw.hex(),
+        )
+    console.print(table)
+
+
+@app.command()
+def wmbus(
+    telegram: Annotated[str | None, typer.Argument(metavar="[HEX]", help="one telegram")] = None,
+    key: Annotated[str | None, typer.Option(help="the meter's key, 32 hex digits")] = None,
+    mode: Annotated[ReceptionMode, typer.Option(help="what the meter profile accepts")] = ReceptionMode.OPEN,
+    frame: Annotated[
+        FrameForm, typer.Option(help="raw: no link CRCs; a, b: with the CRCs of that format")
+    ] = FrameForm.RAW,
+    jsonl: Annotated[
+        str | None, typer.Option(metavar="FILE", help="batch of JSON lines, - for standard input")
+    ] = None,
+) -> None:
+    """Decode wireless M-Bus telegrams. Exit code 1: refused; 2: wrong usage."""
+    if (telegram is None) == (jsonl is None):
+        raise typer.BadParameter("give either one telegram or --jsonl")
+    if jsonl is not None:
+        _batch(jsonl)
+        return
+    try:
+        key_bytes = _bytes(key) if key is not None else None
+    except LmnError as error:
+        raise typer.BadParameter(str(error), param_hint="--key") from error
+    console = Console()
+    try:
+        result = Decoder().one(_bytes(telegram), frame, key_bytes, mode)
+    except LmnError as error:
+        complaint = Console(stderr=True, highlight=False)
+        complaint.print(f"refused ({error.code}): {error}", markup=False)
+        complaint.print(_HINTS[error.code], markup=False)
+        raise typer.Exit(1) from error
+    _show(result, console)
