@@ -1,0 +1,1 @@
+"""Measured figures, each beside a named reference of the same run."""
