@@ -1,0 +1,1 @@
+"""The communication-profile enforcement layer: the one place that lets data out."""

@@ -1,0 +1,44 @@
+"""What a gateway's logs are told about its nets. Values only; no reading is ever in here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum
+
+
+class MemberState(Enum):
+    """Where this gateway stands with the net."""
+
+    PROVISIONED = "provisioned"
+    JOINING = "joining"
+    ACTIVE = "active"
+    PARKED = "parked"
+    """Not expected by the others now; says hello."""
+    QUARANTINE = "quarantine"
+
+
+class NetEventKind(Enum):
+    """What the logs are told."""
+
+    JOINED = "joined"
+    TOTALLED = "totalled"
+    OWED = "owed"
+    QUARANTINE = "quarantine"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class NetEvent:
+    """One thing worth a log entry; holds no reading."""
+
+    net: str
+    kind: NetEventKind
+    slot: int | None
+    members: int
+    """Size of the anonymity set (of the roster, when joining)."""
+    reason: str
+    insecure_small_net: bool
+
+
+Report = Callable[[NetEvent], Awaitable[None]]

@@ -1,0 +1,226 @@
+"""The slot ledger: what was measured, sent and opened, durable before anything leaves.
+
+It is what makes a resend identical, an opening single and a failed slot's energy owed instead of lost.
+No rule about peers is in here. Private to this package. Spec: docs/dcnet.md, slot ledger.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Protocol
+
+from firmware.enforcement.dcnet.canonical import decode, encode
+from firmware.enforcement.dcnet.errors import MalformedObject, SlotInPast
+from firmware.enforcement.dcnet.round import SlotState, Step, advance
+from firmware.errors import StoreCorrupt
+
+_SLOTS: Final = "dcnet-slot"
+_SPANS: Final = "dcnet-owed"
+_STATE: Final = "dcnet-state"
+RETAINED_SLOTS: Final = 192
+"""Totalled slots older than this are forgotten; owed ones never are."""
+
+
+class LedgerStore(Protocol):
+    """Sealed durable storage; `firmware.store.partition.Partition` is one."""
+
+    async def put(self, kind: str, key: str, plaintext: bytes) -> None:
+        """Insert or replace a record; durable on return."""
+
+    async def get(self, kind: str, key: str) -> bytes | None:
+        """Return a record, None if there is none."""
+
+    async def items(self, kind: str) -> list[tuple[str, bytes]]:
+        """Return (key, plaintext) of all records of a kind."""
+
+    async def delete(self, kind: str, key: str) -> None:
+        """Remove a record; no error if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotEntry:
+    """One slot. Readings, seed and frames never show in a repr."""
+
+    slot: int
+    state: SlotState
+    import_wh: int = field(default=0, repr=False)
+    export_wh: int = field(default=0, repr=False)
+    epoch: int = 0
+    seed: bytes = field(default=b"", repr=False)
+    """Of the self-mask; erased when the slot is done."""
+    submitted: bytes = field(default=b"", repr=False)
+    """The Submit frame with its MAC, exactly as it may leave."""
+    previous: bytes = field(default=b"", repr=False)
+    """Hash of the manifest it was computed with."""
+    manifest_hash: bytes = b""
+    opened: bytes = field(default=b"", repr=False)
+    """The Open frame with its MAC."""
+    members: int = 0
+    """|A|, the anonymity set of a totalled slot."""
+    reason: str = ""
+    """Why it is owed."""
+
+    def to_bytes(self) -> bytes:
+        """Encode."""
+        return encode(
+            [
+                self.slot,
+                self.state.value,
+                self.import_wh,
+                self.export_wh,
+                self.epoch,
+                self.seed,
+                self.submitted,
+                self.previous,
+                self.manifest_hash,
+                self.opened,
+                self.members,
+                self.reason,
+            ]
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> SlotEntry:
+        """Decode; `StoreCorrupt` if it is not an entry."""
+        items = _array(data, (int, int, int, int, int, bytes, bytes, bytes, bytes, bytes, int, str))
+        try:
+            return cls(items[0], SlotState(items[1]), *items[2:])
+        except ValueError as error:
+            raise StoreCorrupt("a slot entry is in no known state") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """Energy that no total contains; the reconcile slot will."""
+
+    first_slot: int
+    last_slot: int
+    import_wh: int = field(repr=False)
+    export_wh: int = field(repr=False)
+    reason: str
+
+
+class Ledger:
+    """All slots of one net. Every change is durable when the call returns; memory follows the store."""
+
+    def __init__(self, store: LedgerStore, net: bytes) -> None:
+        """Use `store` for the net with this identifier."""
+        self._store, self._prefix = store, net.hex() + "/"
+        self._entries: dict[int, SlotEntry] = {}
+        self._spans: dict[str, Owed] = {}
+
+    async def load(self) -> None:
+        """Read what was kept. Raises `StoreCorrupt`."""
+        self._entries, self._spans = {}, {}
+        for key, data in await self._store.items(_SLOTS):
+            if key.startswith(self._prefix):
+                entry = SlotEntry.from_bytes(data)
+                self._entries[entry.slot] = entry
+        for key, data in await self._store.items(_SPANS):
+            if key.startswith(self._prefix):
+                self._spans[key] = Owed(*_array(data, (int, int, int, int, str)))
+
+    @property
+    def last_slot(self) -> int:
+        """The newest slot dealt with, -1 if there is none. Nothing older is ever begun."""
+        return max(self._entries, default=-1)
+
+    def entry(self, slot: int) -> SlotEntry | None:
+        """Return the entry of a slot."""
+        return self._entries.get(slot)
+
+    def entries(self) -> list[SlotEntry]:
+        """Return all entries, oldest first."""
+        return [self._entries[slot] for slot in sorted(self._entries)]
+
+    def owed(self) -> list[Owed]:
+        """Return all energy that waits for the reconcile slot, oldest first."""
+        slots = [
+            Owed(entry.slot, entry.slot, entry.import_wh, entry.export_wh, entry.reason)
+            for entry in self._entries.values()
+            if entry.state is SlotState.OWED
+        ]
+        return sorted([*slots, *self._spans.values()], key=lambda owed: (owed.first_slot, owed.last_slot))
+
+    async def measure(self, slot: int, import_wh: int, export_wh: int) -> None:
+        """Enter the energy of a slot, once. The same values again change nothing.
+
+        Raises:
+            SlotInPast: this or a newer slot was dealt with before (the clock went back).
+        """
+        known = self._entries.get(slot)
+        if known is not None and (known.import_wh, known.export_wh) == (import_wh, export_wh):
+            return
+        if slot <= self.last_slot:
+            raise SlotInPast(f"slot {slot} is not after {self.last_slot}")
+        state = advance(SlotState.IDLE, Step.MEASURE)
+        await self._write(SlotEntry(slot, state, import_wh, export_wh))
+
+    async def owe(self, first_slot: int, last_slot: int, import_wh: int, export_wh: int, reason: str) -> None:
+        """Enter energy of several slots at once (an interruption): never submitted, only owed.
+
+        The same span again replaces the first entry.
+        """
+        key = f"{self._prefix}{first_slot:010d}-{last_slot:010d}"
+        owed = Owed(first_slot, last_slot, import_wh, export_wh, reason)
+        fields = [first_slot, last_slot, import_wh, export_wh, reason]
+        await self._store.put(_SPANS, key, encode(fields))
+        self._spans[key] = owed
+
+    async def submitting(self, slot: int, *, epoch: int, seed: bytes, frame: bytes, previous: bytes) -> None:
+        """Enter the frame that is about to leave. Must return before it does."""
+        await self._step(slot, Step.SUBMIT, epoch=epoch, seed=seed, submitted=frame, previous=previous)
+
+    async def opening(self, slot: int, *, manifest_hash: bytes, members: int, frame: bytes) -> None:
+        """Enter the opening that is about to leave, and forget the seed. Must return before it does."""
+        entry = self._known(slot)
+        state = advance(advance(entry.state, Step.ACCEPT), Step.OPEN)
+        await self._write(
+            replace(entry, state=state, seed=b"", manifest_hash=manifest_hash, members=members, opened=frame)
+        )
+
+    async def totalled(self, slot: int) -> None:
+        """The supplier confirmed the sum: the energy is delivered and forgotten."""
+        await self._step(slot, Step.TOTAL, import_wh=0, export_wh=0, submitted=b"", opened=b"")
+        for old in [s for s, e in self._entries.items() if e.state is SlotState.TOTALLED]:
+            if old < slot - RETAINED_SLOTS:
+                await self._store.delete(_SLOTS, self._key(old))
+                del self._entries[old]
+
+    async def failed(self, slot: int, step: Step, reason: str) -> None:
+        """A slot ended without a total (LEAVE_OUT, REFUSE or ABORT): its energy is owed."""
+        entry = self._known(slot)
+        state = advance(advance(entry.state, step), Step.OWE)
+        await self._write(replace(entry, state=state, seed=b"", submitted=b"", opened=b"", reason=reason))
+
+    async def keep(self, name: str, data: bytes) -> None:
+        """Keep a record of the net's state beside the slots."""
+        await self._store.put(_STATE, self._prefix + name, data)
+
+    async def kept(self, name: str) -> bytes | None:
+        """Return a record of the net's state."""
+        return await self._store.get(_STATE, self._prefix + name)
+
+    async def _step(self, slot: int, step: Step, **changes: Any) -> None:
+        entry = self._known(slot)
+        await self._write(replace(entry, state=advance(entry.state, step), **changes))
+
+    def _known(self, slot: int) -> SlotEntry:
+        return self._entries.get(slot, SlotEntry(slot, SlotState.IDLE))
+
+    async def _write(self, entry: SlotEntry) -> None:
+        await self._store.put(_SLOTS, self._key(entry.slot), entry.to_bytes())
+        self._entries[entry.slot] = entry
+
+    def _key(self, slot: int) -> str:
+        return f"{self._prefix}{slot:010d}"
+
+
+def _array(data: bytes, kinds: tuple[type, ...]) -> list[Any]:
+    try:
+        items = decode(data)
+    except MalformedObject as error:
+        raise StoreCorrupt("a ledger record is not in its canonical form") from error
+    if not isinstance(items, list) or [type(item) for item in items] != list(kinds):
+        raise StoreCorrupt("a ledger record has other fields than expected")
+    return items

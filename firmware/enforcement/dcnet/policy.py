@@ -1,0 +1,179 @@
+"""The rules of one net as every party counts with them: integers only, one canonical form, one hash.
+
+Spec: docs/dcnet.md, NetPolicy. Floors that a gateway insists on are checked here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, Self
+
+from firmware.enforcement.dcnet.canonical import encode
+from firmware.enforcement.dcnet.errors import NetRefused
+from firmware.profile.model import NetPolicy
+
+LANES: Final = ("import", "export", "canary")
+CANARY_LANE: Final = 2
+TENTHS: Final = 10
+"""Energies on a lane are in 0.1 Wh."""
+MEMBER_FLOOR: Final = 16
+"""No net counts as safe below this many members; less needs both insecure flags."""
+COMPLETE_UP_TO: Final = 64
+"""Up to this many members everybody shares a key with everybody; larger nets need the beacon."""
+_EPOCH_ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_TENTH_WH: Final = "0.1 Wh"
+_COUNT: Final = "1"
+_DAY_S: Final = 86400
+_MILLION: Final = 1_000_000
+_SLOTS: Final = 1 << 32
+
+
+@dataclass(frozen=True, slots=True)
+class NetRules:
+    """NetPolicy of the profile, in whole milliseconds and parts per million."""
+
+    net: bytes
+    slot_s: int
+    t0_utc: datetime
+    n_min: int
+    d_min: int
+    delta_ppm: int
+    """Largest part of the present members that a manifest may leave out."""
+    submit_ms: int
+    """D1, after the end of the slot: no submission is taken later."""
+    manifest_ms: int
+    """D2: a manifest seen later is not opened."""
+    open_ms: int
+    """D3: no opening is taken later."""
+    poll_ms: int
+    max_wh: int
+    n_max: int
+    insecure_small_nets: bool
+
+    @classmethod
+    def from_profile(cls, policy: NetPolicy) -> Self:
+        """Take over a profile's policy.
+
+        Raises:
+            NetRefused: lanes, recovery or deadlines that this gateway cannot serve.
+        """
+        if tuple(policy.lanes) != LANES or policy.recovery != "none":
+            raise NetRefused("only the lanes import, export, canary and recovery none are built")
+        rules = cls(
+            net=bytes.fromhex(policy.net_id),
+            slot_s=policy.slot_s,
+            t0_utc=policy.t0_utc.astimezone(UTC),
+            n_min=policy.n_min,
+            d_min=policy.d_min,
+            delta_ppm=round(policy.delta * _MILLION),
+            submit_ms=round(policy.submit_s * 1000),
+            manifest_ms=round(policy.manifest_s * 1000),
+            open_ms=round(policy.open_s * 1000),
+            poll_ms=round(policy.poll_s * 1000),
+            max_wh=policy.max_wh,
+            n_max=policy.n_max,
+            insecure_small_nets=policy.insecure_small_nets,
+        )
+        rules.check()
+        return rules
+
+    def check(self) -> None:
+        """Refuse rules that contradict themselves.
+
+        Raises:
+            NetRefused: with the rule that is broken.
+        """
+        if not 0 < self.submit_ms < self.manifest_ms <= self.open_ms <= self.slot_s * 1000:
+            raise NetRefused("deadlines must rise: 0 < D1 < D2 <= D3 <= slot")
+        if self.poll_ms <= 0:
+            raise NetRefused("the polling interval must be positive")
+        if not 1 <= self.d_min < self.n_min <= self.n_max:
+            raise NetRefused("1 <= d_min < n_min <= n_max is required")
+        if not 0 <= self.delta_ppm < _MILLION // 2:
+            raise NetRefused("delta must lie in [0, 0.5)")
+        if self.max_wh < 1 or self.n_max * self.max_wh * TENTHS >= 1 << 63:
+            raise NetRefused("n_max * max_wh could wrap a lane")
+
+    def admit(self, *, insecure_small_nets_allowed: bool) -> bool:
+        """Apply the floor; return whether this net runs as an insecure small one.
+
+        Raises:
+            NetRefused: N_min is below the floor and not both flags (policy and gateway) allow that.
+        """
+        if self.n_min >= MEMBER_FLOOR:
+            return False
+        if not (self.insecure_small_nets and insecure_small_nets_allowed):
+            raise NetRefused(
+                f"N_min {self.n_min} is below {MEMBER_FLOOR} and insecure_small_nets "
+                "is not set both in gateway.toml and in the signed policy"
+            )
+        return True
+
+    def required_degree(self) -> int:
+        """Return the degree every member of a roster needs: room for two absent neighbours."""
+        return self.d_min + 2
+
+    def slot_at(self, instant: datetime) -> int:
+        """Return the slot that `instant` lies in; negative before the grid begins."""
+        return (instant - self.t0_utc) // timedelta(seconds=self.slot_s)
+
+    def slot_end(self, slot: int) -> datetime:
+        """Return the end of a slot; its deadlines count from here."""
+        return self.t0_utc + timedelta(seconds=self.slot_s * (slot + 1))
+
+    def measure_until(self, slot: int) -> datetime:
+        """Return when a gateway stops waiting for its own value, early enough to say hello instead."""
+        return self.slot_end(slot) + timedelta(milliseconds=self.submit_ms * 3 // 4)
+
+    def submit_until(self, slot: int) -> datetime:
+        """Return D1 of a slot."""
+        return self.slot_end(slot) + timedelta(milliseconds=self.submit_ms)
+
+    def manifest_until(self, slot: int) -> datetime:
+        """Return D2 of a slot."""
+        return self.slot_end(slot) + timedelta(milliseconds=self.manifest_ms)
+
+    def open_until(self, slot: int) -> datetime:
+        """Return D3 of a slot."""
+        return self.slot_end(slot) + timedelta(milliseconds=self.open_ms)
+
+    def epoch_of(self, slot: int) -> int:
+        """Return the UTC day number (days since 1970-01-01) in which a slot begins."""
+        begin = self.t0_utc + timedelta(seconds=self.slot_s * slot)
+        return (begin - _EPOCH_ZERO) // timedelta(seconds=_DAY_S)
+
+    def enough_of(self, accepted: int, present: int) -> bool:
+        """Tell whether |A| >= (1 - delta) |P|, in exact arithmetic."""
+        return accepted * _MILLION >= (_MILLION - self.delta_ppm) * present
+
+    def has_slot(self, slot: int) -> bool:
+        """Tell whether a slot number fits the frames."""
+        return 0 <= slot < _SLOTS
+
+    def schema_hash(self) -> bytes:
+        """Return the hash of what the lanes mean: names, units and ranges."""
+        schema = [[name, _TENTH_WH, self.max_wh * TENTHS] for name in LANES[:CANARY_LANE]] + [
+            [LANES[CANARY_LANE], 0, 1]
+        ]
+        return hashlib.sha256(encode(schema)).digest()
+
+    def policy_hash(self) -> bytes:
+        """Return the hash by which roster, administrator and gateway know they mean the same rules."""
+        fields = [
+            self.net,
+            self.slot_s,
+            (self.t0_utc - _EPOCH_ZERO) // timedelta(milliseconds=1),
+            self.n_min,
+            self.d_min,
+            self.delta_ppm,
+            self.submit_ms,
+            self.manifest_ms,
+            self.open_ms,
+            self.max_wh,
+            self.n_max,
+            self.insecure_small_nets,
+            self.schema_hash(),
+        ]
+        return hashlib.sha256(encode(fields)).digest()

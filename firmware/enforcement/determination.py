@@ -1,0 +1,186 @@
+"""What one recipient can work out from everything it gets, and whether that undoes a concealed value. Pure.
+
+A recipient that knows the register of a meter at two instants knows the energy between them. A concealed
+profile hides the energy of each slot; it is undone as soon as the recipient gets plain values of the same
+meter at two instants that lie closer together than `MINIMUM_SLOTS` slots and enclose time in which values are
+concealed. What a bill tells (the energy of a whole billing period of at least that many slots) is no secret
+from who writes the bill.
+
+The rule is kept on the safe side:
+
+* all plain profiles of a recipient count together: two harmless grids can be one slot apart from each other;
+* one recipient is who has the same name, address or certificate: a second name does not help;
+* every measurand of the same meter counts (tariff registers add up to the total, power gives energy);
+* plain values of earlier profile versions still count (`earlier`), so that replacing one set by another in
+  small steps does not give what no set alone would;
+* where the grids fit so badly that their pattern cannot be walked through, the set is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from heapq import merge
+from math import lcm
+from typing import Final
+
+from firmware.enforcement.schedule import registration_step_s
+from firmware.profile.model import CommunicationProfile, PeerEntry, ProcessingProfile, ProfileSet
+from firmware.profile.pem import fingerprint
+
+MINIMUM_SLOTS: Final = 2
+"""A plain interval must cover at least so many concealed slots."""
+_KEEP_S: Final = 400 * 86400
+_MAX_STEPS: Final = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Instants first, first + step, ..., last (seconds since 1970) of one meter for one recipient."""
+
+    profile: str
+    recipient: tuple[str, ...]
+    """Marks of the recipient: name, address, certificates."""
+    meter: str
+    first: int
+    step: int
+    last: int | None
+    concealed: bool
+    """True: the instants are boundaries of hidden slots; False: the recipient gets the value at each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A plain profile, perhaps with a second one, that would undo a concealed one."""
+
+    concealed: str
+    plain: str
+    other: str
+
+    def __str__(self) -> str:
+        partner = "" if self.other == self.plain else f" together with {self.other}"
+        return (
+            f"{self.plain}{partner} would give plain values less than {MINIMUM_SLOTS} slots apart "
+            f"and so undo {self.concealed}"
+        )
+
+
+def grids(profiles: ProfileSet) -> tuple[Grid, ...]:
+    """Return what the recipients of a set would get; profiles without the right to send do not count."""
+    found: list[Grid] = []
+    for communication in profiles.communication:
+        processing = profiles.processing_of(communication)
+        if processing is not None and communication.recipient in processing.recipients:
+            found.append(_grid(communication, processing))
+    return tuple(found)
+
+
+def after(given: Iterable[Grid], now_utc: datetime) -> tuple[Grid, ...]:
+    """Return the part of each grid after `now_utc`: values older than an activation are never sent.
+
+    A concealed grid keeps the slot that `now_utc` lies in.
+    """
+    now = int(now_utc.timestamp())
+    kept: list[Grid] = []
+    for grid in given:
+        behind = max(0, (now - grid.first) // grid.step + (0 if grid.concealed else 1))
+        moved = replace(grid, first=grid.first + behind * grid.step)
+        if moved.last is None or moved.first <= moved.last:
+            kept.append(moved)
+    return tuple(kept)
+
+
+def until(given: Iterable[Grid], now_utc: datetime) -> tuple[Grid, ...]:
+    """Return what has been given up to `now_utc`, to be remembered after a change of profiles.
+
+    Grids that ended more than 400 days ago are forgotten; one that was continued is remembered once.
+    """
+    now = int(now_utc.timestamp())
+    kept: dict[Grid, Grid] = {}
+    for grid in given:
+        last = now if grid.last is None else min(grid.last, now)
+        if grid.first > last or last < now - _KEEP_S:
+            continue
+        key = replace(grid, first=grid.first % grid.step, last=None)
+        known = kept.get(key)
+        kept[key] = replace(
+            grid,
+            first=grid.first if known is None else min(known.first, grid.first),
+            last=last if known is None or known.last is None else max(known.last, last),
+        )
+    return tuple(kept.values())
+
+
+def conflicts(given: Iterable[Grid]) -> list[Conflict]:
+    """Find every concealed grid that plain grids for the same recipient and meter undo; empty means none."""
+    everything = list(given)
+    found: list[Conflict] = []
+    for hidden in (grid for grid in everything if grid.concealed):
+        plain = [grid for grid in everything if not grid.concealed and _concern(hidden, grid)]
+        pair = _closest(hidden, plain)
+        if pair is not None:
+            found.append(Conflict(hidden.profile, *pair))
+    return found
+
+
+def _grid(communication: CommunicationProfile, processing: ProcessingProfile) -> Grid:
+    step = registration_step_s(processing)
+    start = int(processing.valid_from.timestamp())
+    return Grid(
+        profile=communication.id,
+        recipient=_marks(communication.peer),
+        meter=processing.meter,
+        first=start + step if processing.taf == 1 else start,
+        step=step,
+        last=None if processing.valid_until is None else int(processing.valid_until.timestamp()),
+        concealed=communication.concealment != "none",
+    )
+
+
+def _marks(peer: PeerEntry) -> tuple[str, ...]:
+    certificates = (peer.tls_certificate, peer.sig_certificate, peer.enc_certificate)
+    return (
+        f"name {peer.name}",
+        f"address {peer.host.lower()}:{peer.port}",
+        *(f"certificate {fingerprint(text)}" for text in certificates if text is not None),
+    )
+
+
+def _concern(hidden: Grid, plain: Grid) -> bool:
+    return hidden.meter == plain.meter and not set(hidden.recipient).isdisjoint(plain.recipient)
+
+
+def _closest(hidden: Grid, plain: list[Grid]) -> tuple[str, str] | None:
+    """Return the names of two plain grids (or one twice) that come too close inside the hidden time.
+
+    The merged instants repeat after the least common multiple of the steps once all grids have begun, and a
+    grid that ends only thins them out: walking that far sees every distance that ever occurs.
+    """
+    if not plain:
+        return None
+    distance = MINIMUM_SLOTS * hidden.step
+    begin = hidden.first - distance
+    horizon = (
+        max(hidden.first, *(grid.first for grid in plain)) + lcm(*(grid.step for grid in plain)) + distance
+    )
+    if hidden.last is not None:
+        horizon = min(horizon, hidden.last + distance)
+    previous: tuple[int, str] | None = None
+    for steps, (instant, name) in enumerate(merge(*(_instants(grid, begin, horizon) for grid in plain))):
+        if previous is not None and instant != previous[0]:
+            encloses = instant > hidden.first and (hidden.last is None or previous[0] < hidden.last)
+            if encloses and instant - previous[0] < distance:
+                return previous[1], name
+        if steps >= _MAX_STEPS:
+            return name, name
+        previous = (instant, name)
+    return None
+
+
+def _instants(grid: Grid, begin: int, horizon: int) -> Iterator[tuple[int, str]]:
+    instant = grid.first + max(0, -((grid.first - begin) // grid.step)) * grid.step
+    end = horizon if grid.last is None else min(horizon, grid.last)
+    while instant <= end:
+        yield instant, grid.profile
+        instant += grid.step

@@ -1,0 +1,83 @@
+"""The one value that senders accept. The gate alone can make it; any other attempt raises.
+
+The right to make releases is taken once, by `firmware.enforcement.gate` when it is imported. Whoever comes
+second gets an error, and so does the gate itself if something took the right before it: then the gateway does
+not start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, final
+
+from wan.ports import Release
+
+_SEAL: Final = object()
+_taken: list[bool] = []
+
+
+@final
+class GateRelease(Release):
+    """Something that the policy lets out, for one recipient."""
+
+    __slots__ = ("_body", "_message_id", "_recipient")
+
+    def __init__(self, seal: object, *, recipient: str, message_id: str, body: bytes) -> None:
+        if seal is not _SEAL:
+            raise PermissionError("only the policy gate makes a release")
+        object.__setattr__(self, "_recipient", recipient)
+        object.__setattr__(self, "_message_id", message_id)
+        object.__setattr__(self, "_body", body)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("a release does not change")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("a release does not change")
+
+    def __init_subclass__(cls, **_options: object) -> None:
+        raise TypeError("there is one kind of release")
+
+    def __reduce_ex__(self, _protocol: object) -> Any:
+        raise TypeError("a release is neither copied nor stored")
+
+    def __repr__(self) -> str:
+        return f"GateRelease({self.message_id} for {self.recipient}, {len(self.body)} bytes)"
+
+    @property
+    def recipient(self) -> str:
+        """Name of the one peer that may receive it."""
+        value: str = object.__getattribute__(self, "_recipient")
+        return value
+
+    @property
+    def message_id(self) -> str:
+        """Identifies the message for ever."""
+        value: str = object.__getattribute__(self, "_message_id")
+        return value
+
+    @property
+    def body(self) -> bytes:
+        """What leaves, in plain."""
+        value: bytes = object.__getattribute__(self, "_body")
+        return value
+
+
+Maker = Callable[[str, str, bytes], GateRelease]
+"""(recipient, message id, body) -> release."""
+
+
+def take_right() -> Maker:
+    """Give the right to make releases, once in the life of the process.
+
+    Raises:
+        PermissionError: it has been taken already.
+    """
+    if _taken:
+        raise PermissionError("the right to make releases has been taken")
+    _taken.append(True)
+
+    def make(recipient: str, message_id: str, body: bytes) -> GateRelease:
+        return GateRelease(_SEAL, recipient=recipient, message_id=message_id, body=body)
+
+    return make

@@ -1,0 +1,82 @@
+"""When profiles fire: registration instants, deliveries, slots of a net. Pure functions of profile and time.
+
+Everything lies on the profile's own grid, which starts at `valid_from`; nothing here reads a clock.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from firmware.profile.model import NetPolicy, ProcessingProfile
+
+DAY_S: Final = 86400
+MAX_INSTANTS: Final = 10_000
+"""A longer list of instants is cut: who catches up after a long stop asks again."""
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def delivery_period_s(profile: ProcessingProfile) -> int:
+    """Return how much one delivery covers: the billing period, for interval series without one a day."""
+    return profile.billing_period_s or DAY_S
+
+
+def registration_step_s(profile: ProcessingProfile) -> int:
+    """Return the distance of registration instants; TAF 1 registers at the end of the period alone."""
+    return delivery_period_s(profile) if profile.taf == 1 else profile.registration_period_s
+
+
+def _grid(
+    origin: datetime, step_s: int, first: int, after_utc: datetime, until_utc: datetime
+) -> list[datetime]:
+    """Return origin + k * step_s in (after_utc, until_utc] for k >= first, the first MAX_INSTANTS of them."""
+    step = timedelta(seconds=step_s)
+    index = max(first, (after_utc - origin) // step + 1)
+    instants: list[datetime] = []
+    while (instant := origin + index * step) <= until_utc and len(instants) < MAX_INSTANTS:
+        instants.append(instant)
+        index += 1
+    return instants
+
+
+def _end(profile: ProcessingProfile, until_utc: datetime) -> datetime:
+    return until_utc if profile.valid_until is None else min(until_utc, profile.valid_until)
+
+
+def registrations(profile: ProcessingProfile, after_utc: datetime, until_utc: datetime) -> list[datetime]:
+    """Return the registration instants of (after_utc, until_utc], oldest first."""
+    first = 1 if profile.taf == 1 else 0
+    return _grid(profile.valid_from, registration_step_s(profile), first, after_utc, _end(profile, until_utc))
+
+
+def deliveries(profile: ProcessingProfile, after_utc: datetime, until_utc: datetime) -> list[datetime]:
+    """Return the ends of delivery periods in (after_utc, until_utc], oldest first."""
+    return _grid(profile.valid_from, delivery_period_s(profile), 1, after_utc, _end(profile, until_utc))
+
+
+def next_registration(profile: ProcessingProfile, after_utc: datetime) -> datetime | None:
+    """Return the first registration instant after `after_utc`, None if the profile has ended by then."""
+    step = timedelta(seconds=registration_step_s(profile))
+    found = registrations(profile, after_utc, max(after_utc, profile.valid_from) + 2 * step)
+    return found[0] if found else None
+
+
+def delivery_window(profile: ProcessingProfile, end_utc: datetime) -> tuple[datetime, datetime]:
+    """Return (start, end) of the delivery period that ends at `end_utc`."""
+    return end_utc - timedelta(seconds=delivery_period_s(profile)), end_utc
+
+
+def is_registration(profile: ProcessingProfile, instant_utc: datetime) -> bool:
+    """Tell whether the profile registers at exactly this instant."""
+    return registrations(profile, instant_utc - _MICROSECOND, instant_utc) == [instant_utc]
+
+
+def is_delivery(profile: ProcessingProfile, instant_utc: datetime) -> bool:
+    """Tell whether a delivery period of the profile ends at exactly this instant."""
+    return deliveries(profile, instant_utc - _MICROSECOND, instant_utc) == [instant_utc]
+
+
+def slot_ending_at(policy: NetPolicy, instant_utc: datetime) -> int | None:
+    """Return the number of the slot that ends at this instant, None if none does."""
+    slots, rest = divmod(instant_utc - policy.t0_utc, timedelta(seconds=policy.slot_s))
+    return slots - 1 if not rest and slots >= 1 else None

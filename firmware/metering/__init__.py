@@ -1,0 +1,1 @@
+"""Measured values: registration, original lists, tariff evaluation, data sets."""

@@ -1,0 +1,82 @@
+"""What one recipient gets: the result of a processing profile for one period, as JSON. Pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from firmware.metering.register import RegisteredValue
+from firmware.metering.status import to_text
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """The evaluated values of one period, ready for the gate."""
+
+    processing: str
+    """Id of the processing profile."""
+    taf: int
+    consumer: str
+    from_utc: datetime
+    to_utc: datetime
+    entries: tuple[RegisteredValue, ...]
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.processing}, {utc_text(self.to_utc)}, {len(self.entries)} entries)"
+
+
+def utc_text(instant: datetime) -> str:
+    """Write an instant as "2026-01-31T12:00:00Z"; a fraction of a second is kept if there is one."""
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def decimal_text(value: Decimal) -> str:
+    """Write a value without exponent and without trailing zeros, e.g. "5249170" or "0.5"."""
+    text = format(value, "f")
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text in {"", "-0"} else text
+
+
+def message_id(gateway: str, communication: str, to_utc: datetime) -> str:
+    """Name the delivery of one period for ever: the same period gives the same id, also after a restart.
+
+    The id consists of letters, digits, ".", "_" and "-", so it fits into a URL as it is.
+    """
+    return f"{gateway}-{communication}-{to_utc.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+
+
+def to_document(dataset: Dataset, *, identity: str, gateway: str, communication: str) -> bytes:
+    """Return the JSON document that a supplier receives; the same input gives the same bytes.
+
+    Args:
+        dataset: what is delivered.
+        identity: the message id.
+        gateway: the gateway's id, lower case.
+        communication: id of the communication profile that lets it out.
+
+    Returns:
+        UTF-8 JSON: {"message_id", "gateway", "profile", "taf", "period": {"from", "to"}, "entries": [{"obis",
+        "meter", "time_utc", "value", "unit", "status"}]}; `value` is a decimal string or null, `status` 16
+        hexadecimal digits.
+    """
+    document = {
+        "message_id": identity,
+        "gateway": gateway,
+        "profile": communication,
+        "taf": dataset.taf,
+        "period": {"from": utc_text(dataset.from_utc), "to": utc_text(dataset.to_utc)},
+        "entries": [
+            {
+                "obis": str(entry.obis),
+                "meter": str(entry.meter),
+                "time_utc": utc_text(entry.instant_utc),
+                "value": None if entry.value is None else decimal_text(entry.value),
+                "unit": entry.unit,
+                "status": to_text(entry.status),
+            }
+            for entry in dataset.entries
+        ],
+    }
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()

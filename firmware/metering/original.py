@@ -1,0 +1,136 @@
+"""Original lists in the store: registered values, and how far registration and delivery got.
+
+No clock. Values are kept in one kind a day, so that a year of them is never read at once. An instant is
+registered
+once: the first entry stays, whatever comes later. Progress and values go into the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Protocol
+
+import msgspec
+
+from firmware.errors import StoreCorrupt
+from firmware.metering.dataset import decimal_text
+from firmware.metering.register import RegisteredValue
+from firmware.store.operations import Insert, Operation, Put
+from lmn.model import MeterId, Obis
+
+_DAY = timedelta(days=1)
+
+
+class _Entry(msgspec.Struct, frozen=True, array_like=True):
+    meter: str
+    obis: str
+    instant_utc: datetime
+    value: str | None
+    unit: str
+    status: int
+
+
+class Partition(Protocol):
+    """The part of `firmware.store.partition.Partition` that is used here."""
+
+    async def get(self, kind: str, key: str) -> bytes | None:
+        """Return what is under `key`, None if nothing is."""
+
+    async def items(self, kind: str) -> list[tuple[str, bytes]]:
+        """Return (key, plaintext) of a kind."""
+
+    async def commit(self, operations: Sequence[Operation]) -> list[int]:
+        """Carry out all operations or none; durable on return."""
+
+
+class OriginalLists:
+    """The registered values of all processing profiles."""
+
+    def __init__(self, partition: Partition) -> None:
+        self._partition = partition
+
+    async def add(self, processing: str, values: Sequence[RegisteredValue], through_utc: datetime) -> None:
+        """Keep values and note that everything up to `through_utc` is registered, in one transaction.
+
+        Raises:
+            StoreUnavailable: nothing was kept.
+        """
+        operations: list[Operation] = [
+            Insert(_kind(processing, value.instant_utc), _key(value.instant_utc), _encode(value))
+            for value in values
+        ]
+        operations.append(Put("progress", f"registered/{processing}", _key(through_utc).encode()))
+        await self._partition.commit(operations)
+
+    async def registered_through(self, processing: str) -> datetime | None:
+        """Return up to when a profile's instants are registered, None if none is."""
+        return await self._instant(f"registered/{processing}")
+
+    async def delivered_through(self, communication: str) -> datetime | None:
+        """Return the end of the last period that was delivered (or denied), None if none was."""
+        return await self._instant(f"delivered/{communication}")
+
+    async def note_delivered(self, communication: str, through_utc: datetime) -> None:
+        """Note that the periods up to `through_utc` are done with; durable on return."""
+        await self._partition.commit(
+            [Put("progress", f"delivered/{communication}", _key(through_utc).encode())]
+        )
+
+    async def at(self, processing: str, instant_utc: datetime) -> RegisteredValue | None:
+        """Return the entry of one instant, None if it was never registered."""
+        text = await self._partition.get(_kind(processing, instant_utc), _key(instant_utc))
+        return None if text is None else _decode(text)
+
+    async def between(self, processing: str, from_utc: datetime, to_utc: datetime) -> list[RegisteredValue]:
+        """Return the entries of (from_utc, to_utc], oldest first."""
+        found: list[RegisteredValue] = []
+        for kind in _kinds(processing, from_utc, to_utc):
+            found += (_decode(text) for _, text in await self._partition.items(kind))
+        inside = (value for value in found if from_utc < value.instant_utc <= to_utc)
+        return sorted(inside, key=lambda value: value.instant_utc)
+
+    async def _instant(self, key: str) -> datetime | None:
+        text = await self._partition.get("progress", key)
+        try:
+            return None if text is None else datetime.fromisoformat(text.decode())
+        except ValueError as error:
+            raise StoreCorrupt(f"progress {key} cannot be read") from error
+
+
+def _key(instant_utc: datetime) -> str:
+    return instant_utc.astimezone(UTC).isoformat()
+
+
+def _kind(processing: str, instant_utc: datetime) -> str:
+    return f"original/{processing}/{instant_utc.astimezone(UTC):%Y%m%d}"
+
+
+def _kinds(processing: str, from_utc: datetime, to_utc: datetime) -> Iterable[str]:
+    day = from_utc.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    while day <= to_utc:
+        yield _kind(processing, day)
+        day += _DAY
+
+
+def _encode(value: RegisteredValue) -> bytes:
+    text = None if value.value is None else decimal_text(value.value)
+    entry = _Entry(str(value.meter), str(value.obis), value.instant_utc, text, value.unit, value.status)
+    return msgspec.json.encode(entry)
+
+
+def _decode(text: bytes) -> RegisteredValue:
+    try:
+        entry = msgspec.json.decode(text, type=_Entry)
+        value = None if entry.value is None else Decimal(entry.value)
+        return RegisteredValue(
+            MeterId.from_text(entry.meter),
+            Obis.from_text(entry.obis),
+            entry.instant_utc,
+            value,
+            entry.unit,
+            entry.status,
+        )
+    except (msgspec.MsgspecError, ValueError, ArithmeticError) as error:
+        raise StoreCorrupt("a registered value cannot be read") from error

@@ -1,0 +1,347 @@
+"""The two bounded queues of the gateway and who drains them.
+
+Three services. `IntakePipeline` takes telegrams from the drivers and commits them in groups.
+`RegistrationPipeline` registers values on the profiles' grids, conceals slots and announces what is due.
+`DeliveryPipeline` evaluates and delivers. All progress is in the store: after a restart each goes on where it
+stopped, no instant is registered twice and no period is delivered twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol
+
+from firmware.delivery import Delivery
+from firmware.enforcement.gate import Gate
+from firmware.enforcement.schedule import (
+    MAX_INSTANTS,
+    deliveries,
+    delivery_window,
+    next_registration,
+    registrations,
+    slot_ending_at,
+)
+from firmware.errors import ReadingRefused, ReleaseRefused
+from firmware.intake import Intake
+from firmware.metering import tariff
+from firmware.metering.dataset import Dataset
+from firmware.metering.original import OriginalLists
+from firmware.metering.register import Register, RegisteredValue, energy_between, half_window, register_value
+from firmware.profile.model import CommunicationProfile, ProcessingProfile, ProfileSet
+from lmn.model import MeterId, Obis
+from lmn.wmbus.link import ReceivedFrame
+
+_LOG = logging.getLogger("smgw.firmware")
+TELEGRAMS_WAITING: Final = 1024
+BATCH: Final = 256
+"""Telegrams that share one commit at most."""
+DELIVERIES_WAITING: Final = 64
+SETTLE_S: Final = 0.2
+"""After the acceptance window has closed: time for the last telegram to pass through intake."""
+LOOK_BACK: Final = timedelta(days=31)
+"""So far back a value is looked for from before an interruption."""
+LOOK_AGAIN_S: Final = 60.0
+"""Without profiles, or with the next instant far away, the profiles are looked at again after this time."""
+
+
+class Clock(Protocol):
+    """The gateway's time."""
+
+    def now_utc(self) -> datetime:
+        """Return the current time, aware, UTC."""
+
+    async def sleep_until(self, instant_utc: datetime) -> None:
+        """Wait until `now_utc()` is at or past `instant_utc`."""
+
+
+class Profiles(Protocol):
+    """The part of `firmware.profile.registry.Registry` that is used here."""
+
+    @property
+    def active(self) -> ProfileSet:
+        """Return the active set."""
+
+    def communication_since(self, profile: str) -> datetime | None:
+        """Return when a communication profile became active with its present content."""
+
+    def processing_since(self, profile: str) -> datetime | None:
+        """Return when a processing profile became active with its present content."""
+
+    def watch(self, changed: Callable[[ProfileSet], None]) -> None:
+        """Have `changed` called with every newly active set."""
+
+
+class IntakePipeline:
+    """Takes telegrams from the drivers and commits them in groups. A service."""
+
+    name = "firmware.intake"
+
+    def __init__(self, intake: Intake, *, waiting: int = TELEGRAMS_WAITING, batch: int = BATCH) -> None:
+        self._intake, self._batch = intake, batch
+        self._telegrams: asyncio.Queue[ReceivedFrame] = asyncio.Queue(waiting)
+        self._taken: deque[ReceivedFrame] = deque()
+
+    def put(self, frame: ReceivedFrame) -> None:
+        """Take a telegram; never waits. When the queue is full the newest is dropped and counted."""
+        try:
+            self._telegrams.put_nowait(frame)
+        except asyncio.QueueFull:
+            self._intake.statistics.dropped += 1
+
+    async def run(self) -> None:
+        """Drain the queue until cancelled.
+
+        Raises:
+            StoreUnavailable: what was decoded is kept and committed when the service runs again.
+        """
+        while True:
+            while self._taken:
+                self._intake.receive(self._taken[0])
+                self._taken.popleft()
+            await self._intake.commit()
+            self._taken.append(await self._telegrams.get())
+            while len(self._taken) < self._batch and not self._telegrams.empty():
+                self._taken.append(self._telegrams.get_nowait())
+
+
+class RegistrationPipeline:
+    """Registers values when their instants are over, hands slots to the concealing stage. A service.
+
+    Args:
+        profiles: the registry.
+        register: recent readings.
+        originals: where registered values are kept.
+        gate: the only way on.
+        clock: the gateway's time.
+        announce: called after each round; deliveries may have become due.
+        time_valid: whether the clock can be trusted now (status bit 9).
+        settle_s: pause between the end of the acceptance window and registration.
+    """
+
+    name = "firmware.registration"
+
+    def __init__(
+        self,
+        profiles: Profiles,
+        register: Register,
+        originals: OriginalLists,
+        gate: Gate,
+        clock: Clock,
+        *,
+        announce: Callable[[], None],
+        time_valid: Callable[[], bool] = lambda: True,
+        settle_s: float = SETTLE_S,
+    ) -> None:
+        self._profiles, self._register, self._originals = profiles, register, originals
+        self._gate, self._clock, self._announce = gate, clock, announce
+        self._time_valid, self._settle = time_valid, timedelta(seconds=settle_s)
+        self._through: dict[str, datetime] = {}
+        self._changed = asyncio.Event()
+        self.registered = 0
+        profiles.watch(lambda _profiles: self._changed.set())
+
+    async def run(self) -> None:
+        """Register what is due, then wait for the next instant or for other profiles, until cancelled."""
+        self._through.clear()
+        while True:
+            self._changed.clear()
+            await self.step()
+            await self._wait()
+
+    async def step(self) -> None:
+        """Register everything that is due now, in the order of time, and conceal the slots that ended.
+
+        Raises:
+            StoreUnavailable: what was not kept is registered at the next call.
+        """
+        now_utc = self._clock.now_utc()
+        for processing in self._profiles.active.processing:
+            await self._catch_up(processing, now_utc)
+        self._announce()
+
+    async def _catch_up(self, processing: ProcessingProfile, now_utc: datetime) -> None:
+        reach = half_window(processing.registration_period_s, processing.window_s)
+        through = await self._start(processing)
+        due_utc = now_utc - reach - self._settle
+        while instants := registrations(processing, through, due_utc):
+            values = [self._value(processing, instant, reach) for instant in instants]
+            await self._originals.add(processing.id, values, instants[-1])
+            self.registered += len(values)
+            self._through[processing.id] = through = instants[-1]
+            for value in values:
+                await self._conceal(processing, value)
+            if len(instants) < MAX_INSTANTS:
+                return
+
+    async def _start(self, processing: ProcessingProfile) -> datetime:
+        """Return up to when a profile is registered; nothing from before its activation is."""
+        since = self._profiles.processing_since(processing.id) or self._clock.now_utc()
+        known = self._through.get(processing.id)
+        if known is None:
+            known = await self._originals.registered_through(processing.id)
+            if known is not None:
+                await self._resume(processing, known)
+        start = since if known is None else max(known, since)
+        self._through[processing.id] = start
+        return start
+
+    async def _resume(self, processing: ProcessingProfile, through: datetime) -> None:
+        """Offer the last slot once more: the stop may have come before it was concealed."""
+        value = await self._originals.at(processing.id, through)
+        if value is not None:
+            await self._conceal(processing, value)
+
+    def _value(self, processing: ProcessingProfile, instant: datetime, reach: timedelta) -> RegisteredValue:
+        meter, obis = MeterId.from_text(processing.meter), Obis.from_text(processing.obis)
+        readings = self._register.around(meter, obis, instant, reach)
+        return register_value(meter, obis, readings, instant, reach, time_valid=self._time_valid())
+
+    async def _conceal(self, processing: ProcessingProfile, value: RegisteredValue) -> None:
+        for communication in self._profiles.active.communication:
+            net = communication.net
+            if communication.processing != processing.id or net is None:
+                continue
+            since = self._profiles.communication_since(communication.id)
+            if since is None or value.instant_utc <= max(since, processing.valid_from):
+                continue
+            if slot_ending_at(net, value.instant_utc) is None:
+                continue
+            before = await self._originals.at(
+                processing.id, value.instant_utc - timedelta(seconds=processing.registration_period_s)
+            )
+            energy_wh = energy_between(before, value)
+            try:
+                await self._gate.conceal(
+                    communication.id,
+                    consumer=processing.consumer,
+                    end_utc=value.instant_utc,
+                    energy_wh=energy_wh,
+                )
+                if energy_wh is None and value.value is not None:
+                    await self._owe(communication, processing, value, since)
+            except ReleaseRefused:
+                continue  # the gate has reported it
+            except ReadingRefused:
+                _LOG.warning("%s: the net does not take this slot's value", communication.id)
+
+    async def _owe(
+        self,
+        communication: CommunicationProfile,
+        processing: ProcessingProfile,
+        value: RegisteredValue,
+        since: datetime,
+    ) -> None:
+        """Hand on the energy of an interruption, whose single slots nobody will ever know."""
+        earliest = max(since, value.instant_utc - LOOK_BACK)
+        known = [
+            entry
+            for entry in await self._originals.between(processing.id, earliest, value.instant_utc)
+            if entry.value is not None and entry.instant_utc < value.instant_utc
+        ]
+        energy_wh = energy_between(known[-1], value) if known else None
+        if energy_wh is not None:
+            await self._gate.owe(
+                communication.id,
+                consumer=processing.consumer,
+                from_utc=known[-1].instant_utc,
+                to_utc=value.instant_utc,
+                energy_wh=energy_wh,
+            )
+
+    async def _wait(self) -> None:
+        now_utc = self._clock.now_utc()
+        until_utc = now_utc + timedelta(seconds=LOOK_AGAIN_S)
+        for processing in self._profiles.active.processing:
+            reach = half_window(processing.registration_period_s, processing.window_s)
+            following = next_registration(processing, self._through.get(processing.id, now_utc))
+            if following is not None:
+                until_utc = min(until_utc, following + reach + self._settle)
+        await _first_of(self._clock.sleep_until(until_utc), self._changed.wait())
+
+
+class DeliveryPipeline:
+    """Evaluates and delivers what has become due. A service; its queue holds no values."""
+
+    name = "firmware.delivery"
+
+    def __init__(
+        self, profiles: Profiles, originals: OriginalLists, delivery: Delivery, clock: Clock
+    ) -> None:
+        self._profiles, self._originals, self._delivery, self._clock = profiles, originals, delivery, clock
+        self._announced: asyncio.Queue[None] = asyncio.Queue(DELIVERIES_WAITING)
+
+    def announce(self) -> None:
+        """Say that something may be due; never waits, and a full queue already says it."""
+        try:
+            self._announced.put_nowait(None)
+        except asyncio.QueueFull:
+            return
+
+    async def run(self) -> None:
+        """Deliver what is due whenever it is announced, and at start, until cancelled.
+
+        Raises:
+            WanError, HsmError, StoreUnavailable: not delivered; tried again when the service runs again.
+        """
+        while True:
+            await self.step()
+            await self._announced.get()
+            while not self._announced.empty():
+                self._announced.get_nowait()
+
+    async def step(self) -> None:
+        """Deliver everything that is due now and registered."""
+        for communication in self._profiles.active.communication:
+            processing = self._profiles.active.processing_of(communication)
+            if processing is not None and communication.concealment == "none":
+                await self._catch_up(communication, processing)
+
+    async def _catch_up(self, communication: CommunicationProfile, processing: ProcessingProfile) -> None:
+        since = self._profiles.communication_since(communication.id)
+        registered = await self._originals.registered_through(processing.id)
+        if since is None or registered is None:
+            return
+        delivered = await self._originals.delivered_through(communication.id)
+        through = since if delivered is None else max(delivered, since)
+        for end_utc in deliveries(processing, through, registered):
+            await self._deliver(communication, processing, end_utc, since)
+
+    async def _deliver(
+        self,
+        communication: CommunicationProfile,
+        processing: ProcessingProfile,
+        end_utc: datetime,
+        since: datetime,
+    ) -> None:
+        from_utc, to_utc = delivery_window(processing, end_utc)
+        # What lies before the activation was measured under other rules and stays inside.
+        entries = [
+            value
+            for value in await self._originals.between(processing.id, max(from_utc, since), to_utc)
+            if str(value.meter) == processing.meter and value.obis == Obis.from_text(processing.obis)
+        ]
+        dataset = Dataset(
+            processing=processing.id,
+            taf=processing.taf,
+            consumer=processing.consumer,
+            from_utc=from_utc.astimezone(UTC),
+            to_utc=to_utc.astimezone(UTC),
+            entries=tariff.evaluate(processing.taf, entries, from_utc, to_utc),
+        )
+        await self._delivery.deliver(communication, dataset)
+        await self._originals.note_delivered(communication.id, end_utc)
+
+
+async def _first_of(*waits: Awaitable[object]) -> None:
+    """Wait until one of several is over; the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,1 @@
+"""Profiles: what the administrator says may be measured, evaluated and sent."""

@@ -1,0 +1,239 @@
+"""What the fields of a profile set must be together. Pure; finds everything at once and says where.
+
+A place is written as in the document: "communication[1].net.n_min", counted from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from firmware.metering.register import half_window
+from firmware.profile.model import (
+    MIN_SECURE_MEMBERS,
+    CommunicationProfile,
+    NetPolicy,
+    ProcessingProfile,
+    ProfileSet,
+)
+from firmware.profile.pem import to_der
+from lmn.model import MeterId, Obis
+
+_REGULAR_PERIOD_S: Final = 900
+"""From this registration period on the acceptance window is 1 % and nothing else."""
+_LANES: Final = ("import", "export", "canary")
+_LANE_UNITS_PER_WH: Final = 10
+_INTERVAL_SERIES: Final = 7
+_CONCEALED_OBIS: Final = "1-0:1.8.0"
+_RING: Final = 1 << 63
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a profile set."""
+
+    place: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.expected}"
+
+
+def check(profiles: ProfileSet, *, small_nets_allowed: bool) -> list[Problem]:
+    """Return every problem of a set; empty means that it may be activated (as far as form goes).
+
+    Args:
+        profiles: the whole set.
+        small_nets_allowed: `insecure_small_nets` of gateway.toml. A net below the floor of 16 members needs
+            that switch here *and* in its own policy.
+    """
+    problems = [*_unique(profiles), *_meters(profiles)]
+    for index, processing in enumerate(profiles.processing):
+        problems += _processing(f"processing[{index}]", processing, profiles)
+    for index, communication in enumerate(profiles.communication):
+        problems += _communication(f"communication[{index}]", communication, profiles, small_nets_allowed)
+    return [*problems, *_peers(profiles), *_nets(profiles)]
+
+
+def warnings(profiles: ProfileSet) -> list[Problem]:
+    """Return what is allowed and yet surely not meant: profiles whose every sending the gate will deny."""
+    found: list[Problem] = []
+    for index, communication in enumerate(profiles.communication):
+        processing = profiles.processing_of(communication)
+        if processing is not None and communication.recipient not in processing.recipients:
+            found.append(
+                Problem(
+                    f"communication[{index}].recipient",
+                    f"a recipient of {processing.id}: the gate will deny every sending",
+                )
+            )
+    return found
+
+
+def _repeated(prefix: str, field: str, values: Iterable[str]) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, value in enumerate(values):
+        if value in seen:
+            yield Problem(
+                f"{prefix}[{index}].{field}", f"a value that no other entry has, not {value!r} again"
+            )
+        seen.add(value)
+
+
+def _unique(profiles: ProfileSet) -> Iterator[Problem]:
+    yield from _repeated("meters", "id", (profile.id for profile in profiles.meters))
+    yield from _repeated("processing", "id", (profile.id for profile in profiles.processing))
+    yield from _repeated("communication", "id", (profile.id for profile in profiles.communication))
+    yield from _repeated("meters", "meter", (profile.meter.upper() for profile in profiles.meters))
+
+
+def _reads(reader: Callable[[str], object], text: str) -> bool:
+    try:
+        reader(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _meters(profiles: ProfileSet) -> Iterator[Problem]:
+    for index, profile in enumerate(profiles.meters):
+        if not _reads(MeterId.from_text, profile.meter):
+            yield Problem(f"meters[{index}].meter", "a meter id such as ELS-12345678-33-03")
+
+
+def _whole(instant: datetime) -> bool:
+    return instant.microsecond == 0
+
+
+def _processing(place: str, profile: ProcessingProfile, profiles: ProfileSet) -> Iterator[Problem]:
+    meter = next((one for one in profiles.meters if one.meter == profile.meter), None)
+    if meter is None:
+        yield Problem(f"{place}.meter", f"a meter that a meter profile names, not {profile.meter}")
+    elif meter.consumer != profile.consumer:
+        yield Problem(
+            f"{place}.consumer", f"the consumer of the meter ({meter.consumer}), not {profile.consumer}"
+        )
+    if not _reads(Obis.from_text, profile.obis):
+        yield Problem(f"{place}.obis", "an OBIS code with groups up to 255")
+    if not _whole(profile.valid_from):
+        yield Problem(f"{place}.valid_from", "a whole second")
+    if profile.valid_until is not None and profile.valid_until <= profile.valid_from:
+        yield Problem(f"{place}.valid_until", "an instant after valid_from")
+    if profile.valid_until is not None and not _whole(profile.valid_until):
+        yield Problem(f"{place}.valid_until", "a whole second")
+    if profile.taf == 1 and profile.billing_period_s is None:
+        yield Problem(f"{place}.billing_period_s", "the length of the billing period (TAF 1 needs one)")
+    if profile.billing_period_s is not None and profile.billing_period_s % profile.registration_period_s:
+        yield Problem(f"{place}.billing_period_s", "a multiple of registration_period_s")
+    if profile.window_s and profile.registration_period_s >= _REGULAR_PERIOD_S:
+        yield Problem(
+            f"{place}.window_s", f"none: from {_REGULAR_PERIOD_S} s on the window is 1 % of the period"
+        )
+    elif profile.window_s * 2 >= profile.registration_period_s:
+        yield Problem(
+            f"{place}.window_s", "less than half the registration period, so that windows do not meet"
+        )
+    if len(set(profile.recipients)) != len(profile.recipients):
+        yield Problem(f"{place}.recipients", "each recipient once")
+
+
+def _communication(
+    place: str, profile: CommunicationProfile, profiles: ProfileSet, small_nets_allowed: bool
+) -> Iterator[Problem]:
+    processing = profiles.processing_of(profile)
+    if processing is None:
+        yield Problem(f"{place}.processing", f"the id of a processing profile, not {profile.processing!r}")
+    if profile.recipient != profile.peer.name:
+        yield Problem(f"{place}.peer.name", f"the recipient's name {profile.recipient}")
+    certificates = {
+        "tls_certificate": profile.peer.tls_certificate,
+        "sig_certificate": profile.peer.sig_certificate,
+        "enc_certificate": profile.peer.enc_certificate,
+    }
+    for field, text in certificates.items():
+        if text is not None and not _reads(to_der, text):
+            yield Problem(f"{place}.peer.{field}", "one certificate in PEM form")
+    if profile.peer.enc_certificate is None:
+        yield Problem(
+            f"{place}.peer.enc_certificate", "the recipient's ENC certificate (deliveries are sealed for it)"
+        )
+    concealed = profile.concealment != "none"
+    if concealed != (profile.purpose == "group-total"):
+        yield Problem(
+            f"{place}.concealment",
+            'purpose "group-total" together with concealment "dc-net", or neither of them',
+        )
+    if concealed != (profile.net is not None):
+        yield Problem(f"{place}.net", 'a net policy if and only if concealment is "dc-net"')
+    if profile.net is not None:
+        yield from _net(f"{place}.net", profile.net, processing, small_nets_allowed)
+
+
+def _net(
+    place: str, net: NetPolicy, processing: ProcessingProfile | None, small_nets_allowed: bool
+) -> Iterator[Problem]:
+    if net.n_min < MIN_SECURE_MEMBERS and not (net.insecure_small_nets and small_nets_allowed):
+        yield Problem(
+            f"{place}.n_min",
+            f"at least {MIN_SECURE_MEMBERS}, or insecure_small_nets in the policy and in gateway.toml",
+        )
+    if net.n_max < net.n_min:
+        yield Problem(f"{place}.n_max", "at least n_min")
+    if net.n_max * net.max_wh * _LANE_UNITS_PER_WH >= _RING:
+        yield Problem(f"{place}.max_wh", "n_max * max_wh * 10 below 2**63, so that no sum wraps")
+    if not net.submit_s < net.manifest_s <= net.open_s <= net.slot_s:
+        yield Problem(f"{place}.submit_s", "submit_s < manifest_s <= open_s <= slot_s")
+    if net.d_min >= net.n_min:
+        yield Problem(f"{place}.d_min", "less than n_min")
+    if net.lanes != _LANES:
+        yield Problem(f"{place}.lanes", '["import", "export", "canary"]')
+    if not _whole(net.t0_utc):
+        yield Problem(f"{place}.t0_utc", "a whole second")
+    if processing is None:
+        return
+    period = timedelta(seconds=processing.registration_period_s)
+    if processing.taf != _INTERVAL_SERIES:
+        yield Problem(
+            f"{place}.slot_s", "a processing profile with TAF 7: slots are its registration periods"
+        )
+    if processing.obis.split("*")[0] != _CONCEALED_OBIS:
+        yield Problem(
+            f"{place}.lanes", f"a processing profile of {_CONCEALED_OBIS}, which the import lane carries"
+        )
+    if net.submit_s <= half_window(processing.registration_period_s, processing.window_s).total_seconds():
+        yield Problem(f"{place}.submit_s", "more than the acceptance window: earlier there is no value")
+    if net.slot_s != processing.registration_period_s:
+        yield Problem(f"{place}.slot_s", f"the registration period, {processing.registration_period_s} s")
+    elif (net.t0_utc - processing.valid_from) % period:
+        yield Problem(f"{place}.t0_utc", f"a registration instant of {processing.id}")
+
+
+def _peers(profiles: ProfileSet) -> Iterator[Problem]:
+    first: dict[str, CommunicationProfile] = {}
+    for index, profile in enumerate(profiles.communication):
+        known = first.setdefault(profile.peer.name, profile)
+        if known.peer != profile.peer:
+            yield Problem(
+                f"communication[{index}].peer", f"the same entry for {profile.peer.name} as in {known.id}"
+            )
+
+
+def _nets(profiles: ProfileSet) -> Iterator[Problem]:
+    """One membership a net and a register: a slot in two nets would give two sums that differ by little."""
+    concealed = [(index, one) for index, one in enumerate(profiles.communication) if one.net is not None]
+    nets: set[str] = set()
+    measurands: set[tuple[str, str]] = set()
+    for index, profile in concealed:
+        if profile.net is not None and profile.net.net_id in nets:
+            yield Problem(f"communication[{index}].net.net_id", "a net that no other profile uses")
+        if profile.net is not None:
+            nets.add(profile.net.net_id)
+        processing = profiles.processing_of(profile)
+        if processing is None:
+            continue
+        measurand = (processing.meter, processing.obis.split("*")[0])
+        if measurand in measurands:
+            yield Problem(f"communication[{index}].processing", "a measurand that is in no other net")
+        measurands.add(measurand)

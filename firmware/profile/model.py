@@ -1,0 +1,160 @@
+"""Meter, processing and communication profile as values: one definition for TOML, JSON and the code. No I/O.
+
+Field evidence: BSI TR-03109-1 v2.0 details and shipped devices (docs/references.md); the DC-net fields are
+the project's own use case (docs/dcnet.md). What a single field may be is said here; what fields must be
+*together* is checked in `firmware.profile.check`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from lmn.ports import ReceptionMode
+
+MIN_SECURE_MEMBERS: Final = 16
+"""Absolute floor of an anonymity set (docs/dcnet.md, anonymity-set rule); fewer only with
+`insecure_small_nets`."""
+
+Name = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z",
+        description="a name of lower-case letters, digits, '.', '_' and '-', at most 63",
+    ),
+]
+"""Of a profile, a consumer or a peer: fits into URLs, file names and log lines."""
+MeterText = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[A-Z]{3}-[0-9a-f]{8}-[0-9a-f]{2}-[0-9a-f]{2}\Z",
+        description="a meter id in lower-case digits such as ELS-12345678-33-03",
+    ),
+]
+"""As `lmn.model.MeterId` writes it, e.g. "ELS-12345678-33-03"."""
+ObisText = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[0-9]{1,3}-[0-9]{1,3}:[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}(\*[0-9]{1,3})?\Z",
+        description="an OBIS code such as 1-0:1.8.0",
+    ),
+]
+Utc = Annotated[
+    datetime, msgspec.Meta(tz=True, description="an instant with its time zone, such as 2026-01-01T00:00:00Z")
+]
+Seconds = Annotated[int, msgspec.Meta(ge=1, le=366 * 86400)]
+Pem = Annotated[str, msgspec.Meta(min_length=1, max_length=16384)]
+"""A certificate as PEM text. In a TOML file also the path of one, relative to that file; `codec` puts the
+text in."""
+
+
+class MeterProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One meter: how it is received and to whom its values belong (Zählerprofil)."""
+
+    id: Name
+    meter: MeterText
+    key_hex: Annotated[
+        str, msgspec.Meta(pattern=r"^([0-9A-Fa-f]{32})?\Z", description="32 hexadecimal digits, or empty")
+    ] = ""
+    """16 bytes: the meter's own key or its master key; empty: it has none."""
+    mode: ReceptionMode = ReceptionMode.STRICT
+    consumer: Name
+
+    def __repr__(self) -> str:
+        return (
+            f"MeterProfile({self.id}, {self.meter}, {self.mode.value}, key={'yes' if self.key_hex else 'no'})"
+        )
+
+
+class ProcessingProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is made of one measurand, for whom and until when (Auswertungsprofil).
+
+    Registration instants are `valid_from` + k * `registration_period_s`, k = 0, 1, ..., up to and including
+    `valid_until`; deliveries happen after `valid_from` + j * delivery period, j = 1, 2, ....
+    """
+
+    id: Name
+    taf: Literal[1, 7]
+    meter: MeterText
+    obis: ObisText
+    consumer: Name
+    registration_period_s: Seconds
+    billing_period_s: Seconds | None = None
+    """TAF 1: length of the billing period, required. TAF 7: how much one delivery covers, a day if absent;
+    without effect where the values are concealed."""
+    window_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """A wider acceptance window (to both sides of the instant) than 1 % of the period, for short periods
+    only."""
+    recipients: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]
+    valid_from: Utc
+    valid_until: Utc | None = None
+
+
+class PeerEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Address and pinned end-entity certificates of a recipient."""
+
+    name: Name
+    host: Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    server_name: Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
+    tls_certificate: Pem
+    sig_certificate: Pem | None = None
+    enc_certificate: Pem | None = None
+
+
+class NetPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Rules of one DC-net as the administrator sets them; the gateway enforces them against the supplier.
+
+    Slot k covers the time from `t0_utc` + k * `slot_s` to `t0_utc` + (k + 1) * `slot_s`; its energy is
+    contributed after it has ended. The three deadlines count from the end of the slot.
+    """
+
+    net_id: Annotated[
+        str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z", description="16 lower-case hexadecimal digits")
+    ]
+    slot_s: Seconds
+    t0_utc: Utc
+    n_min: Annotated[int, msgspec.Meta(ge=3, le=1_000_000)] = 128
+    """Smallest component in which a gateway opens (N_min)."""
+    d_min: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 12
+    """Smallest number of present neighbours with which a gateway opens."""
+    delta: Annotated[float, msgspec.Meta(ge=0, lt=0.5)] = 0.05
+    """Largest share of the present members that a manifest may leave out."""
+    recovery: Literal["none"] = "none"
+    lanes: tuple[Literal["import", "export", "canary"], ...] = ("import", "export", "canary")
+    """Import and export in 0.1 Wh, the canary is 1."""
+    insecure_small_nets: bool = False
+    submit_s: Annotated[float, msgspec.Meta(gt=0)] = 120.0
+    manifest_s: Annotated[float, msgspec.Meta(gt=0)] = 240.0
+    open_s: Annotated[float, msgspec.Meta(gt=0)] = 360.0
+    poll_s: Annotated[float, msgspec.Meta(gt=0)] = 10.0
+    max_wh: Annotated[int, msgspec.Meta(ge=1, le=2**48)] = 1_000_000
+    """Largest energy of one slot that a gateway contributes; beyond it the slot is refused."""
+    n_max: Annotated[int, msgspec.Meta(ge=3, le=1_000_000)] = 4096
+    """Largest number of members; n_max * max_wh * 10 must stay below 2**63 so that no sum wraps."""
+
+
+class CommunicationProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which result goes to which recipient, for what, and how it is concealed (Kommunikationsprofil)."""
+
+    id: Name
+    processing: Name
+    recipient: Name
+    purpose: Literal["billing", "group-total"]
+    peer: PeerEntry
+    concealment: Literal["none", "dc-net"] = "none"
+    net: NetPolicy | None = None
+
+
+class ProfileSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that is active together; the body of an order of kind "profiles"."""
+
+    meters: tuple[MeterProfile, ...] = ()
+    processing: tuple[ProcessingProfile, ...] = ()
+    communication: tuple[CommunicationProfile, ...] = ()
+
+    def processing_of(self, communication: CommunicationProfile) -> ProcessingProfile | None:
+        """Return the processing profile that `communication` sends, None if there is none of that name."""
+        return next((profile for profile in self.processing if profile.id == communication.processing), None)

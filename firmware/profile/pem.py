@@ -1,0 +1,36 @@
+"""Certificates as profiles carry them: PEM text to DER and fingerprint. Form only, never a path. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from asn1crypto import pem, x509
+
+_LABEL: Final = "CERTIFICATE"
+
+
+def to_der(text: str) -> bytes:
+    """Return the DER bytes of the one certificate in a PEM text.
+
+    Raises:
+        ValueError: the text is no PEM, holds something else than one certificate, or the certificate is
+            broken.
+    """
+    try:
+        label, headers, der = pem.unarmor(text.encode())
+        certificate = x509.Certificate.load(der, strict=True)
+        certificate.native  # noqa: B018  parsing is lazy, this walks through every field
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError, UnicodeError) as error:
+        raise ValueError("no certificate in PEM form") from error
+    if label != _LABEL or headers or text.count("-----BEGIN ") != 1:
+        raise ValueError("exactly one certificate in PEM form is expected")
+    return bytes(der)
+
+
+def fingerprint(text: str) -> str:
+    """Return the SHA-256 of the certificate in hexadecimal, of the text itself where it holds none."""
+    try:
+        return hashlib.sha256(to_der(text)).hexdigest()
+    except ValueError:
+        return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,268 @@
+"""The active profiles: taken from orders, checked, durable and active in one step.
+
+Implements `wan.ports.ProfileSink` for the administrator's link, `lmn.ports.MeterKeys` for reception and gives
+`wan.dial` its peers. No I/O of its own: the store is a port.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Final, Protocol
+
+import msgspec
+
+from firmware.enforcement.determination import Grid, after, conflicts, grids, until
+from firmware.errors import ConfigurationRefused, StoreCorrupt
+from firmware.profile import codec
+from firmware.profile.model import CommunicationProfile, MeterProfile, ProfileSet
+from firmware.profile.pem import to_der
+from firmware.store.partition import Partition
+from firmware.store.stores import ProfileArchive, ReplayMemory
+from lmn.model import MeterId
+from lmn.ports import MeterAccess
+from wan.ports import Order, Peer, Receipt
+
+ORDER_KIND: Final = "profiles"
+_REFUSALS_KEPT: Final = 256
+_REASON_CHARS: Final = 2000
+
+
+class ActiveRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What is stored: the active set and what must be remembered of the sets before it."""
+
+    version: int
+    profiles: ProfileSet
+    since: dict[str, datetime]
+    """"communication/<id>" or "processing/<id>" -> when its present content became active."""
+    history: tuple[Grid, ...]
+    """What recipients got under earlier sets (`firmware.enforcement.determination`)."""
+
+
+class ProfileStore(Protocol):
+    """Where the active set and the receipts are kept."""
+
+    async def active(self) -> bytes | None:
+        """Return the active record, None if there is none."""
+
+    async def receipt(self, message_id: str) -> Receipt | None:
+        """Return the receipt of an order that was carried out or refused by `apply`, None for a new one."""
+
+    async def keep(self, record: bytes | None, receipt: Receipt) -> None:
+        """Keep a receipt and, if not None, the new active record: both or neither, durable on return."""
+
+
+class SealedProfiles:
+    """A `ProfileStore` in one partition."""
+
+    def __init__(self, partition: Partition) -> None:
+        self._partition = partition
+        self._archive, self._replay = ProfileArchive(partition), ReplayMemory(partition)
+
+    async def active(self) -> bytes | None:
+        """Return the active record, None if there is none."""
+        return await self._archive.active()
+
+    async def receipt(self, message_id: str) -> Receipt | None:
+        """Return the first receipt of a message id."""
+        return await self._replay.receipt(message_id)
+
+    async def keep(self, record: bytes | None, receipt: Receipt) -> None:
+        """Keep both in one transaction."""
+        operations = [self._replay.operation(receipt)]
+        if record is not None:
+            operations += await self._archive.operations(record)
+        await self._partition.commit(operations)
+
+
+Report = Callable[[Receipt], Awaitable[None]]
+"""Told of every order that was carried out or refused, once."""
+
+
+class Registry:
+    """The one place that knows which profiles are active.
+
+    Args:
+        store: where they survive a restart.
+        now_utc: the clock.
+        small_nets_allowed: `insecure_small_nets` of gateway.toml.
+        report: told of every receipt.
+        local_meters: meter profiles of the gateway's own configuration, for meters that no order names.
+    """
+
+    def __init__(
+        self,
+        store: ProfileStore,
+        now_utc: Callable[[], datetime],
+        *,
+        small_nets_allowed: bool,
+        report: Report,
+        local_meters: Iterable[MeterProfile] = (),
+    ) -> None:
+        self._store, self._now_utc, self._report = store, now_utc, report
+        self._small_nets_allowed = small_nets_allowed
+        self._record = ActiveRecord(version=0, profiles=ProfileSet(), since={}, history=())
+        self._refusals: OrderedDict[str, Receipt] = OrderedDict()
+        self._watchers: list[Callable[[ProfileSet], None]] = []
+        self._local = _access(local_meters)
+        self._access = dict(self._local)
+        self._peers: dict[str, Peer] = {}
+        self._applying = False
+
+    @property
+    def active(self) -> ProfileSet:
+        """Return the active set; empty before the first order."""
+        return self._record.profiles
+
+    @property
+    def version(self) -> int:
+        """Return the version of the active set, 0 before the first order."""
+        return self._record.version
+
+    def communication_since(self, profile: str) -> datetime | None:
+        """Return when a communication profile became active with its present content, None if it is not.
+
+        Values older than that are never sent under it: they were measured under other rules.
+        """
+        return self._record.since.get(f"communication/{profile}")
+
+    def processing_since(self, profile: str) -> datetime | None:
+        """Return when a processing profile became active with its present content, None if it is not."""
+        return self._record.since.get(f"processing/{profile}")
+
+    def access(self, meter: MeterId) -> MeterAccess | None:
+        """Return what may be received from `meter`, None for one that no profile names."""
+        return self._access.get(meter)
+
+    def peers(self) -> Mapping[str, Peer]:
+        """Return the recipients of the active set by name."""
+        return self._peers
+
+    def watch(self, changed: Callable[[ProfileSet], None]) -> None:
+        """Have `changed` called with every newly active set."""
+        self._watchers.append(changed)
+
+    async def load(self) -> None:
+        """Take up what was active before the restart; call once, before anything else.
+
+        Raises:
+            StoreCorrupt: what is stored is not what this class stored.
+        """
+        record = await self._store.active()
+        if record is None:
+            return
+        try:
+            self._activate(msgspec.json.decode(record, type=ActiveRecord))
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise StoreCorrupt("the stored profiles cannot be read") from error
+
+    async def apply(self, order: Order) -> Receipt:
+        """Carry out an order once; the same message id again returns the first receipt.
+
+        The set is staged (read, checked, held against what is and was active), stored together with its
+        receipt in one transaction and only then active. A kill at any point leaves the old set or the new
+        one, never both.
+
+        Raises:
+            StoreUnavailable: nothing changed; the order can be given again.
+        """
+        if self._applying:
+            raise AssertionError("orders are applied one at a time")
+        self._applying = True
+        try:
+            known = await self._store.receipt(order.message_id)
+            if known is not None:
+                return known
+            staged, receipt = self._stage(order)
+            text = None if staged is None else msgspec.json.encode(staged)
+            await self._store.keep(text, receipt)
+            if staged is not None:
+                self._activate(staged)
+        finally:
+            self._applying = False
+        await self._report(receipt)
+        return receipt
+
+    async def refuse(self, message_id: str, code: str, reason: str) -> Receipt:
+        """Note an order that was refused before it could be applied (signature, form).
+
+        Such an order may carry any id, also that of a true order that is still to come: it is remembered
+        apart and never stands in the way of `apply`.
+        """
+        known = self._refusals.get(message_id)
+        if known is not None and known.code == code:
+            return known
+        receipt = Receipt(message_id, accepted=False, code=code, reason=reason[:_REASON_CHARS])
+        self._refusals[message_id] = receipt
+        while len(self._refusals) > _REFUSALS_KEPT:
+            self._refusals.popitem(last=False)
+        await self._report(receipt)
+        return receipt
+
+    def _stage(self, order: Order) -> tuple[ActiveRecord | None, Receipt]:
+        def refused(code: str, reason: str) -> tuple[None, Receipt]:
+            return None, Receipt(order.message_id, accepted=False, code=code, reason=reason[:_REASON_CHARS])
+
+        if order.kind != ORDER_KIND:
+            return refused("kind", f"this gateway carries out orders of kind {ORDER_KIND}")
+        if order.version <= self.version:
+            return refused("version", f"version {order.version} is not above the active {self.version}")
+        try:
+            profiles = codec.from_json(order.body, small_nets_allowed=self._small_nets_allowed)
+        except ConfigurationRefused as error:
+            return refused("invalid", str(error))
+        now_utc = self._now_utc()
+        given = until((*self._record.history, *grids(self.active)), now_utc)
+        found = conflicts((*given, *after(grids(profiles), now_utc)))
+        if found:
+            return refused("undoes-concealment", "; ".join(str(conflict) for conflict in found))
+        since = self._since(profiles, now_utc)
+        record = ActiveRecord(version=order.version, profiles=profiles, since=since, history=given)
+        return record, Receipt(
+            order.message_id, accepted=True, code="ok", reason=f"version {order.version} is active"
+        )
+
+    def _since(self, profiles: ProfileSet, now_utc: datetime) -> dict[str, datetime]:
+        """Return since when each profile of a set has its present content: now unless it had it before."""
+        before, known = self.active, self._record.since
+        since: dict[str, datetime] = {}
+        for processing in profiles.processing:
+            key = f"processing/{processing.id}"
+            since[key] = known.get(key, now_utc) if processing in before.processing else now_utc
+        for communication in profiles.communication:
+            key = f"communication/{communication.id}"
+            unchanged = communication in before.communication and (
+                before.processing_of(communication) == profiles.processing_of(communication)
+            )
+            since[key] = known.get(key, now_utc) if unchanged else now_utc
+        return since
+
+    def _activate(self, record: ActiveRecord) -> None:
+        profiles = record.profiles
+        access = {**self._local, **_access(profiles.meters)}
+        peers = {one.peer.name: _peer(one) for one in profiles.communication}
+        self._record, self._access, self._peers = record, access, peers
+        for changed in self._watchers:
+            changed(profiles)
+
+
+def _access(meters: Iterable[MeterProfile]) -> dict[MeterId, MeterAccess]:
+    found: dict[MeterId, MeterAccess] = {}
+    for one in meters:
+        meter = MeterId.from_text(one.meter)
+        found[meter] = MeterAccess(meter, bytes.fromhex(one.key_hex) or None, one.mode)
+    return found
+
+
+def _peer(profile: CommunicationProfile) -> Peer:
+    entry = profile.peer
+    return Peer(
+        name=entry.name,
+        host=entry.host,
+        port=entry.port,
+        server_name=entry.server_name,
+        tls_certificate=to_der(entry.tls_certificate),
+        sig_certificate=None if entry.sig_certificate is None else to_der(entry.sig_certificate),
+        enc_certificate=None if entry.enc_certificate is None else to_der(entry.enc_certificate),
+    )

@@ -1,0 +1,285 @@
+"""The supplier's tally and resources, the administrator's witness: each check has a test that breaks it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, web
+
+from firmware.enforcement.dcnet.frames import Frame, FrameType, seal
+from firmware.enforcement.dcnet.messages import (
+    KeyBundle,
+    KeyExchange,
+    Roster,
+    RosterDraft,
+    RosterEntry,
+    SignedBundle,
+    Verdict,
+    document_hash,
+    from_bitmap,
+)
+from firmware.enforcement.dcnet.round import Round, SlotState
+from hsm.api import CertificateUse, Curve, KeySlot
+from hsm.x509 import Certificate
+from tests.support.soft_module import SoftModule
+from tests.unit.dcnet.support import NET, head, policy, rules, view
+from tools.counterparts.messages import MessageRefused
+from tools.counterparts.net import NetCoordinator
+from tools.counterparts.net_keys import CmsKeys
+from tools.counterparts.net_tally import Taken, Tally, Terms
+from tools.counterparts.net_witness import NetWitness, OrderedNet
+from tools.counterparts.pki import issue_gateway, make_pki
+from wan.cms import signed as cms
+from wan.errors import OrderRefused
+from wan.pki.enrol import make_triple
+
+KEYS = {index: bytes([index]) * 16 for index in range(1, 5)}
+LIMITS = (200_000, 200_000, 1)
+
+
+class Slot:
+    """Four members and a tally of slot 0."""
+
+    def __init__(self, readings: dict[int, tuple[int, int, int]] | None = None) -> None:
+        chosen = readings or {index: (index * 10, 0, 1) for index in KEYS}
+        self.rounds = {index: Round(view(index, 4), head(4)) for index in KEYS}
+        self.frames = {i: seal(r.submit(chosen[i], bytes([i]) * 16), KEYS[i]) for i, r in self.rounds.items()}
+        self.tally = Tally(Terms(NET, 1, 4, 3, KEYS), 0, 20_000, head(4).hash, frozenset(KEYS))
+
+    def openings(self) -> dict[int, bytes]:
+        manifest = self.tally.manifest or self.tally.close(None)
+        opened = {}
+        for index in self.tally.accepted:
+            assert self.rounds[index].consider(manifest, self.tally.siblings(index)) is SlotState.ACCEPTED
+            opened[index] = seal(self.rounds[index].open(), KEYS[index])
+        return opened
+
+
+def test_a_slot_with_one_missing_is_summed() -> None:
+    slot = Slot()
+    for index in (1, 2, 4):
+        assert slot.tally.submit(index, slot.frames[index])[0] is Taken.NEW
+    for index, frame in slot.openings().items():
+        assert not slot.tally.complete
+        assert slot.tally.open(index, frame) is Taken.NEW
+        assert slot.tally.open(index, frame) is Taken.KNOWN
+    result = slot.tally.result(LIMITS, 2)
+    assert (result.verdict, result.totals) == (Verdict.TOTALLED, (70, 0, 3))
+
+
+def test_frames_are_taken_once_in_time_and_from_their_member_only() -> None:
+    slot = Slot()
+    tally, frame = slot.tally, slot.frames[1]
+    for wrong in (b"", frame[:-1], frame[:-1] + bytes([frame[-1] ^ 1]), slot.frames[2]):
+        assert tally.submit(1, wrong)[0] is Taken.REFUSED
+    body = Frame.from_bytes(frame[:-16])
+    for changes in (
+        {"slot": 1},
+        {"net": bytes(8)},
+        {"index": 2},
+        {"version": 2},
+        {"epoch": 1},
+        {"reference": bytes(32)},
+        {"lanes": (1, 2)},
+        {"type": FrameType.OPEN},
+    ):
+        forged = seal(replace(body, **changes).to_bytes(), KEYS[1])  # type: ignore[arg-type]
+        assert tally.submit(1, forged)[0] is Taken.REFUSED, changes
+    assert tally.submit(1, frame)[0] is Taken.NEW
+    assert tally.submit(1, frame)[0] is Taken.KNOWN
+    other = seal(replace(body, lanes=(1, 2, 3)).to_bytes(), KEYS[1])
+    assert tally.submit(1, other)[0] is Taken.CONFLICT
+    assert tally.submit(9, frame)[0] is Taken.REFUSED
+    assert tally.open(1, frame) is Taken.REFUSED  # before the manifest
+    manifest = tally.close(None)
+    assert tally.submit(2, slot.frames[2])[0] is Taken.LATE
+    assert from_bitmap(manifest.accepted, 4) == {1}
+    assert tally.open(1, frame) is Taken.REFUSED
+    opening = Frame(FrameType.OPEN, 0, NET, 2, 1, 20_000, document_hash(manifest), (1, 2, 3))
+    assert tally.open(2, seal(opening.to_bytes(), KEYS[2])) is Taken.REFUSED  # not accepted
+    mine = replace(opening, index=1)
+    assert tally.open(1, seal(mine.to_bytes(), KEYS[1])) is Taken.NEW
+    again = replace(mine, lanes=(1, 2, 4))
+    assert tally.open(1, seal(again.to_bytes(), KEYS[1])) is Taken.CONFLICT
+
+
+def test_who_was_not_expected_may_only_say_hello() -> None:
+    slot = Slot()
+    tally = Tally(Terms(NET, 1, 4, 3, KEYS), 0, 20_000, head(4).hash, frozenset({2, 3, 4}))
+    assert tally.submit(1, slot.frames[1])[0] is Taken.REFUSED
+    assert tally.submit(1, seal(Round(view(1, 4), head(4)).hello(), KEYS[1]))[0] is Taken.NEW
+    assert from_bitmap(tally.close(None).hello, 4) == {1}
+    assert tally.result(LIMITS, 2).verdict is Verdict.ABORTED
+
+
+@pytest.mark.parametrize(
+    "readings",
+    [
+        {1: (10, 0, 2), 2: (10, 0, 1), 3: (10, 0, 1), 4: (10, 0, 1)},  # the canary
+        {1: (10**6, 0, 1), 2: (10, 0, 1), 3: (10, 0, 1), 4: (10, 0, 1)},  # more than all together may have
+    ],
+)
+def test_an_impossible_sum_is_aborted(readings: dict[int, tuple[int, int, int]]) -> None:
+    slot = Slot(readings)
+    for index, frame in slot.frames.items():
+        slot.tally.submit(index, frame)
+    for index, frame in slot.openings().items():
+        slot.tally.open(index, frame)
+    assert slot.tally.result(LIMITS, 2).verdict is Verdict.ABORTED
+
+
+def test_a_missing_opening_aborts_the_slot() -> None:
+    slot = Slot()
+    for index, frame in slot.frames.items():
+        slot.tally.submit(index, frame)
+    opened = slot.openings()
+    for index in (1, 2, 3):
+        slot.tally.open(index, opened[index])
+    result = slot.tally.result(LIMITS, 2)
+    assert (result.verdict, result.totals) == (Verdict.ABORTED, None)
+
+
+# -- the administrator ---------------------------------------------------------------------------------
+
+GATEWAYS = [f"esgw010000000{number}" for number in range(1, 5)]
+
+
+class Draft:
+    """A roster draft with real signatures, and the witness that judges it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.emp, self.gwa = CmsKeys(folder / "emp"), CmsKeys(folder / "gwa")
+        self.events: list[Any] = []
+        self.ordered = OrderedNet(
+            policy(),
+            Certificate.from_pem((folder / "emp/sig.pem").read_bytes()).der,
+            frozenset(GATEWAYS),
+        )
+        self.bundles: list[SignedBundle] = []
+        self.entries: list[RosterEntry] = []
+        self.witness = NetWitness("gwa", self._order, self.gwa.trust, self.gwa.sign, self.events.append)
+
+    def _order(self, net: str) -> OrderedNet | None:
+        return self.ordered if net == NET.hex() else None
+
+    async def fill(self) -> Draft:
+        for index, gateway in enumerate(GATEWAYS, 1):
+            module = SoftModule()
+            issued = issue_gateway(self.folder, gateway, await make_triple(module, gateway))
+            certificate = Certificate.from_pem(issued[CertificateUse.SIG].encode())
+            point = (await module.generate_key_pair(KeySlot.DCNET_1, Curve.BRAINPOOL_P256)).point
+            bundle = KeyBundle(
+                NET, 1, bytes([index]) * 16, KeyExchange.ECKA, point, b"", certificate.fingerprint
+            )
+            signed = await cms.sign(
+                bundle.to_bytes(), module=module, slot=KeySlot.WAN_SIG, certificate=certificate
+            )
+            self.bundles.append(SignedBundle(certificate.der, signed))
+            self.entries.append(
+                RosterEntry(index, bundle.pseudonym, certificate.fingerprint, "gwa", document_hash(bundle))
+            )
+        return self
+
+    def roster(self, **changes: Any) -> Roster:
+        made = Roster(
+            NET, 1, bytes(32), rules().policy_hash(), rules().schema_hash(), 20_000, tuple(self.entries)
+        )
+        return replace(made, **changes)
+
+    async def ask(self, roster: Roster | None = None, bundles: list[SignedBundle] | None = None) -> bytes:
+        content = (roster if roster is not None else self.roster()).to_bytes()
+        draft = RosterDraft(
+            await self.emp.sign(content), tuple(bundles if bundles is not None else self.bundles)
+        )
+        return await self.witness.countersign(NET.hex(), draft.to_bytes())
+
+    async def refused(self, roster: Roster | None = None, bundles: list[SignedBundle] | None = None) -> str:
+        with pytest.raises(OrderRefused) as caught:
+            await self.ask(roster, bundles)
+        return caught.value.code
+
+
+async def test_the_witness_signs_its_own_and_nothing_else(tmp_path: Path) -> None:
+    make_pki(tmp_path / "pki")
+    draft = await Draft(tmp_path / "pki").fill()
+    entries = draft.roster().entries
+    assert await draft.refused(draft.roster(policy_hash=bytes(32))) == "policy"
+    assert await draft.refused(draft.roster(net=bytes(8))) == "policy"
+    assert await draft.refused(draft.roster(entries=entries[:2]), draft.bundles[:2]) == "size"
+    assert await draft.refused(None, draft.bundles[:3]) == "size"
+    assert await draft.refused(None, [*draft.bundles[:3], draft.bundles[0]]) == "twice"
+    assert await draft.refused(None, [draft.bundles[1], draft.bundles[0], *draft.bundles[2:]]) == "bundle"
+    strange = replace(entries[0], administrator="another")
+    assert await draft.refused(draft.roster(entries=(strange, *entries[1:]))) == "gateway"
+    forged = SignedBundle(draft.bundles[0].certificate, draft.bundles[1].signed)
+    assert await draft.refused(None, [forged, *draft.bundles[1:]]) == "form"
+    with pytest.raises(MessageRefused):
+        await draft.emp.open_bundle(forged)
+    with pytest.raises(OrderRefused, match="form"):
+        await draft.witness.countersign(NET.hex(), b"junk")
+    with pytest.raises(OrderRefused, match="policy"):
+        await draft.witness.countersign("00" * 8, b"junk")
+    whole, draft.ordered = draft.ordered, replace(draft.ordered, gateways=frozenset(GATEWAYS[1:]))
+    assert await draft.refused() == "gateway"
+    draft.ordered = replace(whole, emp_certificate=b"another")
+    assert await draft.refused() == "signer"
+    draft.ordered = replace(whole, policy=policy(n_min=4))
+    assert await draft.refused() == "policy"
+    draft.ordered = whole
+    signed = await draft.ask()
+    assert cms.parse(signed).content == draft.roster().to_bytes()
+    assert await draft.refused(draft.roster(first_epoch=20_001)) == "version"  # one roster per version
+    assert draft.events[-2] == {"event": "countersigned", "net": NET.hex()}
+
+
+async def test_resources_are_their_owners_and_junk_is_refused(tmp_path: Path) -> None:
+    make_pki(tmp_path / "pki")
+    draft = await Draft(tmp_path / "pki").fill()
+
+    async def nobody(_: bytes) -> bytes:
+        raise OSError("not asked in this test")
+
+    coordinator = NetCoordinator(
+        policy(),
+        GATEWAYS,
+        draft.emp,
+        draft.events.append,
+        countersign=nobody,
+        identity=lambda request: request.headers["X-Gateway"],
+    )
+    app = web.Application()
+    app.add_routes(coordinator.routes())
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    base = f"http://127.0.0.1:{runner.addresses[0][1]}/dcnet/v1/{NET.hex()}"
+    good = draft.bundles[0].to_bytes()
+    try:
+        async with ClientSession() as session:
+            for gateway, method, resource, body, status in (
+                (GATEWAYS[0], "PUT", f"bundle/1/{GATEWAYS[1]}", good, 403),
+                (GATEWAYS[0], "PUT", f"bundle/2/{GATEWAYS[0]}", good, 403),
+                (GATEWAYS[1], "PUT", f"bundle/1/{GATEWAYS[1]}", good, 400),  # signed by another gateway
+                (GATEWAYS[0], "PUT", f"bundle/1/{GATEWAYS[0]}", b"junk", 400),
+                (GATEWAYS[0], "PUT", f"bundle/1/{GATEWAYS[0]}", bytes(70_000), 413),
+                (GATEWAYS[0], "PUT", f"bundle/1/{GATEWAYS[0]}", good, 201),
+                (GATEWAYS[0], "PUT", f"bundle/1/{GATEWAYS[0]}", good, 200),
+                ("esgw0199999999", "GET", "roster/1", b"", 403),
+                (GATEWAYS[0], "GET", "roster/1", b"", 404),
+                (GATEWAYS[0], "GET", "manifest/3/1", b"", 404),
+                (GATEWAYS[0], "GET", "manifest/3/2", b"", 403),
+                (GATEWAYS[0], "GET", f"result/{'9' * 5000}", b"", 404),
+                (GATEWAYS[0], "GET", "manifest/epoch/1", b"", 404),
+                (GATEWAYS[0], "PUT", "submit/3/2", b"x", 403),
+                (GATEWAYS[0], "PUT", "submit/3/1", b"x", 404),  # no slot yet
+                (GATEWAYS[0], "PUT", "open/3/1", b"x", 404),
+            ):
+                headers = {"X-Gateway": gateway}
+                async with session.request(method, f"{base}/{resource}", data=body, headers=headers) as reply:
+                    assert reply.status == status, (method, resource[:40])
+    finally:
+        await runner.cleanup()

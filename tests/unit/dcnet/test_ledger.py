@@ -1,0 +1,139 @@
+"""The ledger survives a power cut at any write, never begins an old slot, and loses no energy."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from firmware.enforcement.dcnet.errors import SlotInPast, UnexpectedStep
+from firmware.enforcement.dcnet.ledger import Ledger, SlotEntry
+from firmware.enforcement.dcnet.round import SlotState, Step
+from firmware.errors import ReadingRefused, StoreCorrupt
+from tests.unit.dcnet.support import NET, MemoryStore, PowerCut
+
+
+async def reload(store: MemoryStore) -> Ledger:
+    store.fail_after = None
+    ledger = Ledger(store, NET)
+    await ledger.load()
+    return ledger
+
+
+async def life(ledger: Ledger) -> None:
+    await ledger.measure(4, 500, 20)
+    await ledger.submitting(4, epoch=9, seed=b"s" * 16, frame=b"frame", previous=b"p" * 32)
+    await ledger.opening(4, manifest_hash=b"m" * 32, members=5, frame=b"opening")
+    await ledger.totalled(4)
+
+
+@pytest.mark.parametrize("cut", range(5))
+async def test_after_a_power_cut_the_ledger_is_as_after_one_of_its_writes(cut: int) -> None:
+    store = MemoryStore()
+    ledger = await reload(store)
+    store.fail_after = cut
+    with contextlib.suppress(PowerCut):
+        await life(ledger)
+    again = await reload(store)
+    entry = again.entry(4)
+    if cut == 0:
+        assert entry is None
+        assert again.last_slot == -1
+        return
+    assert entry is not None
+    assert entry.state is list(SlotState)[min(cut, 2) if cut < 3 else cut + 1]
+    assert (entry.submitted, entry.seed) == {
+        SlotState.MEASURED: (b"", b""),
+        SlotState.SUBMITTED: (b"frame", b"s" * 16),
+        SlotState.OPENED: (b"frame", b""),
+        SlotState.TOTALLED: (b"", b""),
+    }[entry.state]
+    with pytest.raises(SlotInPast):
+        await again.measure(3, 1, 1)
+    with pytest.raises(ReadingRefused):  # the same error, as callers outside the package see it
+        await again.measure(4, 501, 20)
+
+
+async def test_a_slot_cannot_be_submitted_or_opened_twice() -> None:
+    ledger = await reload(MemoryStore())
+    await ledger.measure(4, 500, 20)
+    await ledger.submitting(4, epoch=9, seed=b"s" * 16, frame=b"frame", previous=b"p" * 32)
+    with pytest.raises(UnexpectedStep):
+        await ledger.submitting(4, epoch=9, seed=b"t" * 16, frame=b"other", previous=b"p" * 32)
+    await ledger.opening(4, manifest_hash=b"m" * 32, members=5, frame=b"opening")
+    with pytest.raises(UnexpectedStep):
+        await ledger.opening(4, manifest_hash=b"n" * 32, members=4, frame=b"other")
+    entry = ledger.entry(4)
+    assert entry is not None
+    assert (entry.submitted, entry.opened) == (b"frame", b"opening")
+
+
+async def test_i12_energy_is_either_totalled_or_owed() -> None:
+    store = MemoryStore()
+    ledger = await reload(store)
+    for slot, step in ((1, Step.LEAVE_OUT), (2, Step.REFUSE), (3, Step.ABORT)):
+        await ledger.measure(slot, slot * 100, slot)
+        if step is not Step.LEAVE_OUT:
+            await ledger.submitting(slot, epoch=9, seed=b"s" * 16, frame=b"f", previous=b"p" * 32)
+        if step is Step.ABORT:
+            await ledger.opening(slot, manifest_hash=b"m" * 32, members=5, frame=b"o")
+        await ledger.failed(slot, step, step.value)
+    await life(ledger)
+    await ledger.owe(5, 9, 7000, 3, "interruption")
+    await ledger.owe(5, 9, 7000, 3, "interruption")
+    owed = (await reload(store)).owed()
+    assert [(o.first_slot, o.last_slot, o.import_wh, o.export_wh) for o in owed] == [
+        (1, 1, 100, 1),
+        (2, 2, 200, 2),
+        (3, 3, 300, 3),
+        (5, 9, 7000, 3),
+    ]
+    assert all(b"s" * 16 not in data for data in store.data.values())
+
+
+async def test_old_totals_are_forgotten_and_debts_are_not() -> None:
+    ledger = await reload(MemoryStore())
+    for slot in (1, 2, 400):
+        await ledger.measure(slot, 5, 0)
+        if slot == 1:
+            await ledger.failed(slot, Step.LEAVE_OUT, "x")
+            continue
+        await ledger.submitting(slot, epoch=9, seed=b"s" * 16, frame=b"f", previous=b"p" * 32)
+        await ledger.opening(slot, manifest_hash=b"m" * 32, members=5, frame=b"o")
+        await ledger.totalled(slot)
+    assert [entry.slot for entry in ledger.entries()] == [1, 400]
+
+
+async def test_two_nets_do_not_see_each_other() -> None:
+    store = MemoryStore()
+    one, other = Ledger(store, NET), Ledger(store, bytes(8))
+    await one.measure(4, 500, 0)
+    await one.owe(5, 6, 1, 1, "x")
+    await other.load()
+    assert other.entries() == []
+    assert other.owed() == []
+
+
+@given(st.binary(max_size=60))
+def test_any_record_is_an_entry_or_corrupt(data: bytes) -> None:
+    with contextlib.suppress(StoreCorrupt):
+        SlotEntry.from_bytes(data)
+
+
+async def test_a_damaged_record_is_named() -> None:
+    store = MemoryStore()
+    store.data["dcnet-slot", NET.hex() + "/0000000001"] = b"\x80"
+    with pytest.raises(StoreCorrupt):
+        await reload(store)
+    good = SlotEntry(1, SlotState.MEASURED).to_bytes()
+    with pytest.raises(StoreCorrupt):
+        SlotEntry.from_bytes(good.replace(b"\x8c\x01\x01", b"\x8c\x01\x17"))
+
+
+def test_no_reading_or_secret_in_a_repr() -> None:
+    shown = repr(SlotEntry(1, SlotState.SUBMITTED, 4711, 815, 9, b"\xaa" * 16, b"\xbb" * 100))
+    assert "4711" not in shown
+    assert "815" not in shown
+    assert "\\xaa" not in shown

@@ -1,0 +1,223 @@
+"""Each check of a roster and its bundles has a test that breaks it; both ends get one key."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from firmware.enforcement.dcnet import kdf, membership
+from firmware.enforcement.dcnet.arithmetic import prf
+from firmware.enforcement.dcnet.errors import MalformedObject, MembershipRefused
+from firmware.enforcement.dcnet.membership import Membership
+from firmware.enforcement.dcnet.messages import (
+    EpochManifest,
+    KeyBundle,
+    Roster,
+    RosterEntry,
+    RosterPublication,
+    SignedBundle,
+    document_hash,
+    to_bitmap,
+)
+from firmware.enforcement.dcnet.policy import NetRules
+from hsm.api import Curve, KeySlot
+from hsm.errors import CommandRefused
+from tests.support.soft_module import SoftModule
+from tests.unit.dcnet.support import NamedSignatures, rules, signed_by
+from wan.errors import SignatureRefused
+
+TODAY = rules().epoch_of(0)
+
+
+class Net:
+    """Gateways gw1..gwN with modules of their own, and a roster of them."""
+
+    def __init__(self, net_rules: NetRules) -> None:
+        self.rules = net_rules
+        self.modules: list[SoftModule] = []
+        self.bundles: list[KeyBundle] = []
+        self.signed: list[SignedBundle] = []
+
+    @classmethod
+    async def make(cls, size: int = 4, net_rules: NetRules | None = None) -> Net:
+        net = cls(net_rules if net_rules is not None else rules())
+        net.emp = SoftModule()
+        net.emp_point = (await net.emp.generate_key_pair(KeySlot.WAN_ENC, Curve.P256)).point
+        for index in range(1, size + 1):
+            module, signatures = SoftModule(), NamedSignatures(f"gw{index}")
+            point = (await module.generate_key_pair(KeySlot.DCNET_2, Curve.P256)).point
+            offer = await membership.make_bundle(net.rules, 1, bytes([index]) * 16, point, signatures)
+            net.modules.append(module)
+            net.signed.append(offer)
+            net.bundles.append(KeyBundle.from_bytes(offer.signed.partition(b"|")[2]))
+        return net
+
+    emp: SoftModule
+    emp_point: bytes
+
+    def roster(self) -> Roster:
+        entries = tuple(
+            RosterEntry(i, b.pseudonym, b.certificate_hash, "gwa", document_hash(b))
+            for i, b in enumerate(self.bundles, 1)
+        )
+        return Roster(
+            self.rules.net, 1, bytes(32), self.rules.policy_hash(), self.rules.schema_hash(), TODAY, entries
+        )
+
+    def publication(self, roster: Roster | None = None) -> RosterPublication:
+        content = (self.roster() if roster is None else roster).to_bytes()
+        return RosterPublication(signed_by("emp", content), (signed_by("gwa", content),), tuple(self.signed))
+
+    async def join(self, index: int = 1, publication: RosterPublication | None = None) -> Membership:
+        return await membership.join(
+            self.rules,
+            self.publication() if publication is None else publication,
+            self.bundles[index - 1],
+            today=TODAY,
+            signatures=NamedSignatures(f"gw{index}"),
+            module=self.modules[index - 1],
+            key_slot=KeySlot.DCNET_2,
+            emp_point=self.emp_point,
+        )
+
+
+async def test_i7_both_ends_and_the_supplier_derive_the_same_keys() -> None:
+    net = await Net.make()
+    members = [await net.join(index) for index in range(1, 5)]
+    for epoch in (TODAY, TODAY + 3):
+        views = [member.view(epoch) for member in members]
+        for a in range(1, 5):
+            for b in range(a + 1, 5):
+                low, high = views[a - 1].edges[b], views[b - 1].edges[a]
+                assert low.output(bytes(32), 7, 0, 24) == high.output(bytes(32), 7, 0, 24)
+    secret = await net.emp.agree(KeySlot.WAN_ENC, net.bundles[2].point)
+    assert members[2].mac_key == kdf.mac_key(secret, document_hash(net.roster()), net.rules.net, 1)
+    assert members[2].mac_key.hex() not in repr(members[2])
+
+
+async def test_the_first_epoch_uses_the_first_chain_key() -> None:
+    net = await Net.make()
+    member = await net.join()
+    secret = await net.modules[1].agree(KeySlot.DCNET_2, net.bundles[0].point)
+    root = kdf.edge_root(secret, document_hash(net.roster()), b"\1" * 16, b"\2" * 16)
+    chain = kdf.chain_start(root, net.rules.net)
+    for epoch in (TODAY, TODAY + 1):
+        expected = kdf.epoch_key(chain, net.rules.net, epoch)
+        assert member.view(epoch).edges[2].output(bytes(32), 1, 0, 8) == prf(expected, bytes(32), 1, 0, 8)
+        chain = kdf.chain_next(chain, net.rules.net)
+
+
+async def test_i19_keys_of_an_earlier_epoch_are_gone() -> None:
+    member = await (await Net.make()).join()
+    member.view(TODAY + 2)
+    with pytest.raises(MembershipRefused, match="erased"):
+        member.view(TODAY + 1)
+    with pytest.raises(MembershipRefused, match="too far"):
+        member.view(TODAY + 401)
+
+
+def _entry(position: int, **changes: object) -> Callable[[Roster], Roster]:
+    def change(roster: Roster) -> Roster:
+        entries = list(roster.entries)
+        entries[position] = replace(entries[position], **changes)  # type: ignore[arg-type]
+        return replace(roster, entries=tuple(entries))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda r: replace(r, net=bytes(8)), "net"),
+        (lambda r: replace(r, version=2), "net"),
+        (lambda r: replace(r, policy_hash=bytes(32)), "policy"),
+        (lambda r: replace(r, schema_hash=bytes(32)), "policy"),
+        (lambda r: replace(r, entries=r.entries[:2]), "size"),
+        (lambda r: replace(r, entries=r.entries[:3]), "degree"),
+        (lambda r: replace(r, first_epoch=0), "epoch"),
+        (lambda r: replace(r, first_epoch=TODAY + 2), "epoch"),
+        (_entry(1, pseudonym=b"\1" * 16), "twice"),
+        (_entry(1, certificate_hash=hashlib.sha256(b"certificate of gw1").digest()), "twice"),
+        (_entry(0, bundle_hash=bytes(32)), "absent"),
+        (_entry(1, bundle_hash=bytes(32)), "bundle"),
+        (_entry(1, pseudonym=b"\x77" * 16), "bundle"),
+        (_entry(1, certificate_hash=bytes(32)), "certificate"),
+    ],
+)
+async def test_a_roster_with_a_fault_is_refused(change: Callable[[Roster], Roster], code: str) -> None:
+    strict = rules() if code != "degree" else rules(n_min=3, d_min=2)
+    net = await Net.make(4, strict)
+    with pytest.raises(MembershipRefused) as caught:
+        await net.join(1, net.publication(change(net.roster())))
+    assert caught.value.code == code
+
+
+async def test_countersignature_is_required_and_over_the_same_content() -> None:
+    net = await Net.make()
+    good = net.publication()
+    other = signed_by("gwa", replace(net.roster(), version=9).to_bytes())
+    for countersigned in ((), (other,), (*good.countersigned, other)):
+        with pytest.raises(MembershipRefused) as caught:
+            await net.join(1, replace(good, countersigned=countersigned))
+        assert caught.value.code == "countersignature"
+    content = net.roster().to_bytes()
+    for wrong in (
+        replace(good, signed=signed_by("gwa", content)),
+        replace(good, countersigned=(signed_by("emp", content),)),
+        replace(
+            good, bundles=(good.bundles[0], replace(good.bundles[1], signed=b"gw3|x"), *good.bundles[2:])
+        ),
+    ):
+        with pytest.raises(SignatureRefused):
+            await net.join(1, wrong)
+
+
+async def test_bundles_must_be_whole_and_keys_different() -> None:
+    net = await Net.make()
+    with pytest.raises(MembershipRefused, match="bundles"):
+        await net.join(1, replace(net.publication(), bundles=tuple(net.signed[:3])))
+    stolen = replace(net.bundles[3], point=net.bundles[1].point)
+    net.bundles[3] = stolen
+    net.signed[3] = SignedBundle(b"certificate of gw4", signed_by("gw4", stolen.to_bytes()))
+    with pytest.raises(MembershipRefused, match="one key"):
+        await net.join(1, net.publication())
+
+
+async def test_a_bundle_for_another_net_is_refused() -> None:
+    net = await Net.make()
+    net.bundles[3] = replace(net.bundles[3], version=2)
+    net.signed[3] = SignedBundle(b"certificate of gw4", signed_by("gw4", net.bundles[3].to_bytes()))
+    with pytest.raises(MembershipRefused, match="something else"):
+        await net.join(1, net.publication())
+
+
+async def test_a_point_off_the_curve_is_refused_by_the_module() -> None:
+    net = await Net.make()
+    net.bundles[3] = replace(net.bundles[3], point=b"\4" + b"\1" * 64)
+    net.signed[3] = SignedBundle(b"certificate of gw4", signed_by("gw4", net.bundles[3].to_bytes()))
+    with pytest.raises((CommandRefused, ValueError)):
+        await net.join(1, net.publication())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"net": bytes(8)},
+        {"version": 2},
+        {"roster_hash": bytes(32)},
+        {"epoch": TODAY + 1},
+        {"first_slot": 1 << 20},
+    ],
+)
+async def test_an_epoch_manifest_of_something_else_is_refused(changes: dict[str, object]) -> None:
+    net = await Net.make()
+    member = await net.join()
+    good = EpochManifest(net.rules.net, 1, member.roster_hash, TODAY, 3, to_bitmap([1, 2], 4))
+    member.check_epoch(good, TODAY)
+    with pytest.raises(MembershipRefused):
+        member.check_epoch(replace(good, **changes), TODAY)  # type: ignore[arg-type]
+    with pytest.raises(MalformedObject):
+        member.check_epoch(replace(good, present=b"\xff"), TODAY)

@@ -1,0 +1,102 @@
+"""`smgw profile`: what people do with profile files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from firmware.enforcement.dcnet.policy import NetRules
+from firmware.profile import codec
+from hsm.x509 import Certificate
+from tools.cli.profile import app
+from tools.counterparts.pki import make_pki
+from wan.gwa import orders
+
+EXAMPLES = Path(__file__).resolve().parents[3] / "tools" / "examples" / "profiles"
+HOUSEHOLD, SMALL = EXAMPLES / "household.toml", EXAMPLES / "small-net.toml"
+
+
+def run(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_the_examples_are_well():
+    result = run("validate", "--insecure-small-nets", "--json", HOUSEHOLD, SMALL)
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert document["ok"]
+    assert [one["warnings"] for one in document["files"]] == [[], []]
+
+
+@pytest.mark.parametrize(("path", "small"), [(HOUSEHOLD, False), (SMALL, True)])
+def test_the_net_of_an_example_is_one_that_a_member_accepts(path, small):
+    profiles = codec.from_toml(path, small_nets_allowed=small)
+    (net,) = [one.net for one in profiles.communication if one.net is not None]
+    assert NetRules.from_profile(net).admit(insecure_small_nets_allowed=small) is small
+
+
+def test_a_small_net_is_refused_without_the_flag():
+    result = run("validate", SMALL, HOUSEHOLD)
+    assert result.exit_code == 3
+    assert "household.toml: ok" in result.stdout
+    assert "communication[1].net.n_min" in result.stderr
+
+
+def test_a_set_that_undoes_concealment_is_refused(tmp_path):
+    (tmp_path / "example-emp.pem").write_bytes((EXAMPLES / "example-emp.pem").read_bytes())
+    path = tmp_path / "bad.toml"
+    path.write_text(
+        HOUSEHOLD.read_text().replace('processing = "monthly-register"', 'processing = "quarter-hours"')
+    )
+    result = run("validate", path)
+    assert result.exit_code == 3
+    assert "undo group-total" in result.stderr
+
+
+def test_a_recipient_without_right_is_a_warning(tmp_path):
+    (tmp_path / "example-emp.pem").write_bytes((EXAMPLES / "example-emp.pem").read_bytes())
+    path = tmp_path / "odd.toml"
+    path.write_text(HOUSEHOLD.read_text().replace('recipients = ["supplier"]', 'recipients = ["another"]'))
+    result = run("validate", path)
+    assert result.exit_code == 0
+    assert result.stderr.count("warning:") == 2
+
+
+def test_show_tells_no_key():
+    result = run("show", HOUSEHOLD)
+    assert result.exit_code == 0
+    assert "hidden among at least 128 gateways" in result.stdout
+    assert "000102030405" not in result.stdout + run("show", "--json", HOUSEHOLD).stdout
+
+
+def test_flash_places_a_signed_order(tmp_path):
+    make_pki(tmp_path / "pki")
+    admin = tmp_path / "pki" / "gwa"
+    result = run("flash", "--admin", admin, "--gateway", "ESGW0100000001", "--json", HOUSEHOLD)
+    assert result.exit_code == 0
+    identity = json.loads(result.stdout)["message_id"]
+    (path,) = (admin / "spool" / "esgw0100000001").glob("*.order")
+    signer = Certificate.from_pem((admin / "sig.pem").read_bytes())
+    order = orders.open_order(path.read_bytes(), gateway="esgw0100000001", signer=signer)
+    assert (order.message_id, order.kind, order.version) == (identity, "profiles", 1)
+    expected = codec.from_toml(HOUSEHOLD, small_nets_allowed=False)
+    assert codec.from_json(order.body, small_nets_allowed=False) == expected
+
+
+def test_flash_orders_nothing_that_is_broken(tmp_path):
+    result = run("flash", "--admin", tmp_path, "--gateway", "ESGW0100000001", "--json", SMALL)
+    assert result.exit_code == 3
+    assert json.loads(result.stdout)["ok"] is False
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("gateway", ["ESGW", "../../../etc/pa", "ESGW010000000é"])
+def test_flash_wants_a_gateway_id(tmp_path, gateway):
+    assert run("flash", "--admin", tmp_path, "--gateway", gateway, HOUSEHOLD).exit_code == 2
+
+
+def test_flash_wants_an_administrator(tmp_path):
+    assert run("flash", "--admin", tmp_path, "--gateway", "ESGW0100000001", HOUSEHOLD).exit_code == 2

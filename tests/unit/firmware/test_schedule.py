@@ -1,0 +1,79 @@
+"""When profiles fire: grids that start at valid_from, pure functions."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from firmware.enforcement.schedule import (
+    MAX_INSTANTS,
+    deliveries,
+    delivery_window,
+    is_delivery,
+    is_registration,
+    next_registration,
+    registrations,
+    slot_ending_at,
+)
+from tests.unit.firmware.profile_set import at, bill, net, series
+
+
+def test_an_interval_series_registers_from_the_first_instant_on():
+    assert registrations(series(), at(-5000), at(1800)) == [at(0), at(900), at(1800)]
+
+
+def test_the_beginning_is_excluded_and_the_end_included():
+    assert registrations(series(), at(900), at(1800)) == [at(1800)]
+    assert registrations(series(), at(1800), at(1800)) == []
+
+
+def test_taf_1_registers_at_the_end_of_the_period_alone():
+    profile = bill(billing_period_s=2700)
+    assert registrations(profile, at(-1), at(8000)) == [at(2700), at(5400)]
+    assert deliveries(profile, at(-1), at(8000)) == [at(2700), at(5400)]
+
+
+def test_nothing_fires_after_the_end_of_a_profile():
+    profile = series(valid_until=at(1000))
+    assert registrations(profile, at(-1), at(9000)) == [at(0), at(900)]
+    assert next_registration(profile, at(900)) is None
+    assert next_registration(profile, at(899)) == at(900)
+    assert next_registration(profile, at(-99999)) == at(0)
+
+
+def test_an_interval_series_is_delivered_once_a_day_unless_told_otherwise():
+    assert deliveries(series(), at(-1), at(86400)) == [at(86400)]
+    assert deliveries(series(billing_period_s=1800), at(-1), at(3600)) == [at(1800), at(3600)]
+    assert delivery_window(series(billing_period_s=1800), at(3600)) == (at(1800), at(3600))
+
+
+def test_a_long_list_is_cut():
+    assert len(registrations(series(registration_period_s=1), at(-1), at(10**9))) == MAX_INSTANTS
+
+
+def test_slots():
+    assert [slot_ending_at(net(), at(second)) for second in (-900, 0, 1, 900, 1800)] == [
+        None,
+        None,
+        None,
+        0,
+        1,
+    ]
+
+
+@given(st.integers(1, 4000), st.integers(-10_000, 10_000), st.integers(0, 10_000))
+def test_cutting_time_anywhere_changes_nothing(period, start, length):
+    profile, middle = series(registration_period_s=period), start + length // 3
+    whole = registrations(profile, at(start), at(start + length))
+    assert whole == registrations(profile, at(start), at(middle)) + registrations(
+        profile, at(middle), at(start + length)
+    )
+    assert all(is_registration(profile, instant) for instant in whole)
+
+
+@given(st.integers(-100_000_000, 100_000_000) | st.integers(-100, 100).map(lambda number: number * 900_000))
+def test_an_instant_is_on_the_grid_or_not(millisecond):
+    instant = at(millisecond / 1000)
+    assert is_registration(series(), instant) == (millisecond >= 0 and millisecond % 900_000 == 0)
+    ends = millisecond > 0 and millisecond % 1_800_000 == 0
+    assert is_delivery(bill(billing_period_s=1800), instant) == ends

@@ -1,0 +1,170 @@
+"""`smgw profile`: check profiles, show them, order them from the administrator."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from firmware.profile.model import ProfileSet
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+
+_VALIDATION: Final = 3
+_GATEWAY_ID: Final = 14
+
+FileArgument = typer.Argument(metavar="FILE", help="a TOML file of profiles", exists=True, dir_okay=False)
+JsonOption = typer.Option("--json", help="one JSON object on standard output")
+SmallNetsOption = typer.Option(
+    "--insecure-small-nets", help="check as a gateway does whose gateway.toml allows them"
+)
+
+
+@app.callback()
+def _root() -> None:
+    """Profiles: what a gateway may measure, evaluate and send."""
+
+
+@app.command()
+def validate(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="TOML files of profiles")],
+    small_nets: Annotated[bool, SmallNetsOption] = False,
+    as_json: Annotated[bool, JsonOption] = False,
+) -> None:
+    """Check files as a gateway would; every fault with file, line and key, exit code 3 if there is any."""
+    results = [_examine(path, small_nets=small_nets) for path in files]
+    ok = all(not faults for faults, _ in results)
+    if as_json:
+        _print_json(
+            {
+                "ok": ok,
+                "files": [
+                    {"file": str(path), "ok": not faults, "faults": faults, "warnings": notes}
+                    for path, (faults, notes) in zip(files, results, strict=True)
+                ],
+            }
+        )
+    else:
+        for path, (faults, notes) in zip(files, results, strict=True):
+            _print_findings(faults, notes)
+            if not faults:
+                sys.stdout.write(f"{path}: ok\n")
+    if not ok:
+        raise typer.Exit(_VALIDATION)
+
+
+@app.command()
+def show(file: Annotated[Path, FileArgument], as_json: Annotated[bool, JsonOption] = False) -> None:
+    """Say in words what a file lets out: to whom, what, how often and how concealed. Shows no keys."""
+    profiles = _load(file, small_nets=True, as_json=as_json)
+    from firmware.enforcement.schedule import delivery_period_s
+
+    rows: list[dict[str, Any]] = []
+    for one in profiles.communication:
+        processing = profiles.processing_of(one)
+        if processing is None:
+            continue
+        concealed = one.net is not None
+        every_s = processing.registration_period_s if concealed else delivery_period_s(processing)
+        rows.append(
+            {
+                "profile": one.id,
+                "recipient": one.recipient,
+                "purpose": one.purpose,
+                "taf": processing.taf,
+                "meter": processing.meter,
+                "obis": processing.obis,
+                "consumer": processing.consumer,
+                "every_s": every_s,
+                "concealment": one.concealment,
+                "members_at_least": None if one.net is None else one.net.n_min,
+                "allowed": one.recipient in processing.recipients,
+            }
+        )
+    if as_json:
+        _print_json({"meters": [one.meter for one in profiles.meters], "sends": rows})
+        return
+    for meter in profiles.meters:
+        key = "with key" if meter.key_hex else "without key"
+        sys.stdout.write(f"receives {meter.meter} ({meter.mode.value}, {key}) of {meter.consumer}\n")
+    for row in rows:
+        sys.stdout.write(_sentence(row))
+
+
+@app.command()
+def flash(
+    file: Annotated[Path, FileArgument],
+    admin: Annotated[Path, typer.Option("--admin", metavar="DIR", help="the administrator's folder")],
+    gateway: Annotated[str, typer.Option("--gateway", metavar="ID", help="e.g. ESGW0100000001")],
+    small_nets: Annotated[bool, SmallNetsOption] = False,
+    as_json: Annotated[bool, JsonOption] = False,
+) -> None:
+    """Check a file and order it: signed into the administrator's spool, for the gateway's next call."""
+    if len(gateway) != _GATEWAY_ID or not gateway.isascii() or not gateway.isalnum():
+        raise typer.BadParameter("a gateway id has 14 letters and digits, e.g. ESGW0100000001")
+    profiles = _load(file, small_nets=small_nets, as_json=as_json)
+    from firmware.profile.codec import to_json
+    from tools.counterparts.gwa import place_order
+
+    try:
+        message_id = place_order(admin, gateway, "profiles", json.loads(to_json(profiles)))
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"{admin}: {error}") from error
+    if as_json:
+        _print_json({"ok": True, "message_id": message_id, "gateway": gateway.lower()})
+    else:
+        sys.stdout.write(f"ordered {message_id} for {gateway.lower()}\n")
+
+
+def _load(path: Path, *, small_nets: bool, as_json: bool) -> ProfileSet:
+    """Read a set that is fit to be activated; leave with the faults otherwise."""
+    from firmware.profile.codec import from_toml
+
+    faults, notes = _examine(path, small_nets=small_nets)
+    if not as_json:
+        _print_findings(faults, notes)
+    elif faults:
+        _print_json({"ok": False, "faults": faults})
+    if faults:
+        raise typer.Exit(_VALIDATION)
+    return from_toml(path, small_nets_allowed=small_nets)
+
+
+def _examine(path: Path, *, small_nets: bool) -> tuple[list[str], list[str]]:
+    """Return the faults and the warnings of a file, each with its place."""
+    from firmware.enforcement.determination import conflicts, grids
+    from firmware.errors import ConfigurationRefused
+    from firmware.profile.check import warnings
+    from firmware.profile.codec import from_toml
+
+    try:
+        profiles = from_toml(path, small_nets_allowed=small_nets)
+    except ConfigurationRefused as refused:
+        return [str(fault) for fault in refused.faults], []
+    undone = [f"{path}: communication: {conflict}" for conflict in conflicts(grids(profiles))]
+    return undone, [f"{path}: {note}" for note in warnings(profiles)]
+
+
+def _print_findings(faults: list[str], notes: list[str]) -> None:
+    for fault in faults:
+        sys.stderr.write(f"{fault}\n")
+    for note in notes:
+        sys.stderr.write(f"warning: {note}\n")
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(document) + "\n")
+
+
+def _sentence(row: dict[str, Any]) -> str:
+    members = row["members_at_least"]
+    how = "as it is" if members is None else f"hidden among at least {members} gateways"
+    right = "" if row["allowed"] else " (will be denied: the recipient has no right)"
+    return (
+        f"sends {row['obis']} of {row['meter']} to {row['recipient']} for {row['purpose']}, "
+        f"every {row['every_s']} s, {how}{right}\n"
+    )

@@ -1,0 +1,346 @@
+"""The supplier's side of one DC-net: collects bundles, drafts the roster, closes and totals slot after slot.
+
+Shares the codecs of the product and none of its checks. Mounted into the EMP's server by `routes`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+from aiohttp import ClientError, web
+
+from firmware.enforcement.dcnet import kdf
+from firmware.enforcement.dcnet.errors import DcNetError
+from firmware.enforcement.dcnet.frames import FrameType
+from firmware.enforcement.dcnet.messages import (
+    EpochManifest,
+    KeyBundle,
+    ManifestReply,
+    Roster,
+    RosterDraft,
+    RosterEntry,
+    RosterPublication,
+    SignedBundle,
+    SlotResult,
+    Verdict,
+    document_hash,
+    to_bitmap,
+)
+from firmware.enforcement.dcnet.policy import CANARY_LANE, LANES, TENTHS, NetRules
+from firmware.profile.model import NetPolicy
+from hsm.errors import HsmError
+from tools.counterparts.messages import MessageRefused
+from tools.counterparts.net_tally import Taken, Tally, Terms
+from tools.counterparts.server import Emit
+from wan.errors import WanError
+
+KEPT_SLOTS: Final = 256
+"""Manifests and results of this many slots stay available to members that were away."""
+MAX_BODY_BYTES: Final = 1 << 16
+
+
+class CoordinatorKeys(Protocol):
+    """The supplier's keys and its judgement of members' certificates; `net_keys.CmsKeys` is one."""
+
+    async def sign(self, content: bytes) -> bytes:
+        """Sign as the EMP."""
+
+    async def agree(self, point: bytes) -> bytes:
+        """ECKA of the EMP's ENC key; raises `HsmError` for a bad point."""
+
+    async def open_bundle(self, bundle: SignedBundle) -> tuple[str, bytes]:
+        """Check a bundle's certificate and signature; return (gateway id, content).
+
+        Raises `MessageRefused` if they are not good.
+        """
+
+
+Countersign = Callable[[bytes], Awaitable[bytes]]
+"""Sends a `RosterDraft` to the administrator and returns its countersignature."""
+
+
+class NetCoordinator:
+    """One net of one supplier.
+
+    Args:
+        policy: as in the communication profile.
+        members: gateway ids (lower case), in the order of their indices.
+        keys: the supplier's.
+        emit: takes events.
+        countersign: asks the administrator; raises `WanError`, `OSError` or `ClientError` if that fails.
+        identity: gateway id behind a request, from its TLS certificate.
+        administrator: the administrator's name in the roster.
+        now_utc: the supplier's clock.
+        version: of the roster.
+        tell_totals: whether members learn the totals.
+    """
+
+    def __init__(
+        self,
+        policy: NetPolicy,
+        members: Iterable[str],
+        keys: CoordinatorKeys,
+        emit: Emit,
+        *,
+        countersign: Countersign,
+        identity: Callable[[web.Request], str],
+        administrator: str = "gwa",
+        now_utc: Callable[[], datetime] = lambda: datetime.now(UTC),
+        version: int = 1,
+        tell_totals: bool = True,
+    ) -> None:
+        self.rules = NetRules.from_profile(policy)
+        self.members = tuple(members)
+        self.net = self.rules.net.hex()
+        self.name = f"net.{self.net}"
+        self._keys, self._emit, self._countersign = keys, emit, countersign
+        self._identity, self._administrator, self._now_utc = identity, administrator, now_utc
+        self._version, self._tell_totals = version, tell_totals
+        self._bundles: dict[str, tuple[SignedBundle, KeyBundle]] = {}
+        self._all_here = asyncio.Event()
+        self._opened = asyncio.Event()
+        self._roster: bytes | None = None
+        self._tally: Tally | None = None
+        self._epochs: dict[int, bytes] = {}
+        self._manifests: dict[int, tuple[Tally, bytes]] = {}
+        self._results: dict[int, bytes] = {}
+
+    # -- the timeline --------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        await self._all_here.wait()
+        roster, terms = await self._found_net()
+        slot = max(0, self.rules.slot_at(self._now_utc()) + 1)
+        present, result = frozenset(range(1, terms.size + 1)), None
+        epoch, previous = -1, b""
+        while True:
+            if epoch != (epoch := self.rules.epoch_of(slot)):
+                previous = await self._begin_epoch(roster, epoch, slot, present, terms.size)
+            tally = self._tally = Tally(terms, slot, epoch, previous, present)
+            result = await self._play(tally, result)
+            assert tally.manifest is not None
+            previous = document_hash(tally.manifest)
+            present = frozenset(tally.accepted) | tally.hello
+            slot += 1
+
+    async def _found_net(self) -> tuple[Roster, Terms]:
+        """Draft the roster, have it countersigned, publish it."""
+        pairs = [self._bundles[gateway] for gateway in self.members]
+        rules = self.rules
+        entries = tuple(
+            RosterEntry(
+                index,
+                bundle.pseudonym,
+                hashlib.sha256(signed.certificate).digest(),
+                self._administrator,
+                document_hash(bundle),
+            )
+            for index, (signed, bundle) in enumerate(pairs, start=1)
+        )
+        first_epoch = rules.epoch_of(max(0, rules.slot_at(self._now_utc())))
+        roster = Roster(
+            rules.net,
+            self._version,
+            bytes(32),
+            rules.policy_hash(),
+            rules.schema_hash(),
+            first_epoch,
+            entries,
+        )
+        bundles = tuple(signed for signed, _ in pairs)
+        draft = RosterDraft(await self._keys.sign(roster.to_bytes()), bundles)
+        countersigned = await self._ask_administrator(draft)
+        roster_hash = document_hash(roster)
+        mac_keys = {
+            index: kdf.mac_key(await self._keys.agree(bundle.point), roster_hash, rules.net, self._version)
+            for index, (_, bundle) in enumerate(pairs, start=1)
+        }
+        self._roster = RosterPublication(draft.signed, (countersigned,), bundles).to_bytes()
+        self._emit({"event": "roster", "net": self.net, "version": self._version, "members": [*self.members]})
+        return roster, Terms(rules.net, self._version, len(entries), len(LANES), mac_keys)
+
+    async def _ask_administrator(self, draft: RosterDraft) -> bytes:
+        """Ask until it answers; a refusal may end when the administrator's lists change."""
+        while True:
+            try:
+                return await self._countersign(draft.to_bytes())
+            except (WanError, OSError, ClientError) as error:
+                self._emit({"event": "refused", "net": self.net, "what": "countersign", "reason": str(error)})
+            await asyncio.sleep(max(1.0, self.rules.poll_ms / 1000))
+
+    async def _begin_epoch(
+        self, roster: Roster, epoch: int, slot: int, present: frozenset[int], size: int
+    ) -> bytes:
+        manifest = EpochManifest(
+            self.rules.net, self._version, document_hash(roster), epoch, slot, to_bitmap(present, size)
+        )
+        self._epochs[epoch] = await self._keys.sign(manifest.to_bytes())
+        return document_hash(manifest)
+
+    async def _play(self, tally: Tally, before: SlotResult | None) -> SlotResult:
+        """One slot: submissions until D1, manifest, openings until D3, result."""
+        rules, slot = self.rules, tally.slot
+        await asyncio.sleep(max(0.0, self._left_s(rules.submit_until(slot))))
+        manifest = tally.close(before)
+        self._opened.clear()
+        self._manifests[slot] = (tally, await self._keys.sign(manifest.to_bytes()))
+        while not tally.complete and (left_s := self._left_s(rules.open_until(slot))) > 0:
+            self._opened.clear()
+            try:
+                async with asyncio.timeout(left_s):
+                    await self._opened.wait()
+            except TimeoutError:
+                break
+        limit = rules.max_wh * TENTHS
+        result = tally.result((limit, limit, 1), CANARY_LANE)
+        told = (
+            result
+            if self._tell_totals
+            else SlotResult(result.net, slot, result.manifest_hash, result.verdict)
+        )
+        self._results[slot] = await self._keys.sign(told.to_bytes())
+        self._manifests.pop(slot - KEPT_SLOTS, None)
+        self._results.pop(slot - KEPT_SLOTS, None)
+        accepted = tally.accepted
+        self._emit(
+            {
+                "event": "total",
+                "net": self.net,
+                "slot": slot,
+                "members": [self.members[index - 1] for index in accepted],
+                "left_out": [name for index, name in enumerate(self.members, 1) if index not in accepted],
+                "lanes": list(result.totals or ()),
+                "verdict": "totalled" if result.verdict is Verdict.TOTALLED else "aborted",
+            }
+        )
+        return told
+
+    def _left_s(self, instant: datetime) -> float:
+        return (instant - self._now_utc()).total_seconds()
+
+    # -- the resources -------------------------------------------------------------------------------
+
+    def routes(self) -> list[web.RouteDef]:
+        """What the EMP's server mounts."""
+        base = f"/dcnet/v1/{self.net}"
+        return [
+            web.put(base + "/bundle/{version:\\d+}/{gateway}", self._put_bundle),
+            web.get(base + "/roster/{version:\\d+}", self._get_roster),
+            web.get(base + "/manifest/epoch/{epoch:\\d+}", self._get_epoch),
+            web.get(base + "/manifest/{slot:\\d+}/{index:\\d+}", self._get_manifest),
+            web.get(base + "/result/{slot:\\d+}", self._get_result),
+            web.put(base + "/submit/{slot:\\d+}/{index:\\d+}", self._put_submit),
+            web.put(base + "/open/{slot:\\d+}/{index:\\d+}", self._put_open),
+        ]
+
+    def _gateway(self, request: web.Request) -> str:
+        gateway = self._identity(request)
+        if gateway not in self.members:
+            raise web.HTTPForbidden(text="not a member of this net")
+        return gateway
+
+    def _index(self, request: web.Request) -> int:
+        index = self.members.index(self._gateway(request)) + 1
+        if request.match_info["index"] != str(index):
+            raise web.HTTPForbidden(text="the resource belongs to another member")
+        return index
+
+    @staticmethod
+    def _number(request: web.Request, name: str) -> int:
+        text = request.match_info[name]
+        if len(text) > 10:  # longer than any u32
+            raise web.HTTPNotFound
+        return int(text)
+
+    @staticmethod
+    async def _body(request: web.Request) -> bytes:
+        if (request.content_length or 0) > MAX_BODY_BYTES:
+            raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, request.content_length or 0)
+        return await request.read()
+
+    def _refuse(self, gateway: str, what: str, reason: str) -> None:
+        self._emit({"event": "refused", "net": self.net, "gateway": gateway, "what": what, "reason": reason})
+
+    async def _put_bundle(self, request: web.Request) -> web.Response:
+        gateway = self._gateway(request)
+        if request.match_info["gateway"] != gateway or self._number(request, "version") != self._version:
+            raise web.HTTPForbidden(text="another gateway's or another roster's bundle")
+        try:
+            signed = SignedBundle.from_bytes(await self._body(request))
+            signer, content = await self._keys.open_bundle(signed)
+            bundle = KeyBundle.from_bytes(content)
+            await self._keys.agree(bundle.point)  # refuses a point off the curve before it is in a roster
+        except (DcNetError, MessageRefused, HsmError) as error:
+            self._refuse(gateway, "bundle", str(error))
+            raise web.HTTPBadRequest(text="the bundle is refused") from error
+        named = hashlib.sha256(signed.certificate).digest()
+        if (signer, bundle.net, bundle.version, bundle.certificate_hash) != (
+            gateway,
+            self.rules.net,
+            self._version,
+            named,
+        ):
+            self._refuse(gateway, "bundle", "made for something else")
+            raise web.HTTPBadRequest(text="the bundle is made for something else")
+        if (known := self._bundles.get(gateway)) is not None:
+            return web.Response(status=200 if known[1] == bundle else 409)
+        self._bundles[gateway] = (signed, bundle)
+        if len(self._bundles) == len(self.members):
+            self._all_here.set()
+        return web.Response(status=201)
+
+    async def _get_roster(self, request: web.Request) -> web.Response:
+        self._gateway(request)
+        return self._answer(self._roster if self._number(request, "version") == self._version else None)
+
+    async def _get_epoch(self, request: web.Request) -> web.Response:
+        self._gateway(request)
+        return self._answer(self._epochs.get(self._number(request, "epoch")))
+
+    async def _get_manifest(self, request: web.Request) -> web.Response:
+        index = self._index(request)
+        known = self._manifests.get(self._number(request, "slot"))
+        if known is None:
+            raise web.HTTPNotFound
+        tally, signed = known
+        return self._answer(ManifestReply(signed, tally.siblings(index)).to_bytes())
+
+    async def _get_result(self, request: web.Request) -> web.Response:
+        self._gateway(request)
+        return self._answer(self._results.get(self._number(request, "slot")))
+
+    async def _put_submit(self, request: web.Request) -> web.Response:
+        index, gateway, body = self._index(request), self._gateway(request), await self._body(request)
+        slot, tally = self._number(request, "slot"), self._tally
+        if tally is None or slot > tally.slot:
+            raise web.HTTPNotFound  # not yet: the member tries again
+        taken, frame = (Taken.LATE, None) if slot < tally.slot else tally.submit(index, body)
+        if frame is not None and taken is Taken.NEW and frame.type is FrameType.SUBMIT:
+            event = {"event": "submit", "net": self.net, "slot": slot, "gateway": gateway}
+            self._emit(event | {"lanes": list(frame.lanes)})
+        elif taken not in (Taken.NEW, Taken.KNOWN):
+            self._refuse(gateway, "submit", taken.name.lower())
+        return web.Response(status=taken.value)
+
+    async def _put_open(self, request: web.Request) -> web.Response:
+        index, gateway, body = self._index(request), self._gateway(request), await self._body(request)
+        slot, tally = self._number(request, "slot"), self._tally
+        if tally is None or slot > tally.slot:
+            raise web.HTTPNotFound
+        late = slot < tally.slot or slot in self._results
+        taken = Taken.LATE if late else tally.open(index, body)
+        if taken not in (Taken.NEW, Taken.KNOWN):
+            self._refuse(gateway, "open", taken.name.lower())
+        self._opened.set()
+        return web.Response(status=taken.value)
+
+    @staticmethod
+    def _answer(body: bytes | None) -> web.Response:
+        if body is None:
+            raise web.HTTPNotFound
+        return web.Response(body=body, content_type="application/octet-stream")

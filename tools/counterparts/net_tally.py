@@ -1,0 +1,154 @@
+"""One slot of a DC-net on the supplier's side: takes frames, judges them by its own rules, sums. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.cmac import CMAC
+
+from firmware.enforcement.dcnet import arithmetic, merkle
+from firmware.enforcement.dcnet.errors import MalformedObject
+from firmware.enforcement.dcnet.frames import MAC_BYTES, Frame, FrameType, digest
+from firmware.enforcement.dcnet.messages import (
+    Manifest,
+    SlotResult,
+    Verdict,
+    document_hash,
+    to_bitmap,
+)
+
+
+class Taken(Enum):
+    """What became of a frame; the value is the HTTP status."""
+
+    NEW = 201
+    KNOWN = 200
+    REFUSED = 400
+    CONFLICT = 409
+    LATE = 410
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What every frame of a net must agree with."""
+
+    net: bytes
+    version: int
+    size: int
+    lanes: int
+    mac_keys: Mapping[int, bytes]
+
+
+class Tally:
+    """Collects submissions, closes with a manifest, collects openings, ends with a total."""
+
+    def __init__(self, terms: Terms, slot: int, epoch: int, previous: bytes, present: frozenset[int]) -> None:
+        self.terms, self.slot, self.epoch = terms, slot, epoch
+        self.previous, self.present = previous, present
+        self.manifest: Manifest | None = None
+        self.hello: set[int] = set()
+        self._submitted: dict[int, tuple[bytes, arithmetic.Lanes]] = {}
+        self._opened: dict[int, arithmetic.Lanes] = {}
+
+    @property
+    def accepted(self) -> list[int]:
+        """Indices with a submission, ascending."""
+        return sorted(self._submitted)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every accepted member has opened."""
+        return self.manifest is not None and self._opened.keys() == self._submitted.keys()
+
+    def submit(self, index: int, sealed: bytes) -> tuple[Taken, Frame | None]:
+        """Take a Submit or Hello frame from the member with this index."""
+        if self.manifest is not None:
+            return Taken.LATE, None
+        frame = self._frame(index, sealed, self.previous)
+        if frame is None or frame.type is FrameType.OPEN:
+            return Taken.REFUSED, None
+        if frame.type is FrameType.HELLO:
+            self.hello.add(index)
+            return Taken.NEW, frame
+        if index not in self.present or len(frame.lanes) != self.terms.lanes:
+            return Taken.REFUSED, frame
+        name = digest(sealed[:-MAC_BYTES])
+        if (known := self._submitted.get(index)) is not None:
+            return (Taken.KNOWN if known[0] == name else Taken.CONFLICT), frame
+        self._submitted[index] = (name, frame.lanes)
+        return Taken.NEW, frame
+
+    def close(self, result: SlotResult | None) -> Manifest:
+        """Take no more submissions; the manifest says whose were taken."""
+        digests = [self._submitted[index][0] for index in self.accepted]
+        self.manifest = Manifest(
+            self.terms.net,
+            self.terms.version,
+            self.slot,
+            self.previous,
+            to_bitmap(self._submitted, self.terms.size),
+            to_bitmap(self.hello - self._submitted.keys(), self.terms.size),
+            merkle.root(digests),
+            result,
+        )
+        return self.manifest
+
+    def siblings(self, index: int) -> tuple[bytes, ...]:
+        """The Merkle path of a member, empty if it is not accepted."""
+        accepted = self.accepted
+        if index not in accepted:
+            return ()
+        return merkle.path([self._submitted[one][0] for one in accepted], accepted.index(index))
+
+    def open(self, index: int, sealed: bytes) -> Taken:
+        """Take an Open frame."""
+        if self.manifest is None:
+            return Taken.REFUSED
+        frame = self._frame(index, sealed, document_hash(self.manifest))
+        if frame is None or frame.type is not FrameType.OPEN or len(frame.lanes) != self.terms.lanes:
+            return Taken.REFUSED
+        if index not in self._submitted:
+            return Taken.REFUSED
+        if (known := self._opened.get(index)) is not None:
+            return Taken.KNOWN if known == frame.lanes else Taken.CONFLICT
+        self._opened[index] = frame.lanes
+        return Taken.NEW
+
+    def result(self, limits: Sequence[int], canary: int) -> SlotResult:
+        """Sum what is open; aborted unless everybody opened and the sum is possible.
+
+        Args:
+            limits: largest value one member may have on each lane.
+            canary: which lane is 1 for everybody.
+        """
+        assert self.manifest is not None
+        name = document_hash(self.manifest)
+        if not self.complete or not self._submitted:
+            return SlotResult(self.terms.net, self.slot, name, Verdict.ABORTED)
+        submissions = [lanes for _, lanes in self._submitted.values()]
+        sums = arithmetic.total(submissions, self._opened.values(), self.terms.lanes)
+        members = len(submissions)
+        possible = all(value <= limit * members for value, limit in zip(sums, limits, strict=True))
+        if not possible or sums[canary] != members:
+            return SlotResult(self.terms.net, self.slot, name, Verdict.ABORTED)
+        return SlotResult(self.terms.net, self.slot, name, Verdict.TOTALLED, sums)
+
+    def _frame(self, index: int, sealed: bytes, reference: bytes) -> Frame | None:
+        """The frame if its MAC and every field of its header are right."""
+        key = self.terms.mac_keys.get(index)
+        if key is None or len(sealed) <= MAC_BYTES:
+            return None
+        mac = CMAC(AES(key))
+        mac.update(sealed[:-MAC_BYTES])
+        try:
+            mac.verify(sealed[-MAC_BYTES:])
+            frame = Frame.from_bytes(sealed[:-MAC_BYTES])
+        except (InvalidSignature, MalformedObject):
+            return None
+        said = (frame.net, frame.version, frame.slot, frame.epoch, frame.index, frame.reference)
+        meant = (self.terms.net, self.terms.version, self.slot, self.epoch, index, reference)
+        return frame if said == meant else None
