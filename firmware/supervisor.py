@@ -104,6 +104,7 @@ class ServiceGroup:
                 for key, (service, task) in list(self._running.items()):
                     if self._members.get(key) is not service:
                         task.cancel()
+                        await asyncio.wait((task,))  # its successor may use the same key, store or port
                         del self._running[key]
                 for key, service in self._members.items():
                     if key not in self._running:

@@ -62,13 +62,18 @@ class Outbox:
         *,
         module: SecurityModule,
         keys: Callable[[], SealingKeys],
+        check_recipient: Callable[[Certificate], None],
         gateway: str,
         report: Report,
         pace: Pace = DEFAULT_PACE,
     ) -> None:
-        """Take `clients` and `peers` as callables, because profiles change; `gateway` is in lower case."""
+        """Take `clients` and `peers` as callables, because profiles change; `gateway` is in lower case.
+
+        `check_recipient` checks path and validity of an encryption certificate now (CertificateRefused).
+        """
         self._store, self._clients, self._peers = store, clients, peers
         self._module, self._keys, self._gateway = module, keys, gateway
+        self._check_recipient = check_recipient
         self._report, self._pace = report, pace
         self._wake: dict[str, asyncio.Event] = {}
         self._changed = asyncio.Event()
@@ -78,6 +83,7 @@ class Outbox:
 
         Raises:
             DestinationRefused: the recipient is not a configured peer with an encryption certificate.
+            CertificateRefused: the recipient's certificate is out of date, or leads to another root.
             MalformedMessage: the body is not JSON.
             TypeError: `release` was not made by the policy gate.
             HsmError, OSError: not sealed or not kept; nothing was sent.
@@ -86,6 +92,8 @@ class Outbox:
         peer = self._peers().get(release.recipient)
         if peer is None or peer.enc_certificate is None:
             raise DestinationRefused(f"{release.recipient!r} is no peer that a message can be sealed for")
+        recipient = Certificate.from_der(peer.enc_certificate)
+        self._check_recipient(recipient)
         # Not at module level: CMS is needed when there is something to send, not to hear the first meter.
         from wan.cms import message
 
@@ -93,7 +101,7 @@ class Outbox:
         document = payload.encode(release.message_id, self._gateway, release.recipient, release.body)
         sealed = await message.to_recipient(
             document,
-            recipient=Certificate.from_der(peer.enc_certificate),
+            recipient=recipient,
             module=self._module,
             sig_slot=keys.sig_slot,
             sig_certificate=keys.sig_certificate,

@@ -16,7 +16,7 @@ from hsm.errors import CertificateRefused
 from hsm.x509 import Certificate
 from wan.client import Reply
 from wan.errors import MalformedMessage, OrderRefused, SignatureRefused, UnexpectedReply, WanError
-from wan.ports import Clock, ProfileSink, Receipt
+from wan.ports import Clock, ProfileSink, Receipt, Release
 
 MAX_ORDERS: Final = 256
 _TAKEN: Final = {200, 201, 204}
@@ -75,11 +75,15 @@ class AdministratorLink:
         clock: Clock,
         report: Report,
         check_signer: SignerCheck,
+        release: Callable[[Receipt], Release],
     ) -> None:
-        """Take the pinned certificate as a callable: an order may replace it; `gateway` is in lower case."""
+        """Take the pinned certificate as a callable: an order may replace it; `gateway` is in lower case.
+
+        `release` is the policy gate's: even a receipt leaves only as what the gate has made.
+        """
         self._channel, self._sink, self._sig_certificate = channel, sink, sig_certificate
         self._gateway, self._poll_s, self._clock = gateway, poll_s, clock
-        self._report, self._check_signer = report, check_signer
+        self._report, self._check_signer, self._release = report, check_signer, release
         self._called = asyncio.Event()
 
     def call_now(self) -> None:
@@ -122,7 +126,7 @@ class AdministratorLink:
             answer = await self._channel.exchange(
                 "PUT",
                 f"{base}/receipts/{quote(receipt.message_id, safe='')}",
-                msgspec.json.encode(receipt),
+                self._release(receipt).body,
                 (("Content-Type", "application/json"),),
             )
             if answer.status in _TAKEN:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from hsm.api import KeySlot
 from hsm.tls import WAN, TlsContext
 from hsm.x509 import Certificate
@@ -36,6 +38,11 @@ class TestRelease(Release):
     @property
     def body(self) -> bytes:
         return self._parts[2]
+
+
+def receipt_release(receipt: Receipt) -> TestRelease:
+    """Make of a receipt what the policy gate would."""
+    return TestRelease("gwa", f"receipt-{receipt.message_id}", msgspec.json.encode(receipt))
 
 
 class MemoryStore:

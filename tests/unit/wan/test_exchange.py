@@ -26,6 +26,7 @@ from tests.unit.wan.doubles import (
     dialer_for,
     fresh_module,
     peer_of,
+    receipt_release,
 )
 from tools.counterparts.emp import Supplier
 from tools.counterparts.gwa import Administrator, place_order, receipt_of
@@ -103,6 +104,7 @@ def link_for(pki: Pki, channel: HttpChannel, sink: Sink, **options: object) -> A
         clock=FixedClock(),
         report=Reports(),
         check_signer=check,
+        release=receipt_release,
     )
 
 
@@ -299,6 +301,7 @@ async def test_supplier_down_then_up_delivered_once(
         lambda: {NAME: peer},
         module=fresh_module(gateway),
         keys=lambda: SealingKeys(KeySlot.WAN_SIG, gateway.sig, (pki.sub_ca,)),
+        check_recipient=lambda certificate: None,
         gateway=GATEWAY,
         report=reports,
         pace=Pace(0.05, 1.0, 0.05),

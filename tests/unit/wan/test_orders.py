@@ -16,7 +16,7 @@ from hsm.api import KeySlot
 from hsm.errors import CertificateRefused, ModuleUnavailable
 from hsm.x509 import Certificate
 from tests.unit.wan.conftest import GATEWAY, Party
-from tests.unit.wan.doubles import FakeChannel, FixedClock, Reports, Sink, fresh_module
+from tests.unit.wan.doubles import FakeChannel, FixedClock, Reports, Sink, fresh_module, receipt_release
 from wan.client import Reply
 from wan.cms import signed
 from wan.errors import MalformedMessage, OrderRefused, PeerUnavailable, SignatureRefused, UnexpectedReply
@@ -52,6 +52,7 @@ def link(
         "clock": FixedClock(now_utc),
         "report": Reports(),
         "check_signer": lambda signer: None,
+        "release": receipt_release,
     }
     return AdministratorLink(channel, sink, **(options | changes))
 

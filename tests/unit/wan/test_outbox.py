@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsm.api import KeySlot
-from hsm.errors import ModuleUnavailable
+from hsm.errors import CertificateRefused, ModuleUnavailable
+from hsm.x509 import Certificate
 from tests.unit.wan.conftest import GATEWAY, Party
 from tests.unit.wan.doubles import FakeChannel, MemoryStore, Reports, TestRelease, fresh_module
 from wan.client import Reply
@@ -57,16 +58,22 @@ class World:
             for name in names
         }
         self.module, self.party = fresh_module(party), party
+        self.refused: CertificateRefused | None = None
         self.outbox = Outbox(
             self.store,
             lambda: {name: EmpClient(channel, name, GATEWAY) for name, channel in self.suppliers.items()},
             lambda: self.peers,
             module=self.module,
             keys=lambda: SealingKeys(KeySlot.WAN_SIG, party.sig),
+            check_recipient=self.check_recipient,
             gateway=GATEWAY,
             report=self.reports,
             pace=Pace(0.001, 2.0, 0.004),
         )
+
+    def check_recipient(self, certificate: Certificate) -> None:
+        if self.refused is not None:
+            raise self.refused
 
     async def until(self, count: int) -> None:
         while len(self.store.done) < count:
@@ -105,6 +112,13 @@ async def test_sealed_for_the_recipient_and_bound(world: World) -> None:
         "emp",
     )
     assert bytes(delivery.document) == BODY
+
+
+async def test_a_recipient_whose_certificate_is_refused_gets_nothing(world: World) -> None:
+    world.refused = CertificateRefused("expired")
+    with pytest.raises(CertificateRefused):
+        await world.outbox.send(TestRelease("emp", "m-1", BODY))
+    assert not list(await world.store.pending("emp"))
 
 
 async def test_only_a_release_may_leave(world: World) -> None:

@@ -1,0 +1,108 @@
+"""Which DC-nets this gateway is a member of: follows the active profiles, gives each net a key of its own.
+
+No rule of the protocol is here: `firmware.enforcement.dcnet` has them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from firmware.enforcement.dcnet.driver import NetMember
+from firmware.enforcement.dcnet.errors import DcNetError
+from firmware.log.diagnostics import INSECURE_SMALL_NET, prefixed
+from firmware.profile.model import CommunicationProfile, ProfileSet
+from firmware.store.operations import Put
+from firmware.store.partition import Partition
+from firmware.supervisor import ServiceGroup
+from hsm.api import KeySlot
+from hsm.errors import CertificateRefused
+
+_LOG = logging.getLogger("smgw.dcnet")
+_SLOTS: Final = (KeySlot.DCNET_1, KeySlot.DCNET_2, KeySlot.DCNET_3, KeySlot.DCNET_4)
+_KIND: Final = "net-slot"
+
+MakeMember = Callable[[CommunicationProfile, KeySlot], NetMember]
+"""Makes a member from a profile with concealment "dc-net"; raises DcNetError if it cannot be served."""
+
+
+class Nets:
+    """Members by net id; one service runs them all.
+
+    Args:
+        make: makes a member.
+        slots: net id -> key slot as remembered.
+        partition: remembers new ones.
+        group: runs the members.
+    """
+
+    def __init__(
+        self, make: MakeMember, slots: Mapping[str, KeySlot], partition: Partition, group: ServiceGroup
+    ) -> None:
+        self._make, self._partition, self._group = make, partition, group
+        self._slots = dict(slots)
+        self._members: dict[str, tuple[CommunicationProfile, _Remembering]] = {}
+
+    @staticmethod
+    async def remembered(partition: Partition) -> dict[str, KeySlot]:
+        """Return which net has which key slot."""
+        return {net: KeySlot(data[0]) for net, data in await partition.items(_KIND)}
+
+    def member(self, net_id: str) -> NetMember | None:
+        """Return the member of a net, None while there is none."""
+        known = self._members.get(net_id)
+        return None if known is None else known[1].member
+
+    def members(self) -> Iterable[NetMember]:
+        """Return all members."""
+        return [service.member for _, service in self._members.values()]
+
+    def follow(self, profiles: ProfileSet) -> None:
+        """Take up an active set: members whose profile is unchanged live on, the others are made anew."""
+        wanted = {one.net.net_id: one for one in profiles.communication if one.net is not None}
+        kept = {net: known for net, known in self._members.items() if known[0] == wanted.get(net)}
+        for net, profile in wanted.items():
+            if net not in kept:
+                member = self._new(net, profile, wanted)
+                if member is not None:
+                    kept[net] = (profile, _Remembering(self, net, member))
+        self._members = kept
+        self._group.replace({net: service for net, (_, service) in kept.items()})
+
+    def _new(
+        self, net: str, profile: CommunicationProfile, wanted: Mapping[str, CommunicationProfile]
+    ) -> NetMember | None:
+        slot = self._slots.get(net) or self._free(wanted)
+        if slot is None:
+            _LOG.error("net %s: every key slot for nets is taken", net)
+            return None
+        try:
+            member = self._make(profile, slot)
+        except (DcNetError, CertificateRefused) as error:
+            _LOG.error("net %s is not served: %s", net, error)
+            return None
+        self._slots[net] = slot
+        if member.insecure:
+            prefixed(_LOG, INSECURE_SMALL_NET).warning("net %s hides nobody: for trying things out only", net)
+        return member
+
+    def _free(self, wanted: Mapping[str, CommunicationProfile]) -> KeySlot | None:
+        taken = {slot for net, slot in self._slots.items() if net in wanted}
+        return next((slot for slot in _SLOTS if slot not in taken), None)
+
+    async def remember(self, net: str) -> None:
+        """Keep a net's slot; durable on return, and before the net's key is made in it."""
+        await self._partition.commit([Put(_KIND, net, bytes((self._slots[net],)))])
+
+
+class _Remembering:
+    """A member whose key slot is durable before it starts."""
+
+    def __init__(self, nets: Nets, net: str, member: NetMember) -> None:
+        self._nets, self._net, self.member = nets, net, member
+        self.name = member.name
+
+    async def run(self) -> None:
+        await self._nets.remember(self._net)
+        await self.member.run()

@@ -1,0 +1,128 @@
+"""`smgw demo`: the whole road once, on one machine, without root, network or hardware."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from firmware.errors import FirmwareError
+from firmware.log import diagnostics
+from hsm.errors import HsmError
+from tools.demo.parties import PartyFailed
+from tools.demo.plan import MIN_GATEWAYS, Plan
+from tools.demo.report import Report, judge
+from tools.demo.scenario import play
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def demo(
+    gateways: Annotated[int, typer.Option(min=1, max=32, help="how many homes, at least 4")] = 5,
+    slots: Annotated[int, typer.Option(min=1, max=1000, help="how many slots are summed")] = 3,
+    slot_s: Annotated[int, typer.Option(min=2, max=900, help="length of a slot in seconds")] = 2,
+    folder: Annotated[Path | None, typer.Option("--dir", help="keep everything in this new folder")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object on standard output")] = False,
+) -> None:
+    """Drive the whole road: meters, gateways with their security modules, administrator, supplier, DC-net.
+
+    Exit code 0 only if every check held, 1 if one did not, 2 for wrong usage.
+    """
+    if gateways < MIN_GATEWAYS:
+        raise typer.BadParameter(
+            f"a net needs at least {MIN_GATEWAYS} gateways to survive a drop-out", param_hint="--gateways"
+        )
+    if folder is not None and folder.exists() and any(folder.iterdir()):
+        raise typer.BadParameter(
+            f"{folder} is not empty; each run starts in a fresh folder", param_hint="--dir"
+        )
+    with ExitStack() as stack:
+        place = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="smgw-demo-")))
+        place.mkdir(parents=True, exist_ok=True)
+        log = stack.enter_context((place / "gateways.log").open("w", encoding="utf-8"))
+        diagnostics.configure("info", stream=log)
+        report = _run(Plan(place.resolve(), gateways, slots, slot_s), quiet=as_json)
+        logging.getLogger("smgw").handlers.clear()
+    if as_json:
+        print(json.dumps(report.to_dict()))
+    else:
+        _show(report, Console())
+    raise typer.Exit(0 if report.ok else 1)
+
+
+def _run(plan: Plan, *, quiet: bool) -> Report:
+    console = Console(stderr=True)
+    began = time.monotonic()
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+        step = bar.add_task("starting")
+
+        def progress(text: str) -> None:
+            bar.update(step, description=text)
+            if not quiet:
+                console.print(f"[dim]{time.monotonic() - began:5.1f} s[/]  {text}")
+
+        try:
+            return judge(asyncio.run(play(plan, progress)))
+        except (PartyFailed, HsmError, FirmwareError, OSError) as error:
+            print(f"smgw demo: {error}", file=sys.stderr)
+            raise typer.Exit(1) from error
+
+
+def _show(report: Report, console: Console) -> None:
+    result = report.to_dict()
+    telegrams, pace, tls = result["telegrams"], result["pace"], result["tls"]
+    console.print()
+    console.print(
+        f"[bold]{result['gateways']} gateways[/], each the real firmware with its own security module"
+    )
+    console.print(f"  PACE sessions {pace['sessions']}, APDUs {pace['apdus']}")
+    console.print(
+        f"  {tls['version']}, {tls['group']}, {tls['suite']}; client key and ephemeral key in the module"
+    )
+    console.print(
+        f"  telegrams: {telegrams['sent']} sent, {telegrams['accepted']} accepted, "
+        f"{telegrams['rejected']} rejected"
+    )
+    console.print()
+    table = Table(
+        "slot", "in the sum", "left out", "true sum", "what the supplier opened", title="group total"
+    )
+    for slot in report.slots:
+        table.add_row(
+            str(slot.slot),
+            str(len(slot.members)),
+            ", ".join(slot.left_out) or "nobody",
+            f"{slot.true_sum_wh} Wh",
+            f"[{'green' if slot.right else 'red'}]{slot.opened_sum_wh} Wh[/]",
+        )
+    console.print(table)
+    if report.share is not None:
+        share = report.share
+        console.print(
+            f"  what the supplier got of {share.gateway} in slot {share.slot}: [yellow]{share.masked}[/]"
+        )
+        console.print(f"  the reading that it hides:                        [green]{share.reading_wh} Wh[/]")
+    console.print()
+    bills = Table("home", "register at the end of the period", title="billing: what the supplier may see")
+    for bill in report.bills:
+        for entry in bill["document"]["entries"]:
+            bills.add_row(bill["gateway"], f"{entry['value']} {entry['unit']}")
+    console.print(bills)
+    console.print()
+    for name, held in report.checks.items():
+        console.print(f"  [{'green' if held else 'red'}]{'ok  ' if held else 'FAIL'}[/] {name}")
+    console.print()
+    console.print("[bold green]every check held[/]" if report.ok else "[bold red]a check did not hold[/]")

@@ -1,0 +1,196 @@
+"""One home of the demo: folder, security module, virtual stick and meter, and the real firmware."""
+
+from __future__ import annotations
+
+import asyncio
+import tomllib
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from firmware import config
+from firmware.boot import Gateway, open_gateway
+from firmware.metering.register import RegisteredValue
+from hsm.api import CertificateUse
+from hsm.emulator import load_card
+from hsm.emulator.transport import EmulatorTransport
+from hsm.session import ModuleSession, SessionStatistics
+from tools.cli.init import make_folder
+from tools.counterparts.meter_wmbus import ElectricityMeter
+from tools.counterparts.pki import GWA_SERVER_NAME, issue_gateway
+from tools.counterparts.stick_im871a import VirtualStick
+from tools.demo.plan import GROUP_TOTAL, GWA_POLL_S, METER_INTERVAL_S, Household
+from wan.pki.enrol import make_triple
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened in a home over all its gateway's lives."""
+
+    sent: int = 0
+    """Telegrams that the stick heard on the air while a gateway listened."""
+    accepted: int = 0
+    rejected: int = 0
+    pace_runs: int = 0
+    apdus: int = 0
+    denied: int = 0
+    orders_refused: int = 0
+    tls: set[tuple[str, str, str]] = field(default_factory=set)
+    registered: dict[datetime, int | None] = field(default_factory=dict)
+    """Registered energy register in Wh by instant, from the gateway's own sealed store."""
+    transmitted: list[tuple[datetime, int]] = field(default_factory=list)
+    """When the meter sent which register value, from the meter itself."""
+
+
+class Home:
+    """A home that can be entered, switched off and on again."""
+
+    def __init__(self, household: Household, folder: Path) -> None:
+        self.household, self.folder = household, folder
+        self.tally = Tally()
+        self._stick = VirtualStick(folder / "stick0")
+        self._meter = ElectricityMeter(
+            household.meter,
+            household.meter_key,
+            seed=household.number,
+            import_wh=1_000_000 * household.number,
+        )
+        self._meter_stopped = False
+        self._gateway: Gateway | None = None
+        self._power: asyncio.Event | None = None
+        self._life: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> Gateway:
+        """The gateway, switched on."""
+        assert self._gateway is not None, "switched off"
+        return self._gateway
+
+    async def enrol(self, pki: Path, gwa_port: int) -> None:
+        """Make folder and module, keys inside it, certificates from the PKI, and the settings."""
+        make_folder(self.folder, gateway_id=self.household.gateway_id)
+        card = load_card(self.folder / "module")
+        pin = (self.folder / "pin").read_bytes()
+        async with ModuleSession(lambda: EmulatorTransport(card), lambda: pin) as module:
+            requests = await make_triple(module, self.household.gateway_id)
+            self._note_module(module.statistics)
+        certificates = self.folder / "pki"
+        certificates.mkdir()
+        for use, pem in issue_gateway(pki, self.household.gateway_id, requests).items():
+            (certificates / f"{use.value}.pem").write_text(pem, encoding="ascii")
+        for name, source in (
+            ("root.pem", "root.pem"),
+            ("sub-ca.pem", "sub-ca.pem"),
+            ("gwa-tls.pem", "gwa/tls.pem"),
+            ("gwa-sig.pem", "gwa/sig.pem"),
+        ):
+            (certificates / name).write_bytes((pki / source).read_bytes())
+        self._write_settings(gwa_port)
+
+    def _write_settings(self, gwa_port: int) -> None:
+        path = self.folder / "gateway.toml"
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+        text = "\n".join(lines).replace("insecure_small_nets = false", "insecure_small_nets = true")
+        text = text.replace('meters = "meters.toml"\n', "").replace('level = "info"', 'level = "warning"')
+        text += (
+            '\n[wan]\nroot = "pki/root.pem"\nsub_ca = "pki/sub-ca.pem"\n'
+            + "".join(f'{use.value} = "pki/{use.value}.pem"\n' for use in CertificateUse)
+            + f'[wan.gwa]\nhost = "127.0.0.1"\nport = {gwa_port}\nserver_name = "{GWA_SERVER_NAME}"\n'
+            'tls_certificate = "pki/gwa-tls.pem"\nsig_certificate = "pki/gwa-sig.pem"\n'
+            f"poll_s = {GWA_POLL_S}\n"
+        )
+        tomllib.loads(text)
+        path.write_text(text, encoding="utf-8")
+
+    async def switch_on(self) -> None:
+        """Start the firmware; returns once it is up and its stick listens.
+
+        Raises:
+            Exception: whatever the gateway stopped with.
+        """
+        up, self._power = asyncio.Event(), asyncio.Event()
+        self._life = asyncio.create_task(self._live(up, self._power), name=f"demo.{self.household.name}")
+        listening = asyncio.create_task(self._ready(up))
+        await asyncio.wait((self._life, listening), return_when=asyncio.FIRST_COMPLETED)
+        listening.cancel()
+        if self._life.done():
+            self._life.result()
+
+    async def switch_off(self) -> None:
+        """Stop the firmware in its order."""
+        if self._life is not None and self._power is not None:
+            self._power.set()
+            await self._life
+            self._life = None
+
+    async def _ready(self, up: asyncio.Event) -> None:
+        await up.wait()
+        await self._stick.listening()
+
+    async def _live(self, up: asyncio.Event, power: asyncio.Event) -> None:
+        settings = config.load(self.folder / "gateway.toml")
+        async with open_gateway(settings) as gateway:
+            self._gateway = gateway
+            up.set()
+            serving = asyncio.create_task(gateway.run())
+            switched_off = asyncio.create_task(power.wait())
+            await asyncio.wait((serving, switched_off), return_when=asyncio.FIRST_COMPLETED)
+            switched_off.cancel()
+            if serving.done():
+                serving.result()
+            serving.cancel()
+            await asyncio.wait((serving,))
+            await self._note(gateway)
+        self._gateway = None
+
+    async def _note(self, gateway: Gateway) -> None:
+        tally = self.tally
+        tally.accepted += gateway.telegrams.accepted
+        tally.rejected += gateway.telegrams.rejected_total
+        tally.denied += gateway.counts.denied
+        tally.orders_refused += gateway.counts.orders_refused
+        tally.tls |= {(facts.version, facts.group, facts.cipher) for facts in gateway.tls_facts()}
+        self._note_module(gateway.module.statistics)
+        now_utc = datetime.now(UTC)
+        for value in await gateway.originals.between(GROUP_TOTAL, now_utc - timedelta(hours=1), now_utc):
+            tally.registered[value.instant_utc] = _whole_wh(value)
+
+    def _note_module(self, statistics: SessionStatistics) -> None:
+        self.tally.pace_runs += statistics.sessions
+        self.tally.apdus += statistics.apdus
+
+    # -- what is on the air --------------------------------------------------------------------------
+
+    async def live_here(self, stack: AsyncExitStack) -> None:
+        """Plug the stick in; it stays until `stack` ends."""
+        await stack.enter_async_context(self._stick)
+
+    async def transmit_published(self) -> None:
+        """Let the published telegrams come out of the air, the last of them twice."""
+        heard = list(self.household.heard())
+        for one in [*heard, *heard[-1:]]:
+            heard_it = await self._stick.transmit(
+                one.telegram
+            )  # not in one line with +=: the meter counts, too
+            self.tally.sent += heard_it
+
+    def meter_stops(self) -> None:
+        """Let the electricity meter finish its telegram and send no more."""
+        self._meter_stopped = True
+
+    async def meter_runs(self, draws: Callable[[], int]) -> None:
+        """Let the electricity meter draw and send, until `meter_stops`."""
+        while not self._meter_stopped:
+            self._meter.step(draws())
+            telegram, register_wh = self._meter.telegram(), self._meter.import_wh
+            sent_utc = datetime.now(UTC)
+            if self._gateway is not None and await self._stick.transmit(telegram):
+                self.tally.sent += 1
+                self.tally.transmitted.append((sent_utc, register_wh))
+            await asyncio.sleep(METER_INTERVAL_S)
+
+
+def _whole_wh(value: RegisteredValue) -> int | None:
+    return None if value.value is None else int(value.value)
