@@ -32,6 +32,16 @@ async def settled(module: SoftModule) -> bool:
     return False
 
 
+async def level(handles: int) -> bool:
+    """Whether the handles are down to `handles` within a moment: a worker lets go after its result."""
+    for _ in range(200):
+        gc.collect()
+        if provider().open_handles <= handles:
+            return True
+        await asyncio.sleep(0.01)
+    return False
+
+
 @pytest.mark.parametrize("curve", [Curve.P256, BP])
 async def test_a_lot_of_data_both_ways_at_once(curve: Curve) -> None:
     client, server = await side(curve), await side(curve, server=True)
@@ -234,8 +244,7 @@ async def test_no_handle_and_no_ephemeral_key_is_left_behind(version: TlsVersion
     for _ in range(60):
         one, other = await pair(client, server)
     del one, other
-    gc.collect()
-    assert provider().open_handles == before
+    assert await level(before)
     assert await settled(client.module)
     assert await settled(server.module)
 
@@ -252,7 +261,7 @@ async def test_failed_handshakes_leave_nothing_behind() -> None:
     gc.collect()
     assert await settled(client.module)
     assert await settled(server.module)
-    assert provider().open_handles == before
+    assert await level(before)
 
 
 async def test_contexts_give_their_keys_back() -> None:
@@ -262,7 +271,7 @@ async def test_contexts_give_their_keys_back() -> None:
     for _ in range(5):
         await side(server=True, rules=profile(Curve.P256, alpn=("a",)))
     gc.collect()
-    assert provider().open_handles == before
+    assert await level(before)
 
 
 @pytest.mark.nightly
