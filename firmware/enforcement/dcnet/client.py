@@ -16,7 +16,6 @@ from firmware.errors import ReleaseRefused
 from hsm.errors import CertificateRefused, TlsRefused
 from wan.errors import WanError
 
-_LOG = logging.getLogger("smgw.dcnet")
 OK: Final = frozenset({200, 201})
 _TRY_AGAIN: Final = frozenset({404, 425, 429, 500, 502, 503, 504})
 _AWAY: Final = (WanError, TlsRefused, CertificateRefused, OSError)
@@ -54,10 +53,17 @@ class Clock(Protocol):
 class NetClient:
     """The resources `/dcnet/v1/{net}/...` of one net at its EMP."""
 
-    def __init__(self, net: bytes, exchange: Exchange, clock: Clock, poll_s: float) -> None:
-        """Talk about `net`; `poll_s` is the pause between two tries."""
+    def __init__(
+        self,
+        net: bytes,
+        exchange: Exchange,
+        clock: Clock,
+        poll_s: float,
+        log: logging.LoggerAdapter[logging.Logger],
+    ) -> None:
+        """Talk about `net`; `poll_s` is the pause between two tries, `log` says which net it is."""
         self._base, self._exchange = f"/dcnet/v1/{net.hex()}", exchange
-        self._clock, self._poll_s = clock, poll_s
+        self._clock, self._poll_s, self._log = clock, poll_s, log
 
     async def pause(self) -> None:
         """Wait one polling interval."""
@@ -120,7 +126,7 @@ class NetClient:
         try:
             return await self._exchange(method, f"{self._base}/{resource}", body)
         except _AWAY as error:
-            _LOG.info("%s %s: %s", method, resource.split("/")[0], error)
+            self._log.info("%s %s: %s", method, resource.split("/")[0], error)
         except ReleaseRefused as error:
-            _LOG.warning("%s %s may not leave: %s", method, resource.split("/")[0], error)
+            self._log.warning("%s %s may not leave: %s", method, resource.split("/")[0], error)
         return None

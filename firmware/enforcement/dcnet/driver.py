@@ -38,6 +38,7 @@ from firmware.enforcement.dcnet.messages import (
 from firmware.enforcement.dcnet.policy import TENTHS, NetRules
 from firmware.enforcement.dcnet.round import RESUMABLE, Round, SlotState, Step, View, link
 from firmware.errors import ReadingRefused
+from firmware.log.diagnostics import INSECURE_SMALL_NET, prefixed
 from hsm.api import KeySlot, PublicKey, SecurityModule
 from hsm.errors import CertificateRefused
 from wan.errors import WanError
@@ -94,7 +95,8 @@ class NetMember:
         self._signatures, self._module = signatures, module
         self._key_slot, self._emp_key = key_slot, emp_key
         self._clock, self._report = clock, report
-        self._client = NetClient(rules.net, exchange, clock, rules.poll_ms / 1000)
+        self._log = prefixed(_LOG, f"{INSECURE_SMALL_NET if self.insecure else 'net'} {rules.net.hex()}")
+        self._client = NetClient(rules.net, exchange, clock, rules.poll_ms / 1000, self._log)
         self._ledger = Ledger(store, rules.net)
         self._chain = ManifestChain(self._ledger)
         self._loaded = asyncio.Lock()
@@ -298,7 +300,7 @@ class NetMember:
         except Equivocation:
             raise
         except _REFUSED as error:
-            self._note("slot %d is given up: %s", slot, error)
+            self._log.info("slot %d is given up: %s", slot, error)
             await self._give_up_before(slot + 1, str(error))
 
     async def _submit(self, membership: Membership, view: View, slot: int) -> None:
@@ -335,7 +337,7 @@ class NetMember:
         except Equivocation:
             raise
         except _REFUSED as error:
-            self._note("slot %d: no hello: %s", slot, error)
+            self._log.info("slot %d: no hello: %s", slot, error)
 
     async def _hello(self, membership: Membership, view: View, current: Round) -> None:
         frame, slot = seal(current.hello(), membership.mac_key), current.slot
@@ -356,7 +358,7 @@ class NetMember:
             except Equivocation:
                 raise
             except _REFUSED as error:  # not the EMP's word: as good as no answer
-                self._note("slot %d: a manifest is ignored: %s", slot, error)
+                self._log.info("slot %d: a manifest is ignored: %s", slot, error)
             await self._client.pause()
         await self._fail(slot, Step.REFUSE, f"{Refusal.LATE.value}: no manifest in time")
 
@@ -432,7 +434,7 @@ class NetMember:
                 try:
                     result = SlotResult.from_bytes(await self._signatures.by_emp(signed))
                 except _REFUSED as error:
-                    self._note("slot %d: a result is ignored: %s", slot, error)
+                    self._log.info("slot %d: a result is ignored: %s", slot, error)
                 else:
                     await self._take(slot, result)
                     return
@@ -483,12 +485,8 @@ class NetMember:
     def _enter(self, state: MemberState) -> None:
         if state is not self.state:
             self.state = state
-            self._note("%s", state.value)
-
-    def _note(self, text: str, *arguments: object) -> None:
-        mark = " [insecure small net]" if self.insecure else ""
-        _LOG.info("net %s%s: " + text, self.rules.net.hex(), mark, *arguments)
+            self._log.info("%s", state.value)
 
     async def _tell(self, kind: NetEventKind, slot: int | None, size: int, reason: str) -> None:
-        self._note("%s slot=%s members=%d %s", kind.value, slot, size, reason)
+        self._log.info("%s slot=%s members=%d %s", kind.value, slot, size, reason)
         await self._report(NetEvent(self.rules.net.hex(), kind, slot, size, reason, self.insecure))

@@ -287,7 +287,7 @@ async def test_every_log_line_of_a_small_net_says_so(caplog: pytest.LogCaptureFi
     caplog.set_level(logging.DEBUG, logger="smgw.dcnet")
     await served(World())
     assert len(caplog.records) > 3
-    assert all("insecure small net" in record.getMessage() for record in caplog.records)
+    assert all("INSECURE small net" in record.getMessage() for record in caplog.records)
     assert not any("1000" in record.getMessage() for record in caplog.records)
 
 

@@ -162,7 +162,7 @@ async def test_a_member_drops_out_and_the_sum_is_still_right(
     assert all(not o for number, o in enumerate(owed) if number != 2)
     assert [entry.state.name for entry in slots[0]] == ["TOTALLED"] * 3
     assert all(
-        "insecure small net" in record.message for record in caplog.records if "net " in record.message
+        "INSECURE small net" in record.message for record in caplog.records if "net " in record.message
     )
     masked = [e["lanes"] for e in seen if e["event"] == "submit"]
     assert all(lane > 1 << 40 for lanes in masked for lane in lanes)  # each fails once in 2**24 runs
