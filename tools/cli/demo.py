@@ -21,7 +21,7 @@ from firmware.errors import FirmwareError
 from firmware.log import diagnostics
 from hsm.errors import HsmError
 from tools.demo.parties import PartyFailed
-from tools.demo.plan import MIN_GATEWAYS, Plan
+from tools.demo.plan import MIN_GATEWAYS, SHORTEST_SLOT_S, Plan
 from tools.demo.report import Report, judge
 from tools.demo.scenario import play
 
@@ -32,7 +32,12 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def demo(
     gateways: Annotated[int, typer.Option(min=1, max=32, help="how many homes, at least 4")] = 5,
     slots: Annotated[int, typer.Option(min=1, max=1000, help="how many slots are summed")] = 3,
-    slot_s: Annotated[int, typer.Option(min=2, max=900, help="length of a slot in seconds")] = 2,
+    slot_s: Annotated[
+        int | None,
+        typer.Option(
+            min=SHORTEST_SLOT_S, max=900, help="length of a slot in seconds; default: as fast as we can"
+        ),
+    ] = None,
     folder: Annotated[Path | None, typer.Option("--dir", help="keep everything in this new folder")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on standard output")] = False,
 ) -> None:
@@ -53,7 +58,7 @@ def demo(
         place.mkdir(parents=True, exist_ok=True)
         log = stack.enter_context((place / "gateways.log").open("w", encoding="utf-8"))
         diagnostics.configure("info", stream=log)
-        report = _run(Plan(place.resolve(), gateways, slots, slot_s), quiet=as_json)
+        report = _run(Plan(place.resolve(), gateways, slots, slot_s or 0), quiet=as_json)
         logging.getLogger("smgw").handlers.clear()
     if as_json:
         print(json.dumps(report.to_dict()))

@@ -102,7 +102,7 @@ class NetCoordinator:
         self._version, self._tell_totals = version, tell_totals
         self._bundles: dict[str, tuple[SignedBundle, KeyBundle]] = {}
         self._all_here = asyncio.Event()
-        self._opened = asyncio.Event()
+        self._taken = asyncio.Event()
         self._roster: bytes | None = None
         self._tally: Tally | None = None
         self._epochs: dict[int, bytes] = {}
@@ -183,19 +183,12 @@ class NetCoordinator:
         return document_hash(manifest)
 
     async def _play(self, tally: Tally, before: SlotResult | None) -> SlotResult:
-        """One slot: submissions until D1, manifest, openings until D3, result."""
+        """One slot: submissions until D1 or until all have spoken, manifest, openings until D3, result."""
         rules, slot = self.rules, tally.slot
-        await asyncio.sleep(max(0.0, self._left_s(rules.submit_until(slot))))
+        await self._until(rules.submit_until(slot), lambda: tally.everybody_spoke)
         manifest = tally.close(before)
-        self._opened.clear()
         self._manifests[slot] = (tally, await self._keys.sign(manifest.to_bytes()))
-        while not tally.complete and (left_s := self._left_s(rules.open_until(slot))) > 0:
-            self._opened.clear()
-            try:
-                async with asyncio.timeout(left_s):
-                    await self._opened.wait()
-            except TimeoutError:
-                break
+        await self._until(rules.open_until(slot), lambda: tally.complete)
         limit = rules.max_wh * TENTHS
         result = tally.result((limit, limit, 1), CANARY_LANE)
         told = (
@@ -220,8 +213,15 @@ class NetCoordinator:
         )
         return told
 
-    def _left_s(self, instant: datetime) -> float:
-        return (instant - self._now_utc()).total_seconds()
+    async def _until(self, deadline: datetime, enough: Callable[[], bool]) -> None:
+        """Wait for frames until there are enough of them, at the latest until the deadline."""
+        while not enough() and (left_s := (deadline - self._now_utc()).total_seconds()) > 0:
+            self._taken.clear()
+            try:
+                async with asyncio.timeout(left_s):
+                    await self._taken.wait()
+            except TimeoutError:
+                return
 
     # -- the resources -------------------------------------------------------------------------------
 
@@ -325,6 +325,7 @@ class NetCoordinator:
             self._emit(event | {"lanes": list(frame.lanes)})
         elif taken not in (Taken.NEW, Taken.KNOWN):
             self._refuse(gateway, "submit", taken.name.lower())
+        self._taken.set()
         return web.Response(status=taken.value)
 
     async def _put_open(self, request: web.Request) -> web.Response:
@@ -336,7 +337,7 @@ class NetCoordinator:
         taken = Taken.LATE if late else tally.open(index, body)
         if taken not in (Taken.NEW, Taken.KNOWN):
             self._refuse(gateway, "open", taken.name.lower())
-        self._opened.set()
+        self._taken.set()
         return web.Response(status=taken.value)
 
     @staticmethod

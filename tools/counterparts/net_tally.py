@@ -60,6 +60,11 @@ class Tally:
         return sorted(self._submitted)
 
     @property
+    def everybody_spoke(self) -> bool:
+        """Whether each member of the roster has submitted or said hello: waiting longer brings nothing."""
+        return len(self._submitted.keys() | self.hello) == self.terms.size
+
+    @property
     def complete(self) -> bool:
         """Whether every accepted member has opened."""
         return self.manifest is not None and self._opened.keys() == self._submitted.keys()

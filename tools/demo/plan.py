@@ -26,7 +26,10 @@ SUPPLIER: Final = "testemp"
 GWA_POLL_S: Final = 0.25
 METER_INTERVAL_S: Final = 0.2
 _NOT_YET: Final = datetime.max.replace(tzinfo=UTC)
-LEAD_S: Final = 3.0
+SHORTEST_SLOT_S: Final = 2
+_SLOT_PER_BOOT: Final = 4
+_LEAD_PER_BOOT: Final = 8
+_SHORTEST_LEAD_S: Final = 3.0
 """From the orders to the first slot: time to fetch profiles, publish key bundles and agree on a roster."""
 
 
@@ -104,6 +107,7 @@ class Plan:
     gateways: int
     slots: int
     slot_s: int
+    """Length of a slot; 0 until `starting` chooses one that this machine can keep up with."""
     t0_utc: datetime = _NOT_YET
     """Begin of the first slot; known once every gateway is up."""
 
@@ -132,10 +136,16 @@ class Plan:
         """When the billing period and the last slot are over."""
         return self.t0_utc + timedelta(seconds=self.billing_period_s)
 
-    def starting(self, now_utc: datetime) -> Plan:
-        """Set the first slot to the next whole second that leaves enough time."""
-        begin = math.ceil(now_utc.timestamp() + LEAD_S)
-        return replace(self, t0_utc=datetime.fromtimestamp(begin, UTC))
+    def starting(self, now_utc: datetime, boot_s: float) -> Plan:
+        """Set the first slot to the next whole second that leaves enough time, and the length of the slots.
+
+        Args:
+            now_utc: aware.
+            boot_s: how long it took to set up and boot one gateway: what tells how fast this machine is now.
+        """
+        begin = math.ceil(now_utc.timestamp() + max(_SHORTEST_LEAD_S, _LEAD_PER_BOOT * boot_s))
+        slot_s = self.slot_s or max(SHORTEST_SLOT_S, math.ceil(_SLOT_PER_BOOT * boot_s))
+        return replace(self, slot_s=slot_s, t0_utc=datetime.fromtimestamp(begin, UTC))
 
     def slot_start(self, slot: int) -> datetime:
         """Begin of a slot, counted from 0."""
@@ -151,7 +161,7 @@ class Plan:
             "d_min": self.gateways - 3,
             "delta": 0.34,
             "insecure_small_nets": True,
-            "submit_s": round(0.6 * self.slot_s, 2),
+            "submit_s": round(0.55 * self.slot_s, 2),
             "manifest_s": round(0.8 * self.slot_s, 2),
             "open_s": round(0.97 * self.slot_s, 2),
             "poll_s": 0.05,

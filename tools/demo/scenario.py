@@ -58,6 +58,7 @@ async def play(plan: Plan, progress: Progress) -> Outcome:
     async with AsyncExitStack() as stack:
         gwa = await stack.enter_async_context(Party("gwa", pki / "gwa"))
         gwa_port = await gwa.port()
+        began_s = asyncio.get_running_loop().time()
         progress("keys in the security modules, certificates from the PKI")
         for home in homes:
             await home.enrol(pki, gwa_port)
@@ -66,7 +67,8 @@ async def play(plan: Plan, progress: Progress) -> Outcome:
         for home in homes:
             stack.push_async_callback(home.switch_off)
             await home.switch_on()
-        plan = plan.starting(datetime.now(UTC))
+        boot_s = (asyncio.get_running_loop().time() - began_s) / len(homes)
+        plan = plan.starting(datetime.now(UTC), boot_s)
         emp, forged = await _order(stack, plan, pki, gwa, gwa_port, progress)
         progress("meters transmit: published telegrams, and a simulated meter in every home")
         async with asyncio.TaskGroup() as meters:
@@ -128,7 +130,7 @@ async def _slots(plan: Plan, homes: tuple[Home, ...], emp: Party, progress: Prog
             await _until(plan.slot_start(slot) + timedelta(seconds=plan.slot_s * 0.98))
             progress(f"{plan.drop_out.name} drops out")
             await homes[-1].switch_off()
-            await _until(plan.slot_start(slot + 1) + timedelta(seconds=plan.slot_s * 0.62))
+            await _until(plan.slot_start(slot + 1) + timedelta(seconds=plan.slot_s * 0.58))
             progress(f"{plan.drop_out.name} comes back")
             await homes[-1].switch_on()
     await _until(plan.end_utc)
