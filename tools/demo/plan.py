@@ -28,8 +28,9 @@ METER_INTERVAL_S: Final = 0.2
 _NOT_YET: Final = datetime.max.replace(tzinfo=UTC)
 SHORTEST_SLOT_S: Final = 2
 _SLOT_PER_BOOT: Final = 4
-_LEAD_PER_BOOT: Final = 8
-_SHORTEST_LEAD_S: Final = 3.0
+_LEAD_PER_BOOT: Final = 6
+_LEAD_PER_START: Final = 1.5
+_SHORTEST_LEAD_S: Final = 2.0
 """From the orders to the first slot: time to fetch profiles, publish key bundles and agree on a roster."""
 
 
@@ -136,14 +137,16 @@ class Plan:
         """When the billing period and the last slot are over."""
         return self.t0_utc + timedelta(seconds=self.billing_period_s)
 
-    def starting(self, now_utc: datetime, boot_s: float) -> Plan:
+    def starting(self, now_utc: datetime, *, start_s: float, boot_s: float) -> Plan:
         """Set the first slot to the next whole second that leaves enough time, and the length of the slots.
 
         Args:
             now_utc: aware.
+            start_s: how long the administrator's process took to start; the supplier's is still to come.
             boot_s: how long it took to set up and boot one gateway: what tells how fast this machine is now.
         """
-        begin = math.ceil(now_utc.timestamp() + max(_SHORTEST_LEAD_S, _LEAD_PER_BOOT * boot_s))
+        lead_s = _LEAD_PER_START * start_s + max(_SHORTEST_LEAD_S, _LEAD_PER_BOOT * boot_s)
+        begin = math.ceil(now_utc.timestamp() + lead_s)
         slot_s = self.slot_s or max(SHORTEST_SLOT_S, math.ceil(_SLOT_PER_BOOT * boot_s))
         return replace(self, slot_s=slot_s, t0_utc=datetime.fromtimestamp(begin, UTC))
 

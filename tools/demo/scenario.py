@@ -56,9 +56,11 @@ async def play(plan: Plan, progress: Progress) -> Outcome:
     make_participant(pki, pki / STRANGER, Role.EMP, STRANGER, server_name=_STRANGER_NAME)
     homes = tuple(Home(household, plan.folder / household.name) for household in plan.households)
     async with AsyncExitStack() as stack:
+        now_s = asyncio.get_running_loop().time
+        began_s = now_s()
         gwa = await stack.enter_async_context(Party("gwa", pki / "gwa"))
         gwa_port = await gwa.port()
-        began_s = asyncio.get_running_loop().time()
+        started_s = now_s()
         progress("keys in the security modules, certificates from the PKI")
         for home in homes:
             await home.enrol(pki, gwa_port)
@@ -67,8 +69,8 @@ async def play(plan: Plan, progress: Progress) -> Outcome:
         for home in homes:
             stack.push_async_callback(home.switch_off)
             await home.switch_on()
-        boot_s = (asyncio.get_running_loop().time() - began_s) / len(homes)
-        plan = plan.starting(datetime.now(UTC), boot_s)
+        boot_s = (now_s() - started_s) / len(homes)
+        plan = plan.starting(datetime.now(UTC), start_s=started_s - began_s, boot_s=boot_s)
         emp, forged = await _order(stack, plan, pki, gwa, gwa_port, progress)
         progress("meters transmit: published telegrams, and a simulated meter in every home")
         async with asyncio.TaskGroup() as meters:
