@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# No deadline: how long an example takes says something of the machine, not of the code.
+settings.register_profile("smgw", deadline=None)
+settings.load_profile("smgw")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -89,7 +89,7 @@ async def test_a_module_error_is_passed_on_and_nothing_stays_locked(tmp_path):
     with pytest.raises(ModuleUnavailable):
         await Stores.open(tmp_path, module)
     del module.faults["agree_ephemeral"]
-    (await Stores.open(tmp_path, module)).calibration  # noqa: B018
+    await (await Stores.open(tmp_path, module)).close()
     with pytest.raises(StoreUnavailable, match="another process"):
         await Stores.open(tmp_path, module)
 
