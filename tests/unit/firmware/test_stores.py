@@ -89,9 +89,9 @@ async def test_a_module_error_is_passed_on_and_nothing_stays_locked(tmp_path):
     with pytest.raises(ModuleUnavailable):
         await Stores.open(tmp_path, module)
     del module.faults["agree_ephemeral"]
-    await (await Stores.open(tmp_path, module)).close()
-    with pytest.raises(StoreUnavailable, match="another process"):
-        await Stores.open(tmp_path, module)
+    async with await Stores.open(tmp_path, module):
+        with pytest.raises(StoreUnavailable, match="another process"):
+            await Stores.open(tmp_path, module)
 
 
 async def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
