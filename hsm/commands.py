@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-from construct import Byte, ConstructError, GreedyBytes, Optional, Sequence, Struct, Terminated
-
+from hsm import tlv
 from hsm.apdu import CommandApdu, ResponseApdu, Sw
 from hsm.api import Curve
-from hsm.errors import CommandRefused, MalformedResponse, ModuleFailed
+from hsm.errors import CommandRefused, MalformedResponse, MalformedTlv, ModuleFailed
 from hsm.profile import PROJECT, Profile
-from hsm.tlv import tlv
 
 _OWN_FAULTS = frozenset({Sw.INTERNAL, Sw.WRITE_FAILED})
 
@@ -35,29 +33,10 @@ class CommandSet:
 
     def __init__(self, profile: Profile = PROJECT) -> None:
         self.profile = profile
-        reference = tlv(profile.tag_key_reference, Byte)
-        # Control reference template { 84 key reference, [80 domain parameter id] }.
-        self._new_key = Struct(
-            "body" / tlv(profile.key_template, Sequence(reference, tlv(profile.tag_curve, Byte)))
-        )
-        self._named_key = Struct("body" / tlv(profile.key_template, reference))
-        self._reference = Struct("reference" / reference)
-        self._public = Struct(
-            "body"
-            / tlv(
-                profile.tag_public_key,
-                Struct(
-                    "curve" / Optional(tlv(profile.tag_curve, Byte)),
-                    "point" / tlv(profile.tag_public_point, GreedyBytes),
-                ),
-            ),
-            Terminated,
-        )
-        self._peer = Struct("point" / tlv(profile.tag_agree, tlv(profile.tag_peer_point, GreedyBytes)))
-        self._secret = Struct(
-            "z" / tlv(profile.tag_agree, tlv(profile.tag_shared_secret, GreedyBytes)), Terminated
-        )
-        self._curves = {number: curve for curve, number in profile.curve_ids.items()}
+        self._curves = {bytes((number,)): curve for curve, number in profile.curve_ids.items()}
+
+    def _reference(self, reference: int) -> bytes:
+        return tlv.encode(self.profile.tag_key_reference, bytes((reference,)))
 
     def _command(self, ins: int, p1p2: int, data: bytes = b"", le: int | None = 256) -> CommandApdu:
         return CommandApdu(0x00, ins, p1p2 >> 8, p1p2 & 0xFF, data, le)
@@ -85,12 +64,13 @@ class CommandSet:
     def generate(self, reference: int, curve: Curve, *, replace: bool) -> CommandApdu:
         """GENERATE ASYMMETRIC KEY PAIR; without `replace` an occupied slot is refused (6A89)."""
         p1 = self.profile.p1_generate_replace if replace else self.profile.p1_generate_new
-        data = self._new_key.build({"body": [reference, self.profile.curve_ids[curve]]})
+        domain = tlv.encode(self.profile.tag_curve, bytes((self.profile.curve_ids[curve],)))
+        data = tlv.encode(self.profile.key_template, self._reference(reference) + domain)
         return self._command(self.profile.ins_generate_key_pair, p1 << 8, data)
 
     def read_public(self, reference: int) -> CommandApdu:
         """GENERATE ASYMMETRIC KEY PAIR in its form that only reads the public key."""
-        data = self._named_key.build({"body": reference})
+        data = tlv.encode(self.profile.key_template, self._reference(reference))
         return self._command(self.profile.ins_generate_key_pair, self.profile.p1_read_public << 8, data)
 
     def public_point(self, data: bytes) -> tuple[Curve | None, bytes]:
@@ -99,27 +79,31 @@ class CommandSet:
         Raises:
             MalformedResponse: not such an object, or a curve nobody knows.
         """
+        profile = self.profile
         try:
-            body = self._public.parse(data).body
-        except ConstructError as error:
-            raise MalformedResponse(f"public key: {type(error).__name__}") from error
-        if body.curve is not None and body.curve not in self._curves:
-            raise MalformedResponse("public key on an unknown curve")
-        return (None if body.curve is None else self._curves[body.curve]), bytes(body.point)
+            objects = tlv.parse(tlv.unwrap(profile.tag_public_key, data))
+        except MalformedTlv as error:
+            raise MalformedResponse(f"public key: {error}") from error
+        curve = None
+        if objects and objects[0][0] == profile.tag_curve:
+            curve = self._curves.get(objects.pop(0)[1])
+            if curve is None:
+                raise MalformedResponse("public key on an unknown curve")
+        if [tag for tag, _ in objects] != [profile.tag_public_point]:
+            raise MalformedResponse("public key: not one point")
+        return curve, objects[0][1]
 
     def choose_signing_key(self, reference: int) -> CommandApdu:
         """MSE:Set DST, to compute."""
         return self._command(
-            self.profile.ins_mse,
-            self.profile.p1p2_mse_sign,
-            self._reference.build({"reference": reference}),
-            None,
+            self.profile.ins_mse, self.profile.p1p2_mse_sign, self._reference(reference), None
         )
 
     def choose_agreement_key(self, reference: int) -> CommandApdu:
         """MSE:Set KAT."""
-        data = self._reference.build({"reference": reference})
-        return self._command(self.profile.ins_mse, self.profile.p1p2_mse_agree, data, None)
+        return self._command(
+            self.profile.ins_mse, self.profile.p1p2_mse_agree, self._reference(reference), None
+        )
 
     def sign(self, digest: bytes) -> CommandApdu:
         """PSO: COMPUTE DIGITAL SIGNATURE over a digest with the chosen key."""
@@ -127,9 +111,8 @@ class CommandSet:
 
     def agree(self, peer_point: bytes) -> CommandApdu:
         """GENERAL AUTHENTICATE as key agreement with the chosen key."""
-        return self._command(
-            self.profile.ins_general_authenticate, 0, self._peer.build({"point": peer_point})
-        )
+        data = tlv.encode(self.profile.tag_agree, tlv.encode(self.profile.tag_peer_point, peer_point))
+        return self._command(self.profile.ins_general_authenticate, 0, data)
 
     def shared_secret(self, data: bytes) -> bytes:
         """Z out of the answer to `agree`.
@@ -138,12 +121,10 @@ class CommandSet:
             MalformedResponse: not such an object.
         """
         try:
-            return bytes(self._secret.parse(data).z)
-        except ConstructError as error:
-            raise MalformedResponse(f"key agreement: {type(error).__name__}") from error
+            return tlv.unwrap(self.profile.tag_shared_secret, tlv.unwrap(self.profile.tag_agree, data))
+        except MalformedTlv as error:
+            raise MalformedResponse(f"key agreement: {error}") from error
 
     def delete(self, reference: int) -> CommandApdu:
         """DELETE a key."""
-        return self._command(
-            self.profile.ins_delete, 0, self._reference.build({"reference": reference}), None
-        )
+        return self._command(self.profile.ins_delete, 0, self._reference(reference), None)

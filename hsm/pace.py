@@ -11,16 +11,20 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Self
 
-from construct import ConstructError, GreedyBytes, Terminated
-from construct import Struct as Declared
-
 from hsm import curves
 from hsm.apdu import CommandApdu, ResponseApdu, Sw
 from hsm.api import Curve
-from hsm.errors import CommandRefused, MalformedResponse, PinRefused, PointRefused, UnexpectedResponse
+from hsm.errors import (
+    CommandRefused,
+    MalformedResponse,
+    MalformedTlv,
+    PinRefused,
+    PointRefused,
+    UnexpectedResponse,
+)
 from hsm.profile import DOMAIN_IDS, PROJECT, Profile
 from hsm.suites import AES128, BLOCK, MAC_BYTES, SessionKeys, Suite, crypt_nonce, session_keys, token
-from hsm.tlv import encode, tlv
+from hsm.tlv import encode, unwrap
 
 MIN_TRIES = 2
 """PACE is not started with fewer tries left: the last one belongs to a human."""
@@ -56,15 +60,11 @@ class _Step:
         if response.sw != Sw.OK:
             raise CommandRefused(f"PACE {self.name}", response.sw)
         try:
-            value: bytes = _RESPONSES[self.expect].parse(response.data).value
-        except ConstructError as error:
-            raise MalformedResponse(f"PACE {self.name}: {type(error).__name__}") from error
-        return value
+            return unwrap(self.expect, unwrap(0x7C, response.data))
+        except MalformedTlv as error:
+            raise MalformedResponse(f"PACE {self.name}: {error}") from error
 
 
-_RESPONSES = {
-    tag: Declared("value" / tlv(0x7C, tlv(tag, GreedyBytes)), Terminated) for tag in (0x80, 0x82, 0x84, 0x86)
-}
 _NONCE = _Step("get nonce", _CHAINED, 0x00, 0x80)
 _MAP = _Step("map nonce", _CHAINED, 0x81, 0x82)
 _AGREE = _Step("key agreement", _CHAINED, 0x83, 0x84)

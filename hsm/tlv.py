@@ -1,22 +1,9 @@
-"""DER-TLV for cards and keys: plain functions for the fast path, `tlv()` for messages in construct.
+"""DER-TLV for cards and keys. Pure functions.
 
 TR-03110-3 v2.2 D.1 asks for DER, so a length in more bytes than it needs is refused.
 """
 
 from __future__ import annotations
-
-from typing import Any
-
-from construct import (
-    Const,
-    Construct,
-    FocusedSeq,
-    Prefixed,
-    StreamError,
-    Terminated,
-    stream_read,
-    stream_write,
-)
 
 from hsm.errors import MalformedTlv
 
@@ -120,33 +107,3 @@ def unwrap(tag: int, data: bytes) -> bytes:
     if found != tag or end != len(data):
         raise MalformedTlv(f"expected one data object {tag:X}")
     return value
-
-
-class _DerLength(Construct):  # type: ignore[misc]  # construct ships no types
-    """Length octets, minimal form only."""
-
-    def _parse(self, stream: Any, context: Any, path: str) -> int:
-        length = int(stream_read(stream, 1, path)[0])
-        if length < 0x80:
-            return length
-        count = length & 0x7F
-        if not 1 <= count <= _MAX_LENGTH_BYTES:
-            raise StreamError("bad length", path=path)
-        length = int.from_bytes(stream_read(stream, count, path), "big")
-        if length < 0x80 or length >> 8 * (count - 1) == 0:
-            raise StreamError("length not minimal", path=path)
-        return length
-
-    def _build(self, obj: int, stream: Any, context: Any, path: str) -> int:
-        octets = encode_length(obj)
-        stream_write(stream, octets, len(octets), path)
-        return obj
-
-
-_LENGTH = _DerLength()
-
-
-def tlv(tag: int, inner: Any) -> Any:
-    """A construct for one data object whose value is exactly `inner`: nothing may be left over in it."""
-    body = FocusedSeq("value", "value" / inner, Terminated)
-    return FocusedSeq("value", Const(encode_tag(tag)), "value" / Prefixed(_LENGTH, body))
