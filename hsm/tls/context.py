@@ -12,7 +12,6 @@ from hsm import libcrypto
 from hsm.api import KeySlot, SecurityModule
 from hsm.errors import TlsRefused
 from hsm.tls.driver import EventLoop, ModuleBridge
-from hsm.tls.engine import TlsEngine
 from hsm.tls.profile import TlsProfile, TlsVersion
 from hsm.tls.provider import PROPERTIES, Provider, provider
 from hsm.x509 import native
@@ -49,7 +48,11 @@ _param: Any = libcrypto.crypto({"X509_VERIFY_PARAM_set_auth_level": (None, _P, _
 # Command numbers of SSL_CTX_ctrl (openssl/ssl.h).
 _MODE, _SESSION_CACHE, _CHAIN_CERT, _GROUPS, _SIGALGS, _CLIENT_SIGALGS = 33, 44, 89, 92, 98, 102
 _MIN_VERSION, _MAX_VERSION = 123, 124
-_MODE_BITS: Final = 0x02 | 0x10  # the write buffer may move; idle connections give their buffers back
+_MODE_BITS: Final = (
+    0x02  # the write buffer may move
+    | 0x08  # our chain is sent as given: none is searched for and verified anew in each handshake
+    | 0x10  # idle connections give their buffers back
+)
 _OPTIONS: Final = (
     1 << 14  # no tickets
     | 1 << 17  # no compression
@@ -124,15 +127,6 @@ class TlsContext:
         self._trust(list(anchors), tuple(crls), peer)
         self._identity(slot, own)
         self._application_protocols()
-
-    def engine(self, *, server_name: str | None = None, pinned: bytes | None = None) -> TlsEngine:
-        """Return a new connection.
-
-        Args:
-            server_name: what the peer's certificate must be for; sent as SNI unless it is an IP address.
-            pinned: the DER form that the peer's certificate must have.
-        """
-        return TlsEngine(self, server_name=server_name, pinned=pinned)
 
     def __del__(self) -> None:
         if ssl_ctx := getattr(self, "ssl_ctx", None):

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from hsm import libcrypto
 from hsm.api import CertificateUse
 from hsm.errors import CertificateRefused, TlsRefused
+from hsm.tls.context import TlsContext
 from hsm.tls.keys import Work, performing
 from hsm.tls.profile import TlsVersion
 from hsm.x509 import native
 from hsm.x509.path import check_use
-
-if TYPE_CHECKING:  # the context makes engines
-    from hsm.tls.context import TlsContext
 
 _P, _I, _L, _U, _S, _Z = (
     ctypes.c_void_p,
@@ -88,7 +86,16 @@ _scratch = _Scratch()
 class TlsEngine:
     """A connection. `handshake` belongs in a worker thread, everything else on one thread of the owner."""
 
-    def __init__(self, context: TlsContext, *, server_name: str | None, pinned: bytes | None) -> None:
+    def __init__(
+        self, context: TlsContext, *, server_name: str | None = None, pinned: bytes | None = None
+    ) -> None:
+        """Begin a connection.
+
+        Args:
+            context: our side's settings.
+            server_name: what the peer's certificate must be for; sent as SNI unless it is an IP address.
+            pinned: the DER form that the peer's certificate must have.
+        """
         self._context = context  # keeps the SSL_CTX's callbacks alive
         self._pinned = pinned
         self._calls = context.bridge.open()

@@ -183,7 +183,7 @@ async def establish(
             `limit_s` is over, whoever was slow.
     """
     sock.setblocking(False)
-    engine = context.engine(server_name=server_name, pinned=pinned)
+    engine = TlsEngine(context, server_name=server_name, pinned=pinned)
     try:
         try:
             async with asyncio.timeout(limit_s):

@@ -268,10 +268,14 @@ def _figure(name: str, unit: str, ours: list[float], theirs: list[float], bar: f
     )
 
 
-def _version() -> TlsVersion:
-    """What the gateway's WAN profile speaks with both this OpenSSL and the reference's."""
+def _matches() -> list[tuple[Curve, TlsVersion]]:
+    """Each curve in what the gateway's WAN profile speaks with both OpenSSLs, and P-256 in TLS 1.3."""
     found = ssl.OPENSSL_VERSION_INFO
-    return min(WAN.highest_version(libcrypto.version()), WAN.highest_version((found[0], found[1], found[2])))
+    version = min(
+        WAN.highest_version(libcrypto.version()), WAN.highest_version((found[0], found[1], found[2]))
+    )
+    matches = [(curve, version) for curve in CURVES]
+    return list(dict.fromkeys([*matches, (Curve.P256, TlsVersion.TLS13)]))
 
 
 async def run(rounds: int) -> list[Figure]:
@@ -282,6 +286,6 @@ async def run(rounds: int) -> list[Figure]:
         card = load_card(folder / "card")
         figures: list[Figure] = []
         async with ModuleSession(lambda: EmulatorTransport(card), lambda: _PIN) as module:
-            for curve in CURVES:
-                figures += await _compare(curve, _version(), module, folder, rounds)
+            for curve, version in _matches():
+                figures += await _compare(curve, version, module, folder, rounds)
         return figures

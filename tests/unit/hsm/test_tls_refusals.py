@@ -19,7 +19,18 @@ from hsm.errors import (
     TlsRefused,
     UnexpectedResponse,
 )
-from hsm.tls import HAN, WAN, PeerCertificate, Suite12, TlsContext, TlsProfile, TlsVersion, connect, serve
+from hsm.tls import (
+    HAN,
+    WAN,
+    PeerCertificate,
+    Suite12,
+    TlsContext,
+    TlsEngine,
+    TlsProfile,
+    TlsVersion,
+    connect,
+    serve,
+)
 from hsm.tls.keys import Work, current, note, performing
 from tests.support.pki import DAY, NOW, Tree, tree
 from tests.support.soft_module import SoftModule
@@ -134,7 +145,7 @@ async def test_a_peer_without_certificate_is_refused_or_allowed_by_the_servers_r
     plain.check_hostname, plain.verify_mode = False, ssl.CERT_NONE
     plain.maximum_version = ssl.TLSVersion.TLSv1_2
     for us, good in ((allowing, True), (refusing, False)):
-        engine = us.context.engine()
+        engine = TlsEngine(us.context)
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         peer = plain.wrap_bio(incoming, outgoing, server_hostname="localhost")
 
@@ -363,7 +374,7 @@ async def test_the_maximum_fragment_length_is_honoured(limit: int) -> None:
 
 async def test_encrypt_then_mac_and_extended_master_secret_are_offered() -> None:
     client = await side(BP)
-    engine = client.context.engine(server_name="localhost")
+    engine = TlsEngine(client.context, server_name="localhost")
     await asyncio.to_thread(engine.handshake)
     hello = engine.outgoing()
     assert b"\x00\x16\x00\x00" in hello
@@ -457,7 +468,7 @@ async def test_a_replayed_or_reordered_record_ends_the_connection() -> None:
 @pytest.mark.parametrize("cut", [1, 5, 40, 100])
 async def test_a_handshake_in_small_pieces(cut: int) -> None:
     client, server = (await side(BP)).context, (await side(BP, server=True)).context
-    one, other = client.engine(server_name="localhost"), server.engine()
+    one, other = TlsEngine(client, server_name="localhost"), TlsEngine(server)
     for _ in range(12):
         for engine, peer in ((one, other), (other, one)):
             if not engine.finished:
@@ -485,7 +496,7 @@ async def test_engines_refuse_work_after_their_end() -> None:
     ):
         with pytest.raises(TlsRefused, match="closed"):
             use()
-    fresh = (await side()).context.engine(server_name="localhost")
+    fresh = TlsEngine((await side()).context, server_name="localhost")
     fresh.abort()
     with pytest.raises(TlsRefused, match="given up"):
         await asyncio.to_thread(fresh.handshake)

@@ -81,7 +81,7 @@ async def pump(one: TlsEngine, other: TlsEngine) -> None:
 
 async def pair(client: Side, server: Side, name: str = "localhost") -> tuple[TlsEngine, TlsEngine]:
     """Two engines after their handshake."""
-    engines = client.context.engine(server_name=name), server.context.engine()
+    engines = TlsEngine(client.context, server_name=name), TlsEngine(server.context)
     await pump(*engines)
     return engines
 
