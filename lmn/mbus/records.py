@@ -100,9 +100,13 @@ def header_end(data: bytes, start: int) -> int:
     Raises:
         MalformedRecords: it is cut off.
     """
-    position = _end_of_chain(data, start)
+    position = start + 1
+    if data[start] & 0x80:
+        position = _end_of_chain(data, start)
     if position >= len(data):
         raise MalformedRecords("records end before a VIF")
+    if data[position] < PLAIN_TEXT:
+        return position + 1  # most VIFs: one byte, no text
     if data[position] & 0x7F != PLAIN_TEXT:
         return _end_of_chain(data, position)
     extended = data[position] & 0x80

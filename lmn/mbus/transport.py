@@ -7,7 +7,7 @@ Spec: EN 13757-4 (DLL, ELL), EN 13757-7 (AFL, TPL); layout: docs/lmn.md 1.3 and 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import Final
 
 from lmn.errors import LengthMismatch, MalformedFrame, SecurityUnsupported
@@ -34,8 +34,8 @@ class Application(Enum):
     """Nothing: the telegram is only a sign of life."""
 
 
-class Header(Enum):
-    """How much the transport layer's header says."""
+class Header(IntEnum):
+    """How much the transport layer's header says; the value is its length in bytes."""
 
     NONE = 0
     SHORT = 4
@@ -87,7 +87,8 @@ class Transport:
     """Transport layer: header and what it protects."""
 
     control_information: int
-    header: Header
+    after_header: int
+    """Offset in `raw` of the first byte behind CI, address, access number, status and CF."""
     application: Application
     address: bytes | None
     """The meter's address in the link's order, from a long header."""
@@ -102,11 +103,6 @@ class Transport:
     def mode(self) -> int:
         """Security mode, 0 to 31."""
         return self.configuration >> 8 & 0x1F
-
-    @property
-    def after_header(self) -> int:
-        """Offset in `raw` of the first byte behind CI, address, access number, status and CF."""
-        return 1 + self.header.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,43 +202,47 @@ def _authentication(data: bytes) -> tuple[Authentication, bytes]:
     fields = data[2 : 2 + data[1]]
     if len(fields) < 2:
         raise MalformedFrame("authentication layer without a control field")
-    control = int.from_bytes(fields[:2], "little")
+    control = fields[0] | fields[1] << 8
     if control & _RESERVED:
         raise MalformedFrame("authentication layer: reserved bits are set")
     if control & _MORE_FRAGMENTS or control & 0xFF:
         raise SecurityUnsupported("message in fragments")
-    position = 2
-
-    def take(present: int, size: int) -> bytes:
-        nonlocal position
-        if not control & present:
-            return b""
-        position += size
-        return fields[position - size : position]
-
-    mcl = take(_HAS_MCL, 1)
-    authentication_type = mcl[0] & 0x0F if mcl else 0
-    if authentication_type not in _MAC_SIZES:
-        raise SecurityUnsupported(f"authentication type {authentication_type}")
-    key_information = take(_HAS_KI, 2)
-    counter = take(_HAS_MCR, 4)
-    mac = take(_HAS_MAC, _MAC_SIZES[authentication_type])
-    message_length = take(_HAS_ML, 2)
-    if position != len(fields):
-        raise LengthMismatch(f"authentication layer says {len(fields)} bytes, its fields take {position}")
-    promised = mcl[0] if mcl else 0
-    if mcl and (
-        bool(promised & 0x40) != bool(message_length)
-        or bool(promised & 0x20) != bool(counter)
-        or bool(promised & 0x10) != bool(key_information)
-    ):
+    message_control = None
+    after_control = 2
+    if control & _HAS_MCL:
+        if len(fields) < 3:
+            raise LengthMismatch("authentication layer ends before its message control")
+        message_control, after_control = fields[2], 3
+    mac_size = _MAC_SIZES.get((message_control or 0) & 0x0F)
+    if mac_size is None:
+        raise SecurityUnsupported(f"authentication type {(message_control or 0) & 0x0F}")
+    after_key = after_control + (2 if control & _HAS_KI else 0)
+    after_counter = after_key + (4 if control & _HAS_MCR else 0)
+    after_mac = after_counter + (mac_size if control & _HAS_MAC else 0)
+    end = after_mac + (2 if control & _HAS_ML else 0)
+    if end != len(fields):
+        raise LengthMismatch(f"authentication layer says {len(fields)} bytes, its fields take {end}")
+    if message_control is not None and message_control & 0x70 != _promise(control):
         raise MalformedFrame("authentication layer: message control and fragment control differ")
-    rest = data[2 + data[1] :]
-    if message_length and int.from_bytes(message_length, "little") != len(rest):
+    message_length, rest = fields[after_mac:], data[2 + data[1] :]
+    if message_length and message_length[0] | message_length[1] << 8 != len(rest):
         raise LengthMismatch("authentication layer: message length does not match")
     return Authentication(
-        mcl[0] if mcl else None, key_information, counter or None, mac, message_length
+        message_control,
+        fields[after_control:after_key],
+        fields[after_key:after_counter] or None,
+        fields[after_counter:after_mac],
+        message_length,
     ), rest
+
+
+def _promise(control: int) -> int:
+    """What MCL must say of length, counter and key information if the fragment has them."""
+    return (
+        (0x40 if control & _HAS_ML else 0)
+        | (0x20 if control & _HAS_MCR else 0)
+        | (0x10 if control & _HAS_KI else 0)
+    )
 
 
 def _transport(data: bytes) -> Transport:
@@ -253,12 +253,12 @@ def _transport(data: bytes) -> Transport:
     if known is None:
         raise SecurityUnsupported(f"control information {ci:02X} is not built")
     header, application = known
-    end = 1 + header.value
+    end = 1 + header
     if len(data) < end:
         raise LengthMismatch("telegram ends inside the transport layer's header")
     if header is Header.NONE:
-        return Transport(ci, header, application, None, None, None, 0, data)
+        return Transport(ci, end, application, None, None, None, 0, data)
     address = from_long_header(data[1:9]) if header is Header.LONG else None
     access_no, status = data[end - 4], data[end - 3]
     configuration = data[end - 2] | data[end - 1] << 8
-    return Transport(ci, header, application, address, access_no, status, configuration, data)
+    return Transport(ci, end, application, address, access_no, status, configuration, data)
