@@ -55,7 +55,7 @@ def _mean_us(work: Callable[[bytes], None], telegrams: Sequence[bytes]) -> float
 
 
 async def run(rounds: int) -> list[Figure]:
-    """Measure `rounds` rounds of 2000 telegrams each, both subjects in turn; the median of the means counts."""
+    """Measure `rounds` rounds of 2000 telegrams, both subjects in turn; the median of the means counts."""
     telegrams = _telegrams()
     ours, bare = [], []
     for work in (_decode, _bare):
