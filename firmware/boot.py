@@ -6,66 +6,38 @@ The one place that knows every part. `smgwd`, the demo and the tests start a gat
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
-from firmware import identity as identities
 from firmware.chronicle import Chronicle, Counts
 from firmware.clock import Clock, SystemClock
-from firmware.config import GatewayConfig, StickTable, WanTable, load_meters, read_secret
+from firmware.config import GatewayConfig, StickTable, load_meters, read_secret
 from firmware.delivery import Delivery
-from firmware.enforcement.dcnet.client import Answer
-from firmware.enforcement.dcnet.driver import NetMember
-from firmware.enforcement.dcnet.policy import NetRules
-from firmware.enforcement.dcnet.signatures import CmsSignatures
 from firmware.enforcement.gate import Gate
 from firmware.intake import KEEP, Intake, Statistics
-from firmware.links import NET_TIMEOUT_S, Links, administrator
 from firmware.log.entry import Event
 from firmware.log.journal import Logs
 from firmware.metering.original import OriginalLists
 from firmware.metering.register import Register
-from firmware.nets import Nets
+from firmware.parts import Parts
 from firmware.pipeline import DeliveryPipeline, IntakePipeline, RegistrationPipeline
-from firmware.profile.model import CommunicationProfile
-from firmware.profile.pem import to_der
 from firmware.profile.registry import Registry, SealedProfiles
-from firmware.store.stores import MeterCounters, SealedOutbox, Stores
-from firmware.supervisor import Reporter, Service, ServiceGroup, run_gateway
-from hsm.api import CertificateUse, KeySlot
+from firmware.store.stores import MeterCounters, Stores
+from firmware.supervisor import Reporter, Service, run_gateway
 from hsm.emulator import load_card
 from hsm.emulator.transport import EmulatorTransport
-from hsm.session import FilePinGuard, ModuleSession, Priority
-from hsm.tls import WAN, TlsContext
-from hsm.x509 import Certificate
+from hsm.session import FilePinGuard, ModuleSession
 from lmn.wmbus.driver import WmbusStick
 from lmn.wmbus.link import StickStatistics
 from lmn.wmbus.sticks.im871a import BAUDRATE, Im871a
-from wan.client import TlsFacts
-from wan.emp.outbox import Outbox
-from wan.gwa.client import AdministratorLink
+
+if TYPE_CHECKING:
+    from firmware.wide_area import WideArea
+    from wan.client import TlsFacts
 
 _PIN_GUARD = "refused-pins"
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What every other part is built on."""
-
-    config: GatewayConfig
-    clock: Clock
-    module: ModuleSession
-    stores: Stores
-    chronicle: Chronicle
-    report: Reporter
-    registry: Registry
-
-    @property
-    def gateway_id(self) -> str:
-        """Lower case, as in URLs and documents."""
-        return self.config.gateway.id.lower()
 
 
 class Gateway:
@@ -76,8 +48,8 @@ class Gateway:
         self.originals = originals
         """Registered values, for whoever owns the gateway."""
         self.telegrams = Statistics()
-        self.links: Links | None = None
-        self.nets: Nets | None = None
+        self.wide_area: WideArea | None = None
+        """None: this gateway only listens."""
         self.services: list[Service] = [parts.report]
 
     @property
@@ -97,7 +69,7 @@ class Gateway:
 
     def tls_facts(self) -> list[TlsFacts]:
         """Return what this gateway's handshakes settled on."""
-        return [] if self.links is None else self.links.tls_facts()
+        return [] if self.wide_area is None else self.wide_area.links.tls_facts()
 
     async def run(self) -> None:
         """Serve until cancelled.
@@ -163,13 +135,17 @@ async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
         parts.gateway_id,
         config.wan.gwa.name if config.wan is not None else "",
         lambda: registry.active,
-        lambda net: None if gateway.nets is None else gateway.nets.member(net),
+        lambda net: None if gateway.wide_area is None else gateway.wide_area.nets.member(net),
         parts.chronicle.denial,
     )
     deliveries: DeliveryPipeline | None = None
     if config.wan is not None:
-        outbox = await _wide_area(stack, gateway, parts, gate, config.wan)
-        delivery = Delivery(gate, outbox, parts.chronicle.sent)
+        from firmware.wide_area import open_wide_area  # a gateway that only listens loads no TLS
+
+        wide_area = await open_wide_area(stack, parts, gate, config.wan, asyncio.get_running_loop())
+        gateway.wide_area = wide_area
+        gateway.services += wide_area.services
+        delivery = Delivery(gate, wide_area.outbox, parts.chronicle.sent)
         deliveries = DeliveryPipeline(registry, originals, delivery, clock)
         gateway.services.append(deliveries)
     gateway.services.append(
@@ -216,114 +192,4 @@ def _stick(table: StickTable, pipeline: IntakePipeline, *, now_s: Callable[[], f
         pipeline.put,
         now_s,
         name=f"lmn.wmbus {table.port}",
-    )
-
-
-async def _wide_area(
-    stack: AsyncExitStack, gateway: Gateway, parts: Parts, gate: Gate, table: WanTable
-) -> Outbox:
-    """Administrator, suppliers and their nets; returns where releases go."""
-    identity = identities.load(parts.config.gateway.id, table)
-    await identity.check_module(parts.module)
-    gwa = administrator(table.gwa)
-    links = Links(identity, gwa, parts.registry, _tls_context(parts, identity), parts.clock)
-    stack.push_async_callback(links.close)
-    gateway.links = links
-    gwa_sig = Certificate.from_pem(table.gwa.sig_certificate.read_bytes())
-    orders = AdministratorLink(
-        links.channel(gwa.name),
-        parts.registry,
-        sig_certificate=lambda: gwa_sig,
-        gateway=parts.gateway_id,
-        poll_s=table.gwa.poll_s,
-        clock=parts.clock,
-        report=parts.report,
-        check_signer=partial(links.check, use=CertificateUse.SIG),
-        release=gate.release_control,
-    )
-    outbox = Outbox(
-        SealedOutbox(parts.stores.consumer),
-        links.suppliers,
-        links.peers,
-        module=parts.module,
-        keys=links.sealing_keys,
-        check_recipient=links.check_recipient,
-        gateway=parts.gateway_id,
-        report=parts.report,
-    )
-    group = ServiceGroup("enforcement.nets", parts.report)
-    gateway.nets = Nets(
-        partial(_net_member, parts, links, gate, gwa_sig),
-        await Nets.remembered(parts.stores.system),
-        parts.stores.system,
-        group,
-    )
-    parts.registry.watch(gateway.nets.follow)
-    parts.registry.watch(lambda _profiles: outbox.wake())
-    gateway.services += [orders, outbox, group]
-    return outbox
-
-
-def _tls_context(parts: Parts, identity: identities.Identity) -> Callable[[], Awaitable[TlsContext]]:
-    """Return what makes the context at the first connection: a gateway that only listens needs none."""
-    loop = asyncio.get_running_loop()
-    made: list[TlsContext] = []
-
-    async def context() -> TlsContext:
-        if not made:
-            made.append(
-                TlsContext(
-                    WAN,
-                    parts.module.at(Priority.HANDSHAKE),
-                    loop,
-                    slot=KeySlot.WAN_TLS,
-                    chain=identity.chain(CertificateUse.TLS),
-                    anchors=identity.anchors,
-                    now_utc=parts.clock.now_utc,
-                )
-            )
-        return made[0]
-
-    return context
-
-
-def _net_member(
-    parts: Parts, links: Links, gate: Gate, gwa_sig: Certificate, profile: CommunicationProfile, slot: KeySlot
-) -> NetMember:
-    """Make this gateway's member of the net that conceals `profile`."""
-    assert profile.net is not None, "only concealed profiles have a net"
-    processing = parts.registry.active.processing_of(profile)
-    consumer = "" if processing is None else processing.consumer
-    emp_sig, emp_enc = (
-        Certificate.from_der(to_der(text))
-        for text in (profile.peer.sig_certificate or "", profile.peer.enc_certificate or "")
-    )
-    links.check(emp_enc, CertificateUse.ENC)
-    client = links.supplier(profile.recipient, timeout_s=NET_TIMEOUT_S)
-
-    async def exchange(method: str, resource: str, body: bytes) -> Answer:
-        release = await gate.release_frame(profile.id, resource, body) if body else None
-        return await client.exchange(method, resource, release)
-
-    return NetMember(
-        NetRules.from_profile(profile.net),
-        parts.gateway_id,
-        signatures=CmsSignatures(
-            module=parts.module,
-            slot=KeySlot.WAN_SIG,
-            certificate=links.identity.triple[CertificateUse.SIG],
-            emp=emp_sig,
-            gwa=gwa_sig,
-            intermediates=links.identity.sub_ca,
-            anchors=links.identity.anchors,
-            now_utc=parts.clock.now_utc,
-        ),
-        module=parts.module,
-        key_slot=slot,
-        emp_key=emp_enc.public_key,
-        exchange=exchange,
-        store=parts.stores.consumer,
-        clock=parts.clock,
-        report=partial(parts.chronicle.net, consumer),
-        insecure_small_nets_allowed=parts.config.dcnet.insecure_small_nets,
     )

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from asn1crypto import pem, x509
-
 _LABEL: Final = "CERTIFICATE"
 
 
@@ -17,6 +15,8 @@ def to_der(text: str) -> bytes:
         ValueError: the text is no PEM, holds something else than one certificate, or the certificate is
             broken.
     """
+    from asn1crypto import pem, x509  # 30 ms of start-up, and only profiles with recipients need it
+
     try:
         label, headers, der = pem.unarmor(text.encode())
         certificate = x509.Certificate.load(der, strict=True)

@@ -1,0 +1,31 @@
+"""What every part of a gateway is built on, once it is open. A value; `firmware.boot` makes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from firmware.chronicle import Chronicle
+from firmware.clock import Clock
+from firmware.config import GatewayConfig
+from firmware.profile.registry import Registry
+from firmware.store.stores import Stores
+from firmware.supervisor import Reporter
+from hsm.session import ModuleSession
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What every other part is built on."""
+
+    config: GatewayConfig
+    clock: Clock
+    module: ModuleSession
+    stores: Stores
+    chronicle: Chronicle
+    report: Reporter
+    registry: Registry
+
+    @property
+    def gateway_id(self) -> str:
+        """Lower case, as in URLs and documents."""
+        return self.config.gateway.id.lower()

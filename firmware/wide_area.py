@@ -1,0 +1,158 @@
+"""The wide area network of a gateway: administrator, suppliers, outbox and DC-nets, put together.
+
+`firmware.boot` imports it only where gateway.toml has a table [wan]: it brings TLS, CMS and HTTP along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+
+from firmware import identity as identities
+from firmware.config import WanTable
+from firmware.enforcement.dcnet.client import Answer
+from firmware.enforcement.dcnet.driver import NetMember
+from firmware.enforcement.dcnet.policy import NetRules
+from firmware.enforcement.dcnet.signatures import CmsSignatures
+from firmware.enforcement.gate import Gate
+from firmware.links import NET_TIMEOUT_S, Links, administrator
+from firmware.nets import Nets
+from firmware.parts import Parts
+from firmware.profile.model import CommunicationProfile
+from firmware.profile.pem import to_der
+from firmware.store.stores import SealedOutbox
+from firmware.supervisor import Service, ServiceGroup
+from hsm.api import CertificateUse, KeySlot
+from hsm.session import Priority
+from hsm.tls import WAN, TlsContext
+from hsm.tls.driver import EventLoop
+from hsm.x509 import Certificate
+from wan.emp.outbox import Outbox
+from wan.gwa.client import AdministratorLink
+
+
+@dataclass(frozen=True, slots=True)
+class WideArea:
+    """The gateway's side of the wide area network."""
+
+    links: Links
+    nets: Nets
+    outbox: Outbox
+    """Where releases go."""
+    services: tuple[Service, ...]
+
+
+async def open_wide_area(
+    stack: AsyncExitStack, parts: Parts, gate: Gate, table: WanTable, loop: EventLoop
+) -> WideArea:
+    """Open the way to administrator, suppliers and their nets; what must be closed again goes on `stack`.
+
+    Raises:
+        ConfigurationRefused: certificates or keys contradict each other.
+        HsmError: the module cannot tell which keys it holds.
+    """
+    identity = identities.load(parts.config.gateway.id, table)
+    await identity.check_module(parts.module)
+    gwa = administrator(table.gwa)
+    links = Links(identity, gwa, parts.registry, _tls_context(parts, identity, loop), parts.clock)
+    stack.push_async_callback(links.close)
+    gwa_sig = Certificate.from_pem(table.gwa.sig_certificate.read_bytes())
+    orders = AdministratorLink(
+        links.channel(gwa.name),
+        parts.registry,
+        sig_certificate=lambda: gwa_sig,
+        gateway=parts.gateway_id,
+        poll_s=table.gwa.poll_s,
+        clock=parts.clock,
+        report=parts.report,
+        check_signer=partial(links.check, use=CertificateUse.SIG),
+        release=gate.release_control,
+    )
+    outbox = Outbox(
+        SealedOutbox(parts.stores.consumer),
+        links.suppliers,
+        links.peers,
+        module=parts.module,
+        keys=links.sealing_keys,
+        check_recipient=links.check_recipient,
+        gateway=parts.gateway_id,
+        report=parts.report,
+    )
+    group = ServiceGroup("enforcement.nets", parts.report)
+    nets = Nets(
+        partial(_net_member, parts, links, gate, gwa_sig),
+        await Nets.remembered(parts.stores.system),
+        parts.stores.system,
+        group,
+    )
+    parts.registry.watch(nets.follow)
+    parts.registry.watch(lambda _profiles: outbox.wake())
+    return WideArea(links, nets, outbox, (orders, outbox, group))
+
+
+def _tls_context(
+    parts: Parts, identity: identities.Identity, loop: EventLoop
+) -> Callable[[], Awaitable[TlsContext]]:
+    """Return what makes the context at the first connection: a gateway that only listens needs none."""
+    made: list[TlsContext] = []
+
+    async def context() -> TlsContext:
+        if not made:
+            made.append(
+                TlsContext(
+                    WAN,
+                    parts.module.at(Priority.HANDSHAKE),
+                    loop,
+                    slot=KeySlot.WAN_TLS,
+                    chain=identity.chain(CertificateUse.TLS),
+                    anchors=identity.anchors,
+                    now_utc=parts.clock.now_utc,
+                )
+            )
+        return made[0]
+
+    return context
+
+
+def _net_member(
+    parts: Parts, links: Links, gate: Gate, gwa_sig: Certificate, profile: CommunicationProfile, slot: KeySlot
+) -> NetMember:
+    """Make this gateway's member of the net that conceals `profile`."""
+    assert profile.net is not None, "only concealed profiles have a net"
+    processing = parts.registry.active.processing_of(profile)
+    consumer = "" if processing is None else processing.consumer
+    emp_sig, emp_enc = (
+        Certificate.from_der(to_der(text))
+        for text in (profile.peer.sig_certificate or "", profile.peer.enc_certificate or "")
+    )
+    links.check(emp_enc, CertificateUse.ENC)
+    client = links.supplier(profile.recipient, timeout_s=NET_TIMEOUT_S)
+
+    async def exchange(method: str, resource: str, body: bytes) -> Answer:
+        release = await gate.release_frame(profile.id, resource, body) if body else None
+        return await client.exchange(method, resource, release)
+
+    return NetMember(
+        NetRules.from_profile(profile.net),
+        parts.gateway_id,
+        signatures=CmsSignatures(
+            module=parts.module,
+            slot=KeySlot.WAN_SIG,
+            certificate=links.identity.triple[CertificateUse.SIG],
+            emp=emp_sig,
+            gwa=gwa_sig,
+            intermediates=links.identity.sub_ca,
+            anchors=links.identity.anchors,
+            now_utc=parts.clock.now_utc,
+        ),
+        module=parts.module,
+        key_slot=slot,
+        emp_key=emp_enc.public_key,
+        exchange=exchange,
+        store=parts.stores.consumer,
+        clock=parts.clock,
+        report=partial(parts.chronicle.net, consumer),
+        insecure_small_nets_allowed=parts.config.dcnet.insecure_small_nets,
+    )
