@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firmware.enforcement.schedule import (
@@ -61,6 +61,7 @@ def test_slots():
     ]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 4000), st.integers(-10_000, 10_000), st.integers(0, 10_000))
 def test_cutting_time_anywhere_changes_nothing(period, start, length):
     profile, middle = series(registration_period_s=period), start + length // 3
@@ -71,6 +72,7 @@ def test_cutting_time_anywhere_changes_nothing(period, start, length):
     assert all(is_registration(profile, instant) for instant in whole)
 
 
+@settings(deadline=None)
 @given(st.integers(-100_000_000, 100_000_000) | st.integers(-100, 100).map(lambda number: number * 900_000))
 def test_an_instant_is_on_the_grid_or_not(millisecond):
     instant = at(millisecond / 1000)
