@@ -441,7 +441,7 @@ class Road:
 
     @asynccontextmanager
     async def outbox_forgets(self, life: Life) -> AsyncIterator[None]:
-        """Within the block the gateway fails to note that a message arrived, as if it had died just before."""
+        """Within the block the gateway fails to note what arrived, as if it had died just before."""
         outbox = next(service for service in life.gateway.services if isinstance(service, Outbox))
         store = outbox._store
         right = store.delivered
