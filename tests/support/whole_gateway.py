@@ -181,9 +181,12 @@ class Site:
     folder: Path
     stick: VirtualStick = field(init=False)
     meter: ElectricityMeter = field(default_factory=ElectricityMeter)
+    made: bool = False
+    """Whether `smgw init` was there before."""
 
     def __post_init__(self) -> None:
-        make_folder(self.folder, gateway_id=GATEWAY_ID)
+        if not self.made:
+            make_folder(self.folder, gateway_id=GATEWAY_ID)
         self.stick = VirtualStick(self.folder / "stick0", baudrate=0)
         key = bytes(range(16)).hex()
         self.write_secret("meters.toml", f"[[meter]]\n{meter_lines(self.meter, key)}")
