@@ -23,7 +23,7 @@ from tests.support.whole_gateway import ROOT
 from tools.demo.plan import BILLING, GROUP_TOTAL, Household, published_telegrams
 
 _GATEWAYS, _SLOTS = 4, 2
-pytestmark = pytest.mark.timeout(150)
+pytestmark = pytest.mark.timeout(240)
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Run:
 
 def smgw(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tools.cli", *words], cwd=ROOT, capture_output=True, text=True, timeout=100
+        [sys.executable, "-m", "tools.cli", *words], cwd=ROOT, capture_output=True, text=True, timeout=200
     )
 
 

@@ -29,6 +29,8 @@ from tests.support.whole_gateway import (
 )
 from tools.demo.plan import peer_entry
 
+pytestmark = pytest.mark.timeout(120)
+
 
 async def test_init_then_hears_its_meter_and_ctrl_c_stops_it_in_order(tmp_path: Path) -> None:
     folder = tmp_path / "gateway"
