@@ -21,7 +21,7 @@ from firmware.log.entry import Event
 from firmware.log.journal import Logs
 from firmware.metering.original import OriginalLists
 from firmware.metering.register import Register
-from firmware.parts import Parts
+from firmware.parts import Parts, Tempo
 from firmware.pipeline import DeliveryPipeline, IntakePipeline, RegistrationPipeline
 from firmware.profile.registry import Registry, SealedProfiles
 from firmware.store.stores import MeterCounters, Stores
@@ -29,6 +29,7 @@ from firmware.supervisor import Reporter, Service, run_gateway
 from hsm.emulator import load_card
 from hsm.emulator.transport import EmulatorTransport
 from hsm.session import FilePinGuard, ModuleSession
+from hsm.transport import CardTransport
 from lmn.wmbus.driver import WmbusStick
 from lmn.wmbus.link import StickStatistics
 from lmn.wmbus.sticks.im871a import BAUDRATE, Im871a
@@ -38,6 +39,22 @@ if TYPE_CHECKING:
     from wan.client import TlsFacts
 
 _PIN_GUARD = "refused-pins"
+_PINS_TOLD = ("boot", "refused-pins")
+
+
+_TEMPO = Tempo()
+
+
+class _ModuleWatch:
+    """A service that ends the gateway when its module refuses the PIN, whether or not anybody asks it."""
+
+    name = "hsm.session"
+
+    def __init__(self, module: ModuleSession) -> None:
+        self._module = module
+
+    async def run(self) -> None:
+        await self._module.ended()
 
 
 class Gateway:
@@ -50,7 +67,7 @@ class Gateway:
         self.telegrams = Statistics()
         self.wide_area: WideArea | None = None
         """None: this gateway only listens."""
-        self.services: list[Service] = [parts.report]
+        self.services: list[Service] = [parts.report, _ModuleWatch(parts.module)]
 
     @property
     def gateway_id(self) -> str:
@@ -75,18 +92,33 @@ class Gateway:
         """Serve until cancelled.
 
         Raises:
-            BaseExceptionGroup: something that no restart mends, a refused PIN for one.
+            BaseExceptionGroup: something that no restart mends, a refused PIN for one; it is in the system
+                log once the gateway is closed.
         """
-        await run_gateway(self.services, self._parts.report)
+        parts = self._parts
+        try:
+            await run_gateway(self.services, parts.report, min_run_s=parts.tempo.restart_s)
+        except BaseExceptionGroup as stopped:
+            for fault in stopped.exceptions:
+                parts.report("gateway", fault)
+            raise
 
 
 @asynccontextmanager
-async def open_gateway(config: GatewayConfig, clock: Clock | None = None) -> AsyncIterator[Gateway]:
+async def open_gateway(
+    config: GatewayConfig,
+    clock: Clock | None = None,
+    *,
+    tempo: Tempo = _TEMPO,
+    card_line: Callable[[CardTransport], CardTransport] | None = None,
+) -> AsyncIterator[Gateway]:
     """Open everything that a gateway consists of; close it in reverse order.
 
     Args:
         config: as `firmware.config.load` read it.
         clock: the gateway's time; the operating system's if None.
+        tempo: pauses after faults.
+        card_line: is put between the gateway and each connection to its module; None: nothing is.
 
     Raises:
         ConfigurationRefused: certificates, keys or meter profiles contradict each other.
@@ -94,7 +126,7 @@ async def open_gateway(config: GatewayConfig, clock: Clock | None = None) -> Asy
         HsmError: the security module cannot be reached, or refuses its PIN.
     """
     async with AsyncExitStack() as stack:
-        parts = await _open_parts(stack, config, clock or SystemClock())
+        parts = await _open_parts(stack, config, clock or SystemClock(), tempo, card_line)
         gateway = await _assemble(stack, parts)
         system = Logs(parts.stores, parts.clock).system
         await system.write(Event.BOOT, subject=gateway.gateway_id)
@@ -103,18 +135,31 @@ async def open_gateway(config: GatewayConfig, clock: Clock | None = None) -> Asy
         yield gateway
 
 
-async def _open_parts(stack: AsyncExitStack, config: GatewayConfig, clock: Clock) -> Parts:
+async def _open_parts(
+    stack: AsyncExitStack,
+    config: GatewayConfig,
+    clock: Clock,
+    tempo: Tempo,
+    card_line: Callable[[CardTransport], CardTransport] | None,
+) -> Parts:
     config.gateway.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     card = load_card(config.module.state)
+    guard = FilePinGuard(config.gateway.state / _PIN_GUARD)
+
+    def transport() -> CardTransport:
+        line = EmulatorTransport(card)
+        return line if card_line is None else card_line(line)
+
     module = await stack.enter_async_context(
-        ModuleSession(
-            lambda: EmulatorTransport(card),
-            partial(read_secret, config.module.pin_file),
-            guard=FilePinGuard(config.gateway.state / _PIN_GUARD),
-        )
+        ModuleSession(transport, partial(read_secret, config.module.pin_file), guard=guard)
     )
     stores = await stack.enter_async_context(await Stores.open(config.gateway.state, module))
     chronicle = Chronicle(Logs(stores, clock), clock)
+    await _tell_refused_pins(guard, stores, chronicle)
+    # One that is refused while the gateway runs ends it, and is logged by that.
+    stack.push_async_callback(_tell_refused_pins, guard, stores, None)
+    report = Reporter(chronicle.fault)
+    module.report = partial(report, _ModuleWatch.name)
     meters = config.lmn.meters if config.lmn is not None else None
     registry = Registry(
         SealedProfiles(stores.system),
@@ -123,7 +168,17 @@ async def _open_parts(stack: AsyncExitStack, config: GatewayConfig, clock: Clock
         report=chronicle.receipt,
         local_meters=() if meters is None else load_meters(meters),
     )
-    return Parts(config, clock, module, stores, chronicle, Reporter(chronicle.fault), registry)
+    return Parts(config, clock, module, stores, chronicle, report, registry, tempo)
+
+
+async def _tell_refused_pins(guard: FilePinGuard, stores: Stores, chronicle: Chronicle | None) -> None:
+    """Log, once, the PINs that were refused while the module, and with it the log, could not be opened."""
+    refused = guard.count()
+    told = int.from_bytes(await stores.system.get(*_PINS_TOLD) or b"", "big")
+    if refused > told:
+        if chronicle is not None:
+            await chronicle.refused_pins(refused - told)
+        await stores.system.put(*_PINS_TOLD, refused.to_bytes(4, "big"))
 
 
 async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
@@ -179,10 +234,12 @@ async def _reception(gateway: Gateway, parts: Parts, register: Register) -> None
     gateway.telegrams = intake.statistics
     gateway.services.append(pipeline)
     sticks = parts.config.lmn.stick if parts.config.lmn is not None else ()
-    gateway.services += [_stick(table, pipeline, now_s=now_s) for table in sticks]
+    gateway.services += [_stick(table, pipeline, now_s=now_s, report=parts.report) for table in sticks]
 
 
-def _stick(table: StickTable, pipeline: IntakePipeline, *, now_s: Callable[[], float]) -> WmbusStick:
+def _stick(
+    table: StickTable, pipeline: IntakePipeline, *, now_s: Callable[[], float], report: Reporter
+) -> WmbusStick:
     from lmn.serial_port import open_port  # pyserial is loaded only where there is a stick
 
     statistics = StickStatistics()
@@ -192,4 +249,6 @@ def _stick(table: StickTable, pipeline: IntakePipeline, *, now_s: Callable[[], f
         pipeline.put,
         now_s,
         name=f"lmn.wmbus {table.port}",
+        statistics=statistics,
+        report=report,
     )

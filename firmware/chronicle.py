@@ -56,6 +56,13 @@ class Chronicle:
         _GATEWAY.warning("%s: %s: %s", service, code(error), text(error))
         await self._audit.note(service, error)
 
+    async def refused_pins(self, count: int) -> None:
+        """The module refused PINs before it could be opened, and with it the logs."""
+        _GATEWAY.warning("the security module refused %d PIN(s) before this start", count)
+        await self._logs.system.write(
+            Event.PIN_REFUSED, Outcome.FAILURE, level=Level.FATAL, subject="hsm", repeated=count - 1
+        )
+
     async def receipt(self, receipt: Receipt) -> None:
         """An order of the administrator was carried out or refused."""
         if receipt.accepted:

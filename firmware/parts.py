@@ -9,8 +9,19 @@ from firmware.clock import Clock
 from firmware.config import GatewayConfig
 from firmware.profile.registry import Registry
 from firmware.store.stores import Stores
-from firmware.supervisor import Reporter
+from firmware.supervisor import MIN_RUN_S, Reporter
 from hsm.session import ModuleSession
+from wan.pace import DEFAULT_PACE, Pace
+
+
+@dataclass(frozen=True, slots=True)
+class Tempo:
+    """How patient the gateway is with what fails."""
+
+    restart_s: float = MIN_RUN_S
+    """A service is started at most once in this time."""
+    delivery: Pace = DEFAULT_PACE
+    """Of tries while a supplier does not take what waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +35,7 @@ class Parts:
     chronicle: Chronicle
     report: Reporter
     registry: Registry
+    tempo: Tempo
 
     @property
     def gateway_id(self) -> str:

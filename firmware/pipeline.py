@@ -32,8 +32,10 @@ from firmware.metering.dataset import Dataset
 from firmware.metering.original import OriginalLists
 from firmware.metering.register import Register, RegisteredValue, energy_between, half_window, register_value
 from firmware.profile.model import CommunicationProfile, ProcessingProfile, ProfileSet
+from hsm.errors import CertificateRefused
 from lmn.model import MeterId, Obis
 from lmn.wmbus.link import ReceivedFrame
+from wan.errors import WanError
 
 _LOG = logging.getLogger("smgw.firmware")
 TELEGRAMS_WAITING: Final = 1024
@@ -285,7 +287,8 @@ class DeliveryPipeline:
         """Deliver what is due whenever it is announced, and at start, until cancelled.
 
         Raises:
-            WanError, HsmError, StoreUnavailable: not delivered; tried again when the service runs again.
+            ExceptionGroup, HsmError, StoreUnavailable: not delivered; tried again when the service runs
+                again.
         """
         while True:
             await self.step()
@@ -294,11 +297,22 @@ class DeliveryPipeline:
                 self._announced.get_nowait()
 
     async def step(self) -> None:
-        """Deliver everything that is due now and registered."""
-        for communication in self._profiles.active.communication:
-            processing = self._profiles.active.processing_of(communication)
+        """Deliver everything that is due now and registered; one recipient's fault holds up no other's data.
+
+        Raises:
+            ExceptionGroup: holds the fault of each profile that could not be served.
+        """
+        active = self._profiles.active
+        faults: list[Exception] = []
+        for communication in active.communication:
+            processing = active.processing_of(communication)
             if processing is not None and communication.concealment == "none":
-                await self._catch_up(communication, processing)
+                try:
+                    await self._catch_up(communication, processing)
+                except (WanError, CertificateRefused) as fault:
+                    faults.append(fault)
+        if faults:
+            raise ExceptionGroup("not everything could be delivered", faults)
 
     async def _catch_up(self, communication: CommunicationProfile, processing: ProcessingProfile) -> None:
         since = self._profiles.communication_since(communication.id)

@@ -48,6 +48,13 @@ class FilePinGuard:
         except FileNotFoundError:
             return False
 
+    def count(self) -> int:
+        """Return how many PINs are remembered."""
+        try:
+            return len(self._path.read_bytes().split())
+        except FileNotFoundError:
+            return 0
+
     def note(self, pin_digest: bytes) -> None:
         """Remember a refused PIN; durable on return."""
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -33,6 +33,7 @@ from hsm.host_random import host_random
 from hsm.pace import Scalars
 from hsm.pin_guard import FilePinGuard, MemoryPinGuard, PinGuard, pin_digest
 from hsm.profile import PROJECT, Profile
+from hsm.slots import FreeSlots
 from hsm.suites import AES128, Suite
 from hsm.transport import CardTransport
 
@@ -80,43 +81,6 @@ class _Request:
     attempts: int = 0
 
 
-@dataclass(slots=True)
-class _Slots:
-    """The free ephemeral references of the card, and who waits for one."""
-
-    references: tuple[int, ...]
-    epoch: int = 0
-    free: list[int] = field(default_factory=list)
-    waiters: list[asyncio.Future[tuple[int, int]]] = field(default_factory=list)
-
-    def reset(self, epoch: int) -> None:
-        """The card lost its volatile keys: all are free."""
-        self.epoch, self.free = epoch, list(reversed(self.references))
-        while self.free and (waiter := self._next_waiter()):
-            waiter.set_result((self.free.pop(), epoch))
-
-    def put(self, reference: int, epoch: int) -> None:
-        """Give one back, unless it belongs to a connection that is gone."""
-        if epoch != self.epoch:
-            return
-        if waiter := self._next_waiter():
-            waiter.set_result((reference, epoch))
-        else:
-            self.free.append(reference)
-
-    def clear(self) -> None:
-        """The connection is gone: nothing is free until the next `reset`."""
-        self.epoch = -1
-        self.free.clear()
-
-    def _next_waiter(self) -> asyncio.Future[tuple[int, int]] | None:
-        while self.waiters:
-            waiter = self.waiters.pop(0)
-            if not waiter.done():
-                return waiter
-        return None
-
-
 class ModuleSession(ModuleView):
     """`async with ModuleSession(...) as module:` connects, runs PACE and serves until the block ends.
 
@@ -154,6 +118,8 @@ class ModuleSession(ModuleView):
     ) -> None:
         super().__init__(self, Priority.NORMAL, deadline_s)
         self.statistics = SessionStatistics()
+        self.report: Callable[[HsmError | OSError], None] = lambda fault: None
+        """Told of each fault that is repaired, or tried to be; must not raise."""
         self._transport_factory, self._pin, self._draw = transport_factory, pin, draw
         self._guard = guard or MemoryPinGuard()
         self._clock = clock
@@ -173,7 +139,7 @@ class ModuleSession(ModuleView):
         self._established_at = 0.0
         self._epoch = 0
         self._handles = 0
-        self._slots = _Slots(profile.ephemeral_references)
+        self._slots = FreeSlots(profile.ephemeral_references)
         self._claimable: dict[int, Slot] = {}  # ephemeral keys nobody has begun to use up
         self._outstanding: set[Slot] = set()  # those, and the ones being used: they hold a renewal up
         self._ended: HsmError | None = None
@@ -334,6 +300,7 @@ class ModuleSession(ModuleView):
                     return
                 except (HsmError, OSError) as error:
                     self._last_fault = error
+                    self.report(error)
                     _log.warning("security module not usable, trying again: %s", error)
                     await self._drop()
                     await asyncio.sleep(pause)
@@ -345,6 +312,17 @@ class ModuleSession(ModuleView):
                 self._wake = None
                 continue
             await self._take(*heappop(self._queue))
+
+    async def ended(self) -> None:
+        """Wait until the service has ended by itself.
+
+        Raises:
+            PinRefused: the module no longer takes the PIN.
+            HsmError: it ended otherwise, or the session is not open.
+        """
+        if self._owner is not None:
+            await asyncio.wait([self._owner])
+        raise self._ended or ModuleUnavailable("the module session is closed")
 
     def _stopped(self, owner: asyncio.Task[None]) -> None:
         """Leave nobody waiting if the owner ends on a mistake of ours; leaving the block raises it."""
@@ -386,8 +364,9 @@ class ModuleSession(ModuleView):
         if not future.done():
             future.set_result(result)
 
-    async def _lose(self, priority: int, sequence: int, request: _Request, fault: Exception) -> None:
+    async def _lose(self, priority: int, sequence: int, request: _Request, fault: HsmError | OSError) -> None:
         self._last_fault = fault
+        self.report(fault)
         _log.warning("security module lost: %s", fault or "no answer before the deadline")
         await self._drop()
         if isinstance(fault, TimeoutError):

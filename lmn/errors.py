@@ -70,6 +70,16 @@ class UnknownMeter(LmnError):
 class UnexpectedMessage(LmnError):
     """A stick or station sent a message that its state does not allow."""
 
+    code = "unexpected"
+
+
+class LineDisturbed(LmnError):
+    """A stick sent bytes that are no whole message; they were skipped."""
+
+    code = "line"
+
 
 class PortClosed(LmnError):
     """The serial port went away."""
+
+    code = "port"

@@ -84,7 +84,8 @@ class HttpChannel:
 
         Raises:
             DestinationRefused: the peer is no longer configured.
-            PeerUnavailable: no connection, a refused handshake, a broken connection, or no answer in time.
+            PeerUnavailable: no connection, a refused handshake, a broken connection, or no answer in time;
+                PeerRefused if it is the peer's certificate.
             MalformedMessage: the answer is not HTTP, or longer than allowed.
             HsmError: the security module does not work.
         """

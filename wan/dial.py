@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from hsm.errors import CertificateRefused, TlsRefused
 from hsm.tls import TlsContext, TlsStream, connect
-from wan.errors import DestinationRefused, PeerUnavailable
+from wan.errors import DestinationRefused, PeerRefused, PeerUnavailable
 from wan.ports import Peer
 
 CONNECT_TIMEOUT_S: Final = 20.0
@@ -60,7 +60,8 @@ class Dialer:
 
         Raises:
             DestinationRefused: no active profile names it.
-            PeerUnavailable: no connection, a refused handshake or certificate (the cause is chained).
+            PeerRefused: its certificate; the cause is chained.
+            PeerUnavailable: no connection or no handshake, for another reason.
             HsmError: the security module does not work; not the peer's fault.
         """
         peer = self.peer(name)
@@ -74,5 +75,7 @@ class Dialer:
                 pinned=peer.tls_certificate,
                 timeout_s=self._timeout_s,
             )
-        except (TlsRefused, CertificateRefused, OSError) as error:  # OSError includes TimeoutError
+        except CertificateRefused as error:
+            raise PeerRefused(f"{name}: {error}") from error
+        except (TlsRefused, OSError) as error:  # OSError includes TimeoutError
             raise PeerUnavailable(f"{name}: {type(error).__name__}: {error}") from error

@@ -37,3 +37,7 @@ class DestinationRefused(WanError):
 
 class PeerUnavailable(WanError):
     """The peer cannot be reached, closed the connection, or did not answer in time."""
+
+
+class PeerRefused(PeerUnavailable):
+    """Somebody answers at the peer's address whose certificate is not the one that it must be."""

@@ -7,13 +7,15 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from lmn.errors import PortClosed
+from lmn.errors import LineDisturbed, PortClosed
 from lmn.ports import BytePort
-from lmn.wmbus.link import ReceivedFrame, StickCore, StickState
+from lmn.wmbus.link import ReceivedFrame, StickCore, StickState, StickStatistics
 
 _LOG = logging.getLogger("smgw.lmn")
 CONFIGURE_TIMEOUT_S: Final = 5.0
 """Time within which a stick must have answered everything and listen."""
+NOISE_PAUSE_S: Final = 60.0
+"""A disturbed line is told once in this time, with the number of bytes since."""
 
 
 class WmbusStick:
@@ -27,6 +29,8 @@ class WmbusStick:
         now: Callable[[], float],
         *,
         name: str = "lmn.wmbus",
+        statistics: StickStatistics | None = None,
+        report: Callable[[str, LineDisturbed], None] | None = None,
     ) -> None:
         """Prepare the service; nothing is opened before `run`.
 
@@ -36,8 +40,12 @@ class WmbusStick:
             emit: takes each telegram, at once and without waiting.
             now: the loop's clock in seconds.
             name: of the service, in reports.
+            statistics: those that the cores share; looked at to notice a disturbed line.
+            report: told of a disturbed line, at most once a minute.
         """
         self.name = name
+        self._statistics, self._report = statistics or StickStatistics(), report
+        self._noise, self._quiet_until = 0, float("-inf")
         self._open, self._core, self._emit, self._now = port_opener, core, emit, now
 
     async def run(self) -> None:
@@ -62,8 +70,16 @@ class WmbusStick:
             while data := await port.read():
                 for frame in core.receive(data, self._now()):
                     self._emit(frame)
+                self._listen_for_noise()
                 if answer := core.to_send():
                     await port.write(answer)
                 if core.state is StickState.LISTENING and guard.when() is not None:
                     guard.reschedule(None)  # configured: silence is normal from here
                     _LOG.info("%s: listening", self.name)
+
+    def _listen_for_noise(self) -> None:
+        skipped, now_s = self._statistics.garbage_bytes - self._noise, self._now()
+        if self._report is None or not skipped or now_s < self._quiet_until:
+            return
+        self._noise, self._quiet_until = self._statistics.garbage_bytes, now_s + NOISE_PAUSE_S
+        self._report(self.name, LineDisturbed(f"{skipped} byte(s) that are no whole message"))

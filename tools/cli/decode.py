@@ -60,6 +60,9 @@ _HINTS: Final = {
     "downgrade": "Less protected than this profile allows; try without --key and with --mode open.",
     "malformed": "The bytes do not follow the standard's structure.",
     "unknown-meter": "The telegram is from another meter than the one expected.",
+    "line": "Bytes from a stick that are no whole message.",
+    "port": "The serial port is not there, or went away.",
+    "unexpected": "The stick or station said something that its state does not allow.",
 }
 
 

@@ -21,6 +21,10 @@ MIN_GATEWAYS: Final = 4
 """A net of fewer would not survive the drop-out that the demo makes."""
 BILLING, GROUP_TOTAL, STRANGER = "billing", "group-total", "stranger"
 OBIS: Final = "1-0:1.8.0*255"
+_WINDOW_S: Final = 0.3
+"""To both sides of an instant: more than the pause between two telegrams."""
+_REGULAR_PERIOD_S: Final = 900
+"""From this registration period on a profile may not widen the window, 1 % of the period."""
 NET_ID: Final = "00000000000000d1"
 SUPPLIER: Final = "testemp"
 GWA_POLL_S: Final = 0.25
@@ -179,7 +183,7 @@ class Plan:
             "obis": OBIS,
             "consumer": household.consumer,
             "registration_period_s": self.slot_s,
-            "window_s": 0.3,
+            "window_s": _WINDOW_S if self.slot_s < _REGULAR_PERIOD_S else 0.0,
             "recipients": [SUPPLIER],
             "valid_from": self.t0_utc.isoformat(),
         }

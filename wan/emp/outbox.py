@@ -6,34 +6,17 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
 
 from hsm.api import KeySlot, SecurityModule
 from hsm.x509 import Certificate
 from wan.emp import payload
 from wan.emp.client import EmpClient, check_release
 from wan.errors import DestinationRefused, MalformedMessage, PeerUnavailable, UnexpectedReply
+from wan.pace import DEFAULT_PACE, Pace
 from wan.ports import OutboxStore, Peer, Release
 
 Report = Callable[[str, BaseException], None]
 """Told of each fault: name of the service, what happened. Must not raise."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """Seconds between tries while a supplier does not take what waits."""
-
-    first_s: float = 5.0
-    factor: float = 2.0
-    longest_s: float = 600.0
-
-    def after(self, failures: int) -> float:
-        """Return the pause after this many failures in a row (1, 2, ...)."""
-        # The exponent is bounded so that a supplier that is down for months cannot overflow a float.
-        return min(self.longest_s, self.first_s * self.factor ** min(failures - 1, 32))
-
-
-DEFAULT_PACE: Final = Pace()
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,7 +172,23 @@ async def test_a_pin_refused_later_ends_everything() -> None:
         with pytest.raises(PinRefused):
             await module.generate_ephemeral(Curve.P256)
         assert module.statistics.apdus == apdus
+        with pytest.raises(PinRefused):
+            await module.ended()
     assert memory.state.pin_left == 2
+    with pytest.raises(PinRefused):
+        await module.ended()
+
+
+async def test_a_repaired_fault_is_reported() -> None:
+    card, _ = make_card()
+    line, told = Line(card), list[str]()
+    async with ModuleSession(line, lambda: PIN, first_pause_s=0.001) as module:
+        module.report = lambda fault: told.append(type(fault).__name__)
+        line.once(ModuleUnavailable)
+        assert len(await module.random(8)) == 8
+    assert told == ["ModuleUnavailable"]
+    with pytest.raises(ModuleUnavailable):
+        await ModuleSession(line, lambda: PIN).ended()
 
 
 # --- a card that fails -------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lmn.errors import PortClosed, UnexpectedMessage
+from lmn.errors import LineDisturbed, PortClosed, UnexpectedMessage
 from lmn.mbus.decoder import decode
 from lmn.ports import MeterAccess, ReceptionMode
 from lmn.serial_port import SerialPort, open_port
@@ -178,3 +178,36 @@ async def test_writes_wait_for_a_slow_line(tmp_path: Path) -> None:
     port.close()
     os.close(master)
     os.close(slave)
+
+
+async def test_a_disturbed_line_is_told_once_a_minute() -> None:
+    statistics, told, now = StickStatistics(), list[tuple[str, LineDisturbed]](), [0.0]
+
+    class Port:
+        def __init__(self) -> None:
+            noise = [(0.0, b"noise!"), (1.0, b"more"), (59.0, b"x"), (61.0, b"yz")]
+            self.reads = [*noise, (200.0, b"\xa5"), (201.0, b"")]
+
+        async def read(self) -> bytes:
+            now[0], data = self.reads.pop(0)
+            return data
+
+        async def write(self, data: bytes) -> None: ...
+
+        def close(self) -> None: ...
+
+    async def opened() -> Port:
+        return Port()
+
+    stick = WmbusStick(
+        opened,
+        lambda: Im871a(statistics),
+        lambda frame: None,
+        lambda: now[0],
+        name="stick",
+        statistics=statistics,
+        report=lambda name, error: told.append((name, error)),
+    )
+    with pytest.raises(PortClosed):
+        await stick.run()
+    assert [(name, str(error).split()[0]) for name, error in told] == [("stick", "6"), ("stick", "7")]

@@ -41,7 +41,7 @@ from wan.dial import Dialer
 from wan.emp import payload
 from wan.emp.client import EmpClient
 from wan.emp.outbox import Outbox, Pace, SealingKeys
-from wan.errors import DestinationRefused, MalformedMessage, PeerUnavailable, UnexpectedReply
+from wan.errors import DestinationRefused, MalformedMessage, PeerRefused, PeerUnavailable, UnexpectedReply
 from wan.gwa.client import AdministratorLink
 from wan.ports import Order
 
@@ -244,7 +244,7 @@ async def test_named_errors_of_the_peers_certificate(
         "expired": channel_for(pki, gateway, good, now_utc=lambda: later),
     }
     for case, channel in cases.items():
-        with pytest.raises(PeerUnavailable) as caught:
+        with pytest.raises(PeerRefused) as caught:
             await channel.exchange("GET", "/")
         assert isinstance(caught.value.__cause__, CertificateRefused), case
         await channel.close()
