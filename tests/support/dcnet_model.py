@@ -1,8 +1,8 @@
 """A second computation of `smgw-dc/1`, to judge the one in `firmware.enforcement.dcnet`.
 
 Written from docs/dcnet.md ("Messages", "Exact constructions") alone, in another style on purpose: a vector
-of lanes is one tuple of Python integers, the PRF is the last block of plain AES-CBC, HKDF and CMAC are spelled
-out from RFC 5869 and RFC 4493, the Merkle tree is recursive, and a whole net is computed at once by somebody
+of lanes is one tuple of Python integers, the PRF is the last block of plain AES-CBC, HKDF and CMAC are
+spelled out from RFC 5869 and RFC 4493, the Merkle tree is recursive, a whole net is computed at once by one
 who knows all keys. It shares no line with the product; nothing here is fast or constant-time.
 """
 

@@ -1,8 +1,8 @@
 """What follows from everything a supplier saw: exact linear algebra over symbols, modulo a 61-bit prime.
 
-Every number seen is a linear combination of symbols: readings, self-masks, pads. A self-mask or a pad that the
-observer does not know is a fresh random number, so a combination of readings is *determined* exactly if some
-combination of what was seen contains it and no mask. Everything else stays perfectly hidden (as far as pads
+Every number seen is a linear combination of symbols: readings, self-masks, pads. A self-mask or a pad that
+the observer does not know is a fresh random number, so a combination of readings is *determined* exactly if
+some combination of what was seen contains it and no mask. Everything else stays hidden (as far as pads
 are ideal). Symbols are any hashable values; those called readings are given to `determined`.
 """
 

@@ -53,7 +53,7 @@ class Supplier:
         symbol = ("x", index, current.slot)
         self.readings.add(symbol)
         row = self._masks(index, head, head.present)
-        self._saw({**row, symbol: 1}, body, {symbol: reading}, index, seed, head)
+        self._saw({**row, symbol: 1}, body, index, seed, head, head.present, reading)
         return current, seed, body
 
     def show(
@@ -77,8 +77,9 @@ class Supplier:
             if current.consider(shown, merkle.path(leaves, members.index(index))) is SlotState.ACCEPTED:
                 opening = current.open()
                 self.opened += 1
-                row = self._masks(index, head, head.present - frozenset(members))
-                self._saw(row, opening, {}, index, seed, head)
+                missing = head.present - frozenset(members)
+                row = self._masks(index, head, missing)
+                self._saw(row, opening, index, seed, head, missing)
         except (OpeningRefused, Equivocation, UnexpectedStep):
             pass
         return shown
@@ -97,46 +98,21 @@ class Supplier:
         self,
         row: Row,
         body: bytes,
-        values: dict[tuple[str, int, int], int],
         index: int,
         seed: bytes,
         head: Head,
+        among: frozenset[int],
+        reading: int = 0,
     ) -> None:
-        """Note a number, the corrupt members' pads taken off it, after checking it against the frame."""
-        frame, slot = Frame.from_bytes(body), head.slot + 1
-        expected = 0
-        for symbol, sign in row.items():
-            match symbol:
-                case ("x", *_):
-                    expected += values[symbol]  # type: ignore[index]  # the pattern says what it is
-                case ("b", *_):
-                    expected += model.self_mask(seed, slot, 1)[0]
-                case ("p", low, high, *_):
-                    expected += sign * self._pad(low, high, head)  # type: ignore[arg-type]  # as above
-        missing = frame.lanes[0] - expected
-        known = sum(self._corrupt_pads(index, head))
-        # What is left is made of pads with corrupt members alone, each once or not at all.
-        assert (
-            missing % model.RING in self._partial(index, head) or missing % model.RING == known % model.RING
-        )
-        self.seen.append(row)
-
-    def _pad(self, low: int, high: int, head: Head) -> int:
-        return model.as_lanes(model.prf(edge_key(NET, low, high), head.hash, head.slot + 1, 0, 8))[0]
-
-    def _corrupt_pads(self, index: int, head: Head) -> list[int]:
-        found = []
+        """Note a number with the corrupt members' pads taken off it, after checking it against the frame."""
+        slot = head.slot + 1
+        expected = reading + model.self_mask(seed, slot, 1)[0]
         for low, high in self.edges:
-            other = low + high - index
-            if index in (low, high) and other in self.corrupt and other in head.present:
-                found.append(self._pad(low, high, head) * (1 if index < other else -1))
-        return found
-
-    def _partial(self, index: int, head: Head) -> set[int]:
-        sums = {0}
-        for pad in self._corrupt_pads(index, head):
-            sums |= {(one + pad) % model.RING for one in sums}
-        return sums
+            if index in (low, high) and low + high - index in among:
+                pad = model.prf(edge_key(NET, low, high), head.hash, slot, 0, 8)
+                expected += int.from_bytes(pad, "little") * (1 if index == low else -1)
+        assert Frame.from_bytes(body).lanes[0] == expected % model.RING
+        self.seen.append(row)
 
     def smallest(self, limit: int) -> frozenset[object] | None:
         """Return fewer than `limit` readings of one slot or of several that are determined."""
