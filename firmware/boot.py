@@ -302,8 +302,8 @@ def _net_member(
     client = links.supplier(profile.recipient, timeout_s=NET_TIMEOUT_S)
 
     async def exchange(method: str, resource: str, body: bytes) -> Answer:
-        release = await gate.release_frame(profile.id, resource, body) if body else None
-        return await client.exchange(method, resource, release)
+        release = await gate.release_frame(profile.id, resource, body)  # also where nothing but a name leaves
+        return await client.exchange(method, resource, release if body else None)
 
     return NetMember(
         NetRules.from_profile(profile.net),
