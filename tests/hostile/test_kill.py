@@ -1,9 +1,13 @@
-"""kill -9 of a whole gateway, again and again, while it activates profiles, serves slots and delivers."""
+"""kill -9 of a whole gateway, again and again, while it activates profiles, serves slots and delivers.
+
+Afterwards its disk is full for a while. It must come back by itself from both.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
+import resource
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -15,6 +19,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from firmware.clock import SystemClock
+from firmware.log.journal import Logs
 from firmware.profile.model import NetPolicy
 from tests.hostile.killed import Killed
 from tools.counterparts.gwa import place_order
@@ -82,6 +88,20 @@ def draws(seed: int) -> Callable[[], int]:
     return lambda: source.randrange(1, 40)
 
 
+async def fill_the_disk(stage: Stage) -> None:
+    """For some seconds the victim cannot write a byte; it must go on by itself as soon as it can again."""
+    process = stage.victim.process
+    assert process is not None
+    unlimited = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1, unlimited[1]))
+    await asyncio.sleep(2.5 * SLOT_S)
+    assert process.returncode is None, stage.victim.last_words()
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, unlimited)
+    slot = stage_slot(stage, datetime.now(UTC))
+    await stage.emp.wait_for(_sum_with(stage, slot), 10 * SLOT_S)
+    assert process.returncode is None, stage.victim.last_words()
+
+
 async def run(folder: Path, *, kills: int, seed: int) -> None:
     source, stage = random.Random(seed), Stage(folder)
     victim = stage.victim
@@ -93,7 +113,7 @@ async def run(folder: Path, *, kills: int, seed: int) -> None:
             try:
                 for number in range(kills):
                     # From the middle of the boot to well inside the slots.
-                    await asyncio.sleep(source.uniform(0.1, 3.5))
+                    await asyncio.sleep(source.uniform(0.1, 2.5))
                     if number % 3 == 0:
                         stage.order(victim)
                         await asyncio.sleep(source.uniform(0, 0.6))
@@ -106,6 +126,7 @@ async def run(folder: Path, *, kills: int, seed: int) -> None:
                 now_utc = datetime.now(UTC)
                 # It must find back into the net by itself, and be billed for a whole period.
                 await stage.emp.wait_for(_sum_with(stage, stage_slot(stage, now_utc)), 10 * SLOT_S)
+                await fill_the_disk(stage)
                 await asyncio.sleep(stage.plan.billing_period_s + SLOT_S)
             finally:
                 for home in stage.homes:
@@ -144,6 +165,8 @@ async def judge(stage: Stage) -> None:
     assert all(event["accepted"] for event in stage.gwa.of("receipt")), stage.gwa.of("receipt")
     async with victim.stores() as stores:
         values = await victim.autopsy(stores)
+        entries = await Logs(stores, SystemClock()).system.entries()
+        assert any("StoreUnavailable" in repr(entry) or "store" in entry.sub_event for entry in entries)
         assert not await stores.consumer.items("outbox")
     assert len({value.instant_utc for value in values}) == len(values)
     registers = [value.value for value in values if value.value is not None]
@@ -170,7 +193,7 @@ def _totals_are_true(stage: Stage) -> None:
 
 
 @pytest.mark.timeout(150)
-async def test_killed_ten_times(tmp_path: Path) -> None:
+async def test_killed_ten_times_and_then_the_disk_is_full(tmp_path: Path) -> None:
     await run(tmp_path, kills=10, seed=1)
 
 
