@@ -103,8 +103,8 @@ def whole_wh(value: RegisteredValue) -> int | None:
 
 
 def energy_between(before: RegisteredValue | None, after: RegisteredValue | None) -> int | None:
-    """Return the Wh between two registered values, None if one is missing or the register went back."""
-    if before is None or after is None:
+    """Return the Wh between two values of one measurand, None if one is missing or the register went back."""
+    if before is None or after is None or (before.meter, before.obis) != (after.meter, after.obis):
         return None
     start, end = whole_wh(before), whole_wh(after)
     if start is None or end is None or end < start:

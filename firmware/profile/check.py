@@ -165,6 +165,8 @@ def _communication(
             f"{place}.concealment",
             'purpose "group-total" together with concealment "dc-net", or neither of them',
         )
+    if concealed and profile.peer.sig_certificate is None:
+        yield Problem(f"{place}.peer.sig_certificate", "the recipient's SIG certificate (it signs manifests)")
     if concealed != (profile.net is not None):
         yield Problem(f"{place}.net", 'a net policy if and only if concealment is "dc-net"')
     if profile.net is not None:

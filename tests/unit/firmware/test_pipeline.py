@@ -34,6 +34,7 @@ from tests.unit.firmware.profile_set import (
     billing,
     group_total,
     household,
+    meter_profile,
     peer,
     plain_series,
     series,
@@ -263,6 +264,25 @@ async def test_values_from_before_a_change_are_not_sent_under_it(street):
     await gateway.until(4 * 3600)
     sent = [one["time_utc"] for document in gateway.documents()[1:] for one in document["entries"]]
     assert min(sent) == "2026-01-01T03:00:00Z"
+
+
+async def test_a_profile_that_takes_another_meter_conceals_no_difference_of_two_meters(street):
+    gateway = await started(street, demo_profiles())
+    gateway.hear(0, 1000)
+    gateway.hear(900, 1010)
+    await gateway.until(1000)
+    other = "ELS-87654321-33-02"
+    profiles = household(
+        meters=(meter_profile(meter=other),),
+        processing=(bill(billing_period_s=2700, meter=other), series(meter=other)),
+    )
+    assert (await gateway.registry.apply(order(profiles, version=2))).accepted
+    for second, value in ((1800, 1500), (2700, 1507)):
+        reading = Reading(MeterId.from_text(other), ACTIVE_ENERGY_IMPORT, Decimal(value), "Wh", at(second))
+        gateway.register.add(reading)
+        await gateway.until(second + 20)
+    assert gateway.stage.taken == [(0, 10), (1, None), (2, 7)]
+    assert gateway.stage.owed == []
 
 
 async def test_a_clock_that_goes_back_registers_nothing_again(street):

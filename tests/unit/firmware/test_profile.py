@@ -296,9 +296,17 @@ def test_pem_refuses(text):
 
 
 def test_fingerprints_are_of_the_certificate_and_not_of_its_text():
-    assert pem.fingerprint(EMP_TLS) == pem.fingerprint(EMP_TLS.replace("\n", "\r\n"))
-    assert pem.fingerprint(EMP_TLS) != pem.fingerprint(OTHER_TLS)
-    assert pem.fingerprint("no") != pem.fingerprint("neither")
+    assert pem.key_fingerprint(EMP_TLS) == pem.key_fingerprint(EMP_TLS.replace("\n", "\r\n"))
+    assert pem.key_fingerprint(EMP_TLS) != pem.key_fingerprint(OTHER_TLS)
+    assert pem.key_fingerprint("no") != pem.key_fingerprint("neither")
+
+
+def test_a_net_whose_manifests_nobody_could_check_is_refused():
+    """It would be taken, stored, and then stop the gateway at this and at every later start."""
+    unsigned = peer(sig_certificate=None)
+    profiles = household(communication=(billing(peer=unsigned), group_total(peer=unsigned)))
+    places = [problem.place for problem in check(profiles, small_nets_allowed=False)]
+    assert places == ["communication[1].peer.sig_certificate"]
 
 
 def test_profiles_do_not_change():
