@@ -13,7 +13,7 @@ from firmware.enforcement.dcnet.driver import NetMember
 from firmware.enforcement.dcnet.errors import DcNetError
 from firmware.log.diagnostics import INSECURE_SMALL_NET, prefixed
 from firmware.profile.model import CommunicationProfile, ProfileSet
-from firmware.store.operations import Put
+from firmware.store.operations import Delete, Put
 from firmware.store.partition import Partition
 from firmware.supervisor import ServiceGroup
 from hsm.api import KeySlot
@@ -73,7 +73,7 @@ class Nets:
     def _new(
         self, net: str, profile: CommunicationProfile, wanted: Mapping[str, CommunicationProfile]
     ) -> NetMember | None:
-        slot = self._slots.get(net) or self._free(wanted)
+        slot = self._slot_of(net, wanted)
         if slot is None:
             _LOG.error("net %s: every key slot for nets is taken", net)
             return None
@@ -82,18 +82,30 @@ class Nets:
         except (DcNetError, CertificateRefused) as error:
             _LOG.error("net %s is not served: %s", net, error)
             return None
-        self._slots[net] = slot
+        self._slots = {other: owned for other, owned in self._slots.items() if owned is not slot} | {
+            net: slot
+        }
         if member.insecure:
             prefixed(_LOG, INSECURE_SMALL_NET).warning("net %s hides nobody: for trying things out only", net)
         return member
 
-    def _free(self, wanted: Mapping[str, CommunicationProfile]) -> KeySlot | None:
-        taken = {slot for net, slot in self._slots.items() if net in wanted}
-        return next((slot for slot in _SLOTS if slot not in taken), None)
+    def _slot_of(self, net: str, wanted: Mapping[str, CommunicationProfile]) -> KeySlot | None:
+        """Return the slot a net has, or one that no wanted net has; best one that never had a key."""
+        if net in self._slots:
+            return self._slots[net]
+        taken = {slot for other, slot in self._slots.items() if other in wanted}
+        free = [slot for slot in _SLOTS if slot not in taken]
+        return min(free, key=lambda slot: slot in self._slots.values(), default=None)
 
     async def remember(self, net: str) -> None:
-        """Keep a net's slot; durable on return, and before the net's key is made in it."""
-        await self._partition.commit([Put(_KIND, net, bytes((self._slots[net],)))])
+        """Keep a net's slot, and that its last owner has it no more; durable on return.
+
+        Comes before the net's key is made in it, which destroys the last owner's.
+        """
+        slot = self._slots[net]
+        last = [other for other, owned in (await self.remembered(self._partition)).items() if owned is slot]
+        gone = [Delete(_KIND, other) for other in last if other != net]
+        await self._partition.commit([*gone, Put(_KIND, net, bytes((slot,)))])
 
 
 class _Remembering:

@@ -242,7 +242,9 @@ class RegistrationPipeline:
         known = [
             entry
             for entry in await self._originals.between(processing.id, earliest, value.instant_utc)
-            if entry.value is not None and entry.instant_utc < value.instant_utc
+            if entry.value is not None
+            and entry.instant_utc < value.instant_utc
+            and (entry.meter, entry.obis) == (value.meter, value.obis)
         ]
         energy_wh = energy_between(known[-1], value) if known else None
         if energy_wh is not None:

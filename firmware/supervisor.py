@@ -125,6 +125,7 @@ class Reporter:
     def __init__(self, note: Callable[[str, BaseException], Awaitable[None]], capacity: int = 256) -> None:
         self._note = note
         self._faults: asyncio.Queue[tuple[str, BaseException]] = asyncio.Queue(capacity)
+        self._taken: tuple[str, BaseException] | None = None
         self.dropped = 0
 
     def __call__(self, service: str, fault: BaseException) -> None:
@@ -135,11 +136,19 @@ class Reporter:
             self.dropped += 1
 
     async def run(self) -> None:
-        """Hand on faults, in order, until cancelled; a fault whose note failed is lost with that error."""
+        """Hand on faults, in order, until cancelled; one whose note failed comes first at the next start.
+
+        Raises:
+            Exception: whatever the note failed with.
+        """
         while True:
-            await self._note(*await self._faults.get())
+            if self._taken is None:
+                self._taken = await self._faults.get()
+            await self._note(*self._taken)
+            self._taken = None
 
     async def drain(self) -> None:
         """Hand on what is still waiting; for the orderly stop."""
-        while not self._faults.empty():
-            await self._note(*self._faults.get_nowait())
+        while self._taken is not None or not self._faults.empty():
+            await self._note(*(self._taken or self._faults.get_nowait()))
+            self._taken = None

@@ -20,6 +20,8 @@ Wire = Generator[bytes, bytes, T]
 
 _MORE = 0x61
 _MAX_RESPONSE = 1 << 16
+_MAX_PARTS = 1024
+"""Far more than the longest response needs; a card that hands out single bytes must not keep us busy."""
 
 
 class Channel:
@@ -72,11 +74,13 @@ class Channel:
     def _collect(self, response: ResponseApdu) -> Wire[ResponseApdu]:
         """Fetch the rest of a long response (61xx); GET RESPONSE is not part of secure messaging."""
         data = response.data
+        parts = 0
         while response.sw >> 8 == _MORE:
+            parts += 1
             response = ResponseApdu.from_bytes((yield self._get_response))
             if not response.data and response.sw >> 8 == _MORE:
                 raise MalformedResponse("a chained response without data")
             data += response.data
-            if len(data) > _MAX_RESPONSE:
+            if len(data) > _MAX_RESPONSE or parts > _MAX_PARTS:
                 raise MalformedResponse("a chained response that does not end")
         return ResponseApdu(data, response.sw)

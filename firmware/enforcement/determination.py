@@ -9,7 +9,7 @@ from who writes the bill.
 The rule is kept on the safe side:
 
 * all plain profiles of a recipient count together: two harmless grids can be one slot apart from each other;
-* one recipient is who has the same name, address or certificate: a second name does not help;
+* one recipient is who has the same name, address or key: a second name or certificate does not help;
 * every measurand of the same meter counts (tariff registers add up to the total, power gives energy);
 * plain values of earlier profile versions still count (`earlier`), so that replacing one set by another in
   small steps does not give what no set alone would;
@@ -27,7 +27,7 @@ from typing import Final
 
 from firmware.enforcement.schedule import registration_step_s
 from firmware.profile.model import CommunicationProfile, PeerEntry, ProcessingProfile, ProfileSet
-from firmware.profile.pem import fingerprint
+from firmware.profile.pem import key_fingerprint
 
 MINIMUM_SLOTS: Final = 2
 """A plain interval must cover at least so many concealed slots."""
@@ -41,7 +41,7 @@ class Grid:
 
     profile: str
     recipient: tuple[str, ...]
-    """Marks of the recipient: name, address, certificates."""
+    """Marks of the recipient: name, address, public keys."""
     meter: str
     first: int
     step: int
@@ -143,7 +143,7 @@ def _marks(peer: PeerEntry) -> tuple[str, ...]:
     return (
         f"name {peer.name}",
         f"address {peer.host.lower()}:{peer.port}",
-        *(f"certificate {fingerprint(text)}" for text in certificates if text is not None),
+        *(f"key {key_fingerprint(text)}" for text in certificates if text is not None),
     )
 
 

@@ -111,14 +111,16 @@ class Audit:
         if now_s - logged_s < REPEAT_WINDOW_S:
             self._seen[key] = logged_s, repeated + 1
             return None
+        found = finding(error)
+        if found.log is LogKind.CALIBRATION and self._calibration is not None:
+            await self._write(self._calibration, found, subject, error, repeated)
+        number = await self._write(self._system, found, subject, error, repeated)
+        # Only now: what a full disk did not take must be logged as soon as there is room.
         self._seen.pop(key, None)
         self._seen[key] = now_s, 0
         while len(self._seen) > _MAX_REMEMBERED:
             del self._seen[next(iter(self._seen))]
-        found = finding(error)
-        if found.log is LogKind.CALIBRATION and self._calibration is not None:
-            await self._write(self._calibration, found, subject, error, repeated)
-        return await self._write(self._system, found, subject, error, repeated)
+        return number
 
     async def _write(
         self, journal: Journal, found: Finding, subject: str, error: BaseException, repeated: int

@@ -19,6 +19,8 @@ from lmn.model import MeterId, Obis, Reading
 
 _WINDOW_SHARE: Final = 100
 """The window reaches 1/100 of the registration period to both sides."""
+_DISORDER: Final = timedelta(minutes=1)
+"""Readings arrive this much out of order at most; what claims to be later was stamped by a wrong clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +103,8 @@ def whole_wh(value: RegisteredValue) -> int | None:
 
 
 def energy_between(before: RegisteredValue | None, after: RegisteredValue | None) -> int | None:
-    """Return the Wh between two registered values, None if one is missing or the register went back."""
-    if before is None or after is None:
+    """Return the Wh between two values of one measurand, None if one is missing or the register went back."""
+    if before is None or after is None or (before.meter, before.obis) != (after.meter, after.obis):
         return None
     start, end = whole_wh(before), whole_wh(after)
     if start is None or end is None or end < start:
@@ -122,8 +124,13 @@ class Register:
         self._readings: dict[tuple[MeterId, Obis], list[Reading]] = {}
 
     def add(self, reading: Reading) -> None:
-        """Take in one reading; the order of arrival does not matter."""
+        """Take in one reading; the order of arrival does not matter within a minute.
+
+        Readings from farther in the future than that are dropped: the clock has been put back since. They
+        would push out every true one, and count a second time when the clock comes by again.
+        """
         kept = self._readings.setdefault((reading.meter, reading.obis), [])
+        del kept[bisect_right(kept, reading.received_utc + _DISORDER, key=_received) :]
         insort(kept, reading, key=_received)
         newest = kept[-1].received_utc
         del kept[: max(bisect_left(kept, newest - self._keep, key=_received), len(kept) - self._limit)]

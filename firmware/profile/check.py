@@ -28,6 +28,8 @@ _LANE_UNITS_PER_WH: Final = 10
 _INTERVAL_SERIES: Final = 7
 _CONCEALED_OBIS: Final = "1-0:1.8.0"
 _RING: Final = 1 << 63
+_FIRST_YEAR, _END_YEAR = 1970, 2200
+_INSTANT: Final = f"a whole second of the years {_FIRST_YEAR} to {_END_YEAR - 1}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,8 @@ def _meters(profiles: ProfileSet) -> Iterator[Problem]:
 
 
 def _whole(instant: datetime) -> bool:
-    return instant.microsecond == 0
+    """Whether grids can be counted from here: whole seconds, and far enough from where dates end."""
+    return instant.microsecond == 0 and _FIRST_YEAR <= instant.year < _END_YEAR
 
 
 def _processing(place: str, profile: ProcessingProfile, profiles: ProfileSet) -> Iterator[Problem]:
@@ -118,11 +121,11 @@ def _processing(place: str, profile: ProcessingProfile, profiles: ProfileSet) ->
     if not _reads(Obis.from_text, profile.obis):
         yield Problem(f"{place}.obis", "an OBIS code with groups up to 255")
     if not _whole(profile.valid_from):
-        yield Problem(f"{place}.valid_from", "a whole second")
+        yield Problem(f"{place}.valid_from", _INSTANT)
     if profile.valid_until is not None and profile.valid_until <= profile.valid_from:
         yield Problem(f"{place}.valid_until", "an instant after valid_from")
     if profile.valid_until is not None and not _whole(profile.valid_until):
-        yield Problem(f"{place}.valid_until", "a whole second")
+        yield Problem(f"{place}.valid_until", _INSTANT)
     if profile.taf == 1 and profile.billing_period_s is None:
         yield Problem(f"{place}.billing_period_s", "the length of the billing period (TAF 1 needs one)")
     if profile.billing_period_s is not None and profile.billing_period_s % profile.registration_period_s:
@@ -165,6 +168,8 @@ def _communication(
             f"{place}.concealment",
             'purpose "group-total" together with concealment "dc-net", or neither of them',
         )
+    if concealed and profile.peer.sig_certificate is None:
+        yield Problem(f"{place}.peer.sig_certificate", "the recipient's SIG certificate (it signs manifests)")
     if concealed != (profile.net is not None):
         yield Problem(f"{place}.net", 'a net policy if and only if concealment is "dc-net"')
     if profile.net is not None:
@@ -190,7 +195,7 @@ def _net(
     if net.lanes != _LANES:
         yield Problem(f"{place}.lanes", '["import", "export", "canary"]')
     if not _whole(net.t0_utc):
-        yield Problem(f"{place}.t0_utc", "a whole second")
+        yield Problem(f"{place}.t0_utc", _INSTANT)
     if processing is None:
         return
     period = timedelta(seconds=processing.registration_period_s)

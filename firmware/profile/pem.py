@@ -1,4 +1,4 @@
-"""Certificates as profiles carry them: PEM text to DER and fingerprint. Form only, never a path. Pure."""
+"""Certificates as profiles carry them: PEM to DER, fingerprint of the key. Form only, never a path. Pure."""
 
 from __future__ import annotations
 
@@ -28,9 +28,13 @@ def to_der(text: str) -> bytes:
     return bytes(der)
 
 
-def fingerprint(text: str) -> str:
-    """Return the SHA-256 of the certificate in hexadecimal, of the text itself where it holds none."""
+def key_fingerprint(text: str) -> str:
+    """Return the SHA-256 of the public key in hexadecimal, of the text itself where it holds none.
+
+    Two certificates of one key have one owner, whatever names they carry.
+    """
     try:
-        return hashlib.sha256(to_der(text)).hexdigest()
+        der = to_der(text)
     except ValueError:
         return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(x509.Certificate.load(der).public_key.dump()).hexdigest()

@@ -153,9 +153,10 @@ class Registry:
         if record is None:
             return
         try:
-            self._activate(msgspec.json.decode(record, type=ActiveRecord))
+            stored = msgspec.json.decode(record, type=ActiveRecord)
         except (msgspec.MsgspecError, ValueError) as error:
             raise StoreCorrupt("the stored profiles cannot be read") from error
+        self._activate(stored)
 
     async def apply(self, order: Order) -> Receipt:
         """Carry out an order once; the same message id again returns the first receipt.

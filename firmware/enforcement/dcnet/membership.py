@@ -166,6 +166,8 @@ async def join(
         MalformedObject: a document is not in its canonical form.
         WanError, HsmError: a signature or a certificate path is refused, or the module fails.
     """
+    if (await module.public_key(key_slot)).point != own.point:
+        raise MembershipRefused("key", "the key of our bundle is no longer in the module")
     content = await signatures.by_emp(publication.signed)
     if not publication.countersigned:
         raise MembershipRefused("countersignature", "no administrator has signed the roster")

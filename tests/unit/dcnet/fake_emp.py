@@ -102,7 +102,8 @@ class FakeEmp:
                     self.publication = await self._publish(SignedBundle.from_bytes(body))
                 return Answer(201)
             case ["GET", "roster", "1"]:
-                assert self.publication is not None
+                if self.publication is None:
+                    return Answer(404)
                 return Answer(200, self.publication.to_bytes())
             case ["GET", "manifest", "epoch", _]:
                 return Answer(200, signed_by("emp", self._epoch_manifest().to_bytes()))

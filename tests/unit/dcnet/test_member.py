@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -310,3 +312,29 @@ def test_rules_that_contradict_themselves_are_refused(changes: dict[str, object]
         replace(rules(), poll_ms=0).check()
     with pytest.raises(NetRefused, match="delta"):
         replace(rules(), delta_ppm=500_000).check()
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_whatever_the_clock_does_a_slot_has_one_submission_and_one_opening(seed: int) -> None:
+    """The wall clock jumps in both directions while frames are under way, and the gateway restarts."""
+    source, world = random.Random(seed), World()
+
+    def jump(resource: str) -> bool:
+        if source.randrange(6) == 0:
+            world.clock.now += timedelta(seconds=source.uniform(-3.0, 3.0))
+        return source.randrange(8) == 0
+
+    world.emp.lost = jump
+    for life in range(3):
+        member = await world.member()
+        for slot in range(1, 12):
+            with contextlib.suppress(ReadingRefused):
+                await member.contribute(slot, 100 * slot + life)
+        await world.run(member, 4 * (life + 1))
+    sent: dict[tuple[str, int], set[bytes]] = {}
+    for what, body in world.emp.deliveries:
+        frame = Frame.from_bytes(body[:-MAC_BYTES])
+        if frame.lanes:
+            sent.setdefault((what, frame.slot), set()).add(body)
+    assert any(what == "submit" for what, _ in sent)
+    assert all(len(bodies) == 1 for bodies in sent.values())

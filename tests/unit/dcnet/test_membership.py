@@ -98,6 +98,14 @@ async def test_i7_both_ends_and_the_supplier_derive_the_same_keys() -> None:
     assert members[2].mac_key.hex() not in repr(members[2])
 
 
+async def test_a_bundle_whose_key_is_gone_joins_no_roster() -> None:
+    """Another net was given the key slot in between: pads under the new key would cancel with nobody's."""
+    net = await Net.make()
+    await net.modules[0].generate_key_pair(KeySlot.DCNET_2, Curve.P256)
+    with pytest.raises(MembershipRefused, match="no longer in the module"):
+        await net.join()
+
+
 async def test_the_first_epoch_uses_the_first_chain_key() -> None:
     net = await Net.make()
     member = await net.join()

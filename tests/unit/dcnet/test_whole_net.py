@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession, web
+from cryptography.x509 import load_pem_x509_certificate
 
 from firmware.clock import SystemClock
 from firmware.enforcement.dcnet.driver import NetMember
@@ -23,6 +24,7 @@ from hsm.api import CertificateUse, KeySlot
 from hsm.x509 import Certificate
 from tests.support.soft_module import SoftModule
 from tests.unit.dcnet.support import MemoryStore, policy
+from tests.unit.dcnet.wire import RememberingModule, Wire
 from tools.counterparts.net import NetCoordinator
 from tools.counterparts.net_keys import CmsKeys
 from tools.counterparts.net_witness import NetWitness, OrderedNet
@@ -46,6 +48,7 @@ class Line:
         self._session, self._base, self._gateway = session, base, gateway
         self.cut: set[str] = set()
         self.sent: list[tuple[str, bytes]] = []
+        self.received: list[tuple[str, bytes]] = []
 
     async def exchange(self, method: str, resource: str, body: bytes) -> Answer:
         if any(part in resource for part in self.cut):
@@ -53,7 +56,10 @@ class Line:
         self.sent.append((f"{method} {resource}", body))
         headers = {"X-Gateway": self._gateway}
         async with self._session.request(method, self._base + resource, data=body, headers=headers) as reply:
-            return Answer(reply.status, await reply.read())
+            answer = Answer(reply.status, await reply.read())
+        if answer.status == 200:
+            self.received.append((f"{method} {resource}", answer.body))
+        return answer
 
 
 def _certificate(path: Path) -> Certificate:
@@ -61,9 +67,8 @@ def _certificate(path: Path) -> Certificate:
 
 
 async def _member(
-    folder: Path, gateway: str, rules: NetRules, line: Line, events: list[NetEvent]
+    folder: Path, gateway: str, rules: NetRules, line: Line, events: list[NetEvent], module: SoftModule
 ) -> NetMember:
-    module = SoftModule()
     issued = issue_gateway(folder, gateway, await make_triple(module, gateway))
 
     async def report(event: NetEvent) -> None:
@@ -128,9 +133,10 @@ async def test_a_member_drops_out_and_the_sum_is_still_right(
         base = f"http://127.0.0.1:{runner.addresses[0][1]}"
         lines = [Line(session, base, gateway) for gateway in GATEWAYS]
         events: list[list[NetEvent]] = [[] for _ in GATEWAYS]
+        modules = [RememberingModule() for _ in GATEWAYS]
         members = [
-            await _member(folder, gateway, rules, line, told)
-            for gateway, line, told in zip(GATEWAYS, lines, events, strict=True)
+            await _member(folder, gateway, rules, line, told, module)
+            for gateway, line, told, module in zip(GATEWAYS, lines, events, modules, strict=True)
         ]
         totals: list[Mapping[str, Any]] = []
         async with asyncio.timeout(45), asyncio.TaskGroup() as group:
@@ -164,5 +170,9 @@ async def test_a_member_drops_out_and_the_sum_is_still_right(
     assert all(
         "INSECURE small net" in record.message for record in caplog.records if "net " in record.message
     )
+    readings = {first + k: {n: ((1000 * (k + 1) + n) * 10, n * 10, 1) for n in range(1, 6)} for k in range(3)}
+    enc = load_pem_x509_certificate((folder / "emp/enc.pem").read_bytes()).public_key()
+    wire = Wire(modules, enc, [line.sent for line in lines], [line.received for line in lines], readings)  # type: ignore[arg-type]  # an EC key
+    assert wire.judge() == 5 + 4 + 4
     masked = [e["lanes"] for e in seen if e["event"] == "submit"]
     assert all(lane > 1 << 40 for lanes in masked for lane in lanes)  # each fails once in 2**24 runs

@@ -31,8 +31,8 @@ def at(seconds: float) -> datetime:
     return T0 + timedelta(seconds=seconds)
 
 
-def certificate(name: str) -> str:
-    key = ec.generate_private_key(ec.SECP256R1())
+def certificate(name: str, key: ec.EllipticCurvePrivateKey | None = None) -> str:
+    key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     made = (
         x509.CertificateBuilder()
@@ -47,7 +47,8 @@ def certificate(name: str) -> str:
     return made.public_bytes(Encoding.PEM).decode()
 
 
-EMP_TLS, EMP_ENC, OTHER_TLS = certificate("EMP.TLS"), certificate("EMP.ENC"), certificate("OTHER.TLS")
+EMP_TLS, EMP_SIG, EMP_ENC = certificate("EMP.TLS"), certificate("EMP.SIG"), certificate("EMP.ENC")
+OTHER_TLS = certificate("OTHER.TLS")
 
 
 def peer(name: str = "emp", **changes) -> PeerEntry:
@@ -57,6 +58,7 @@ def peer(name: str = "emp", **changes) -> PeerEntry:
         port=443,
         server_name=f"{name}.example",
         tls_certificate=EMP_TLS if name == "emp" else OTHER_TLS,
+        sig_certificate=EMP_SIG if name == "emp" else OTHER_TLS,
         enc_certificate=EMP_ENC if name == "emp" else OTHER_TLS,
     )
     return replace(entry, **changes)

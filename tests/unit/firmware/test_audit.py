@@ -86,6 +86,23 @@ async def test_an_error_is_logged_with_code_subject_and_words(journals, clock):
     assert len(await system.entries()) == 2
 
 
+async def test_what_the_log_did_not_take_is_logged_as_soon_as_it_can_be(journals, clock):
+    """A full disk swallows the entry; the same fault a moment later is the first one, not a repetition."""
+    system, _ = journals
+    write, full = system.write, firmware_errors.StoreUnavailable("disk full")
+
+    async def refuse(*_arguments, **_fields):
+        raise full
+
+    one = Audit(system, None, clock)
+    system.write = refuse
+    with pytest.raises(firmware_errors.StoreUnavailable):
+        await one.note("firmware.intake", full)
+    system.write = write
+    assert await one.note("firmware.intake", full) == 1
+    assert await one.note("firmware.intake", full) is None
+
+
 async def test_a_flood_is_counted_and_not_written(journals, clock):
     system, _ = journals
     one = Audit(system, None, clock)

@@ -6,13 +6,24 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from firmware.enforcement.determination import MINIMUM_SLOTS, Grid, after, conflicts, grids, until
 from firmware.profile.model import ProfileSet
-from tests.unit.firmware.profile_set import EMP_TLS, at, bill, billing, group_total, household, peer, series
+from tests.unit.firmware.profile_set import (
+    EMP_TLS,
+    at,
+    bill,
+    billing,
+    certificate,
+    group_total,
+    household,
+    peer,
+    series,
+)
 
 
 def found(*communication, processing) -> list[str]:
@@ -103,6 +114,16 @@ def test_a_second_name_does_not_help(disguise):
     plain = series("plain", recipients=("other",))
     sent = billing(processing="plain", recipient="other", peer=peer("other", **disguise))
     assert found(sent, group_total(), processing=[plain, series()])
+
+
+def test_a_second_certificate_of_the_same_key_does_not_help():
+    key = ec.generate_private_key(ec.SECP256R1())
+    plain = series("plain", recipients=("other",))
+    sent = billing(
+        processing="plain", recipient="other", peer=peer("other", enc_certificate=certificate("OTHER", key))
+    )
+    concealed = group_total(peer=peer(enc_certificate=certificate("EMP", key)))
+    assert found(sent, concealed, processing=[plain, series()])
 
 
 def test_a_profile_that_the_gate_always_denies_does_not_count():

@@ -147,6 +147,17 @@ def test_the_register_is_bounded():
     assert len(register.around(ID, ACTIVE_ENERGY_IMPORT, at(10), timedelta(seconds=1000))) == 1
 
 
+def test_a_reading_from_the_future_does_not_blind_the_register():
+    """The clock was a day ahead for one telegram: neither that one nor its effect may stay."""
+    register = Register(timedelta(hours=8))
+    for second in (0, 300, 600):
+        register.add(reading(second, "1"))
+    register.add(reading(86400, "2"))
+    register.add(reading(900, "3"))
+    assert [one.value for one in register.around(ID, ACTIVE_ENERGY_IMPORT, at(900), REACH)] == [Decimal(3)]
+    assert not register.around(ID, ACTIVE_ENERGY_IMPORT, at(86400), REACH)
+
+
 def test_taf_7_worked_example():
     original = [entry(900 * index, str(index)) for index in range(8)]
     result = tariff.evaluate(7, original, at(0), at(3600))

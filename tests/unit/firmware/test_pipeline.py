@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from datetime import timedelta
 from decimal import Decimal
 
@@ -33,6 +34,7 @@ from tests.unit.firmware.profile_set import (
     billing,
     group_total,
     household,
+    meter_profile,
     peer,
     plain_series,
     series,
@@ -264,6 +266,25 @@ async def test_values_from_before_a_change_are_not_sent_under_it(street):
     assert min(sent) == "2026-01-01T03:00:00Z"
 
 
+async def test_a_profile_that_takes_another_meter_conceals_no_difference_of_two_meters(street):
+    gateway = await started(street, demo_profiles())
+    gateway.hear(0, 1000)
+    gateway.hear(900, 1010)
+    await gateway.until(1000)
+    other = "ELS-87654321-33-02"
+    profiles = household(
+        meters=(meter_profile(meter=other),),
+        processing=(bill(billing_period_s=2700, meter=other), series(meter=other)),
+    )
+    assert (await gateway.registry.apply(order(profiles, version=2))).accepted
+    for second, value in ((1800, 1500), (2700, 1507)):
+        reading = Reading(MeterId.from_text(other), ACTIVE_ENERGY_IMPORT, Decimal(value), "Wh", at(second))
+        gateway.register.add(reading)
+        await gateway.until(second + 20)
+    assert gateway.stage.taken == [(0, 10), (1, None), (2, 7)]
+    assert gateway.stage.owed == []
+
+
 async def test_a_clock_that_goes_back_registers_nothing_again(street):
     gateway = await started(street, demo_profiles())
     gateway.hear(0, 1)
@@ -274,6 +295,54 @@ async def test_a_clock_that_goes_back_registers_nothing_again(street):
     await gateway.until(1000)
     assert gateway.registering.registered == before
     assert gateway.stage.taken == [(0, 1)]
+
+
+async def test_a_clock_put_back_bills_no_value_of_its_first_pass(street):
+    """Put back by 40 minutes just before the end of a period: what was heard then is no value of that end."""
+    gateway = await started(street, demo_profiles())
+    gateway.hear(0, 0)
+    await gateway.until(20)
+    gateway.hear(2699, 100)  # the bill's instant is 2700, its window has not closed yet
+    gateway.hear(300, 101)  # the clock was put back
+    await gateway.until(320)
+    gateway.hear(2701, 190)
+    await gateway.until(2800)
+    [bill] = gateway.documents()
+    assert [entry["value"] for entry in bill["entries"]] == ["190"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_whatever_the_clock_does_nothing_counts_twice(street, seed):
+    """Steps in both directions and restarts: slots and bills once, never more energy than flowed."""
+    source = random.Random(seed)
+    gateway = await started(street, demo_profiles())
+    register = second = 0
+    for _ in range(60):
+        second += 300
+        register += source.randrange(50)
+        match source.randrange(12):
+            case 0:
+                second = max(0, second - source.randrange(7200))
+            case 1:
+                second += source.randrange(7200)
+            case 2:
+                stage = gateway.stage
+                gateway = await street.start()
+                assert gateway.stage is stage
+                continue
+        second -= second % 100
+        gateway.hear(second, register)
+        await gateway.until(second + 20)
+    slots = [slot for slot, _ in gateway.stage.taken]
+    again = {(slot, energy) for slot, energy in gateway.stage.taken}
+    assert len(again) == len(set(slots))  # offered again after a restart, but never with another value
+    spent = sum(energy for _, energy in again if energy is not None)
+    spent += sum(energy for *_, energy in set(gateway.stage.owed))
+    assert spent <= register
+    identities = [release.message_id for release in gateway.outbox.sent]
+    assert len(set(identities)) == len(identities)
+    bills = [int(entry["value"]) for one in gateway.documents() for entry in one["entries"] if entry["value"]]
+    assert bills == sorted(bills)
 
 
 async def test_services_run_on_time_alone(street):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
@@ -295,10 +296,33 @@ def test_pem_refuses(text):
         pem.to_der(text)
 
 
-def test_fingerprints_are_of_the_certificate_and_not_of_its_text():
-    assert pem.fingerprint(EMP_TLS) == pem.fingerprint(EMP_TLS.replace("\n", "\r\n"))
-    assert pem.fingerprint(EMP_TLS) != pem.fingerprint(OTHER_TLS)
-    assert pem.fingerprint("no") != pem.fingerprint("neither")
+def test_fingerprints_are_of_the_key_and_not_of_the_text():
+    assert pem.key_fingerprint(EMP_TLS) == pem.key_fingerprint(EMP_TLS.replace("\n", "\r\n"))
+    assert pem.key_fingerprint(EMP_TLS) != pem.key_fingerprint(OTHER_TLS)
+    assert pem.key_fingerprint("no") != pem.key_fingerprint("neither")
+
+
+def test_a_net_whose_manifests_nobody_could_check_is_refused():
+    """It would be taken, stored, and then stop the gateway at this and at every later start."""
+    unsigned = peer(sig_certificate=None)
+    profiles = household(communication=(billing(peer=unsigned), group_total(peer=unsigned)))
+    places = [problem.place for problem in check(profiles, small_nets_allowed=False)]
+    assert places == ["communication[1].peer.sig_certificate"]
+
+
+@pytest.mark.parametrize("year", [1, 1969, 2200, 9999])
+def test_instants_at_the_end_of_time_are_refused(year):
+    """Counting on from there overflows: such a set, once taken, would stop the gateway at every start."""
+    far = datetime(year, 12, 31, 23, 45, tzinfo=UTC)
+    profiles = household(
+        processing=(bill(valid_from=far), series(valid_until=far)),
+        communication=(group_total(net=net(t0_utc=far)),),
+    )
+    assert {
+        "processing[0].valid_from",
+        "processing[1].valid_until",
+        "communication[0].net.t0_utc",
+    } <= places(profiles)
 
 
 def test_profiles_do_not_change():

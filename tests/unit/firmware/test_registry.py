@@ -83,11 +83,11 @@ async def test_meters_and_peers_follow():
     access = world.registry.access(ID)
     assert (access.meter, access.key, access.mode) == (ID, b"\xab" * 16, ReceptionMode.OPEN)
     found = world.registry.peers()["emp"]
-    assert (found.host, found.port, found.tls_certificate[:1], found.sig_certificate) == (
+    assert (found.host, found.port, found.tls_certificate[:1], found.sig_certificate[:1]) == (
         "emp.example",
         443,
         b"\x30",
-        None,
+        b"\x30",
     )
     await world.registry.apply(order(ProfileSet(), version=2))
     assert world.registry.access(ID) is None

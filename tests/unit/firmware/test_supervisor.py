@@ -124,6 +124,28 @@ async def test_the_reporter_hands_on_in_order_and_is_bounded():
     task.cancel()
 
 
+async def test_a_fault_that_could_not_be_noted_is_noted_later():
+    noted, full = [], [True]
+
+    async def note(name, _fault):
+        if full:
+            raise OSError("full")
+        noted.append(name)
+
+    reporter = Reporter(note)
+    for name in ("first", "second"):
+        reporter(name, OSError())
+    with pytest.raises(OSError, match="full"):
+        await reporter.run()
+    full.clear()
+    task = asyncio.ensure_future(reporter.run())
+    await settle(lambda: len(noted) == 2)
+    task.cancel()
+    assert noted == ["first", "second"]
+    await reporter.drain()
+    assert len(noted) == 2
+
+
 def test_faults_are_the_families():
     assert all(not issubclass(kind, (ValueError, AssertionError)) for kind in FAULTS)
     assert not is_known_fault(KeyboardInterrupt())

@@ -1,0 +1,101 @@
+"""Which net has which key slot of the module, through changes of profiles and restarts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from msgspec.structs import replace
+
+from firmware.nets import Nets
+from firmware.profile.model import ProfileSet
+from firmware.store.partition import Partition
+from firmware.supervisor import ServiceGroup
+from hsm.api import KeySlot
+from tests.unit.firmware.fixed_module import module_of
+from tests.unit.firmware.profile_set import group_total, net
+
+
+@dataclass
+class Member:
+    net: str
+    slot: KeySlot
+    name: str = "dcnet"
+    insecure: bool = False
+
+    async def run(self):
+        return None
+
+
+class World:
+    def __init__(self, partition, remembered):
+        self.made: list[Member] = []
+        self.group = Group("nets", lambda name, fault: None)
+        self.nets = Nets(self._make, remembered, partition, self.group)
+
+    def _make(self, profile, slot):
+        self.made.append(Member(profile.net.net_id, slot))
+        return self.made[-1]
+
+    async def follow(self, *names):
+        """Activate a set with these nets, start what is new; return who has which slot."""
+        profiles = tuple(group_total(f"total-{n}", net=net(net_id=f"{n:016x}")) for n in names)
+        self.nets.follow(ProfileSet(communication=profiles))
+        for service in self.group.members.values():
+            await service.run()
+        return {int(member.net, 16): member.slot for member in self.nets.members()}
+
+
+class Group(ServiceGroup):
+    def replace(self, members):
+        self.members = dict(members)
+
+
+@pytest.fixture
+async def partition(tmp_path):
+    async with await Partition.open(tmp_path / "system.db", "system", module_of()) as opened:
+        yield opened
+
+
+async def test_each_net_keeps_its_slot(partition):
+    world = World(partition, {})
+    first = await world.follow(1, 2)
+    assert len(set(first.values())) == 2
+    again = World(partition, await Nets.remembered(partition))
+    assert await again.follow(2, 1) == first
+
+
+async def test_a_net_that_comes_back_finds_its_key_if_there_is_room(partition):
+    world = World(partition, {})
+    first = await world.follow(1)
+    await world.follow(2)
+    assert (await world.follow(1, 2))[1] is first[1]
+
+
+async def test_two_nets_never_share_a_slot(partition):
+    """Net 1 goes, others take all slots, net 1 comes back when one of them goes."""
+    world = World(partition, {})
+    await world.follow(1)
+    full = await world.follow(2, 3, 4, 5)
+    assert len(set(full.values())) == 4
+    back = await world.follow(1, 2, 3, 4)
+    assert len(set(back.values())) == 4
+    both = await world.follow(1, 2, 3, 5)
+    assert len(set(both.values())) == 4
+    remembered = await Nets.remembered(partition)
+    assert len(set(remembered.values())) == len(remembered)
+    restarted = await World(partition, remembered).follow(1, 2, 3, 5)
+    assert restarted == both
+
+
+async def test_a_fifth_net_is_not_served(partition):
+    world = World(partition, {})
+    assert len(await world.follow(1, 2, 3, 4, 5)) == 4
+
+
+async def test_the_slot_is_durable_before_the_member_runs(partition):
+    world = World(partition, {})
+    world.nets.follow(ProfileSet(communication=(replace(group_total(), net=net()),)))
+    assert await Nets.remembered(partition) == {}
+    await world.group.members[net().net_id].run()
+    assert await Nets.remembered(partition) == {net().net_id: KeySlot.DCNET_1}
