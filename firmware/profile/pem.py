@@ -37,4 +37,6 @@ def key_fingerprint(text: str) -> str:
         der = to_der(text)
     except ValueError:
         return hashlib.sha256(text.encode()).hexdigest()
+    from asn1crypto import x509
+
     return hashlib.sha256(x509.Certificate.load(der).public_key.dump()).hexdigest()

@@ -58,7 +58,7 @@ class Stage:
             stack.push_async_callback(home.switch_off)
             await home.switch_on()
         await asyncio.sleep(2)
-        self.plan = replace(self.plan.starting(datetime.now(UTC)), slots=2)
+        self.plan = replace(self.plan.starting(datetime.now(UTC), start_s=1.0, boot_s=0.5), slots=2)
         net = NetSettings(
             policy=msgspec.convert(self.plan.net_policy(), NetPolicy),
             members=[home.household.name for home in self.homes],
