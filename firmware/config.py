@@ -14,7 +14,8 @@ import msgspec
 
 from firmware.document import Document, PortUrl, read_toml
 from firmware.errors import ConfigurationRefused, Fault
-from firmware.profile.model import MeterProfile
+from firmware.profile.model import MeterProfile, MeterText
+from lmn.sml.readings import Quirk
 
 PemFile = Annotated[Path, msgspec.Meta(extra={"check": "file"}, description="the path of a PEM file")]
 SecretFile = Annotated[
@@ -57,17 +58,33 @@ class StickTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     port: PortUrl
 
 
+class HeadTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One infrared head in front of a meter that pushes its values."""
+
+    port: PortUrl
+    """A serial device, or a URL such as socket://host:port."""
+    meter: MeterText
+    """As its meter profile names it; the profile's mode must be "open": nothing protects these values."""
+    server_id: Annotated[
+        str, msgspec.Meta(pattern=r"^([0-9a-f]{2}){1,32}\Z", description="lower-case hexadecimal digits")
+    ]
+    """What the meter's frames name, as `smgw decode sml` shows it."""
+    quirks: tuple[Quirk, ...] = ()
+    baudrate: Annotated[int, msgspec.Meta(ge=300, le=921600)] = 9600
+
+
 class LmnTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The meters' side."""
 
     meters: SecretFile | None = None
     """Meter profiles of a gateway that runs without an administrator; holds keys."""
     stick: tuple[StickTable, ...] = ()
+    head: tuple[HeadTable, ...] = ()
 
     def __post_init__(self) -> None:
-        ports = [stick.port for stick in self.stick]
+        ports = [*(each.port for each in self.stick), *(each.port for each in self.head)]
         if len(ports) != len(set(ports)):
-            raise ValueError("each stick has a port of its own")
+            raise ValueError("each stick and head has a port of its own")
 
 
 class GwaTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

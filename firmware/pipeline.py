@@ -33,6 +33,7 @@ from firmware.metering.original import OriginalLists
 from firmware.metering.register import Register, RegisteredValue, energy_between, half_window, register_value
 from firmware.profile.model import CommunicationProfile, ProcessingProfile, ProfileSet
 from lmn.model import MeterId, Obis
+from lmn.wired_values import WiredRefusal, WiredValues
 from lmn.wmbus.link import ReceivedFrame
 
 _LOG = logging.getLogger("smgw.firmware")
@@ -82,10 +83,10 @@ class IntakePipeline:
 
     def __init__(self, intake: Intake, *, waiting: int = TELEGRAMS_WAITING, batch: int = BATCH) -> None:
         self._intake, self._batch = intake, batch
-        self._telegrams: asyncio.Queue[ReceivedFrame] = asyncio.Queue(waiting)
-        self._taken: deque[ReceivedFrame] = deque()
+        self._telegrams: asyncio.Queue[ReceivedFrame | WiredValues | WiredRefusal] = asyncio.Queue(waiting)
+        self._taken: deque[ReceivedFrame | WiredValues | WiredRefusal] = deque()
 
-    def put(self, frame: ReceivedFrame) -> None:
+    def put(self, frame: ReceivedFrame | WiredValues | WiredRefusal) -> None:
         """Take a telegram; never waits. When the queue is full the newest is dropped and counted."""
         try:
             self._telegrams.put_nowait(frame)
@@ -100,7 +101,11 @@ class IntakePipeline:
         """
         while True:
             while self._taken:
-                self._intake.receive(self._taken[0])
+                first = self._taken[0]
+                if isinstance(first, ReceivedFrame):
+                    self._intake.receive(first)
+                else:
+                    self._intake.receive_wired(first)
                 self._taken.popleft()
             await self._intake.commit()
             self._taken.append(await self._telegrams.get())

@@ -1,19 +1,19 @@
-"""List entries and parameters to readings: OBIS code, exact value, unit. No I/O, no clock."""
+"""List entries to measured values: OBIS code, exact value, unit. No I/O, no clock."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from enum import Enum
 from typing import Final
 
 from lmn.errors import UnknownMeter
-from lmn.model import MeterId, Obis, Reading
+from lmn.model import MeterId, Obis
 from lmn.sml.messages import GetListResponse, Message, OpenResponse
 from lmn.sml.units import POWER_W, UNITS
 from lmn.sml.values import ListEntry
+from lmn.wired_values import WiredValue
 
 _OBIS_BYTES: Final = 6
 _ACTIVE_POWER_C: Final = (1, 16, 36, 56, 76)
@@ -133,30 +133,21 @@ def status_of(entry: ListEntry) -> int:
     return number & _STATUS_MASK
 
 
-def to_readings(
-    pushed: PushedList, meter: MeterId, received_utc: datetime, quirks: frozenset[Quirk] = frozenset()
-) -> list[Reading]:
-    """Readings of a pushed list: numbers with a known unit and an OBIS code.
+def to_values(pushed: PushedList, quirks: frozenset[Quirk] = frozenset()) -> tuple[WiredValue, ...]:
+    """Return what of a pushed list is a measured value: a number with a known unit and an OBIS code.
 
-    A code that comes twice with different values contradicts itself: then neither is a reading.
-
-    Args:
-        pushed: of a checked frame.
-        meter: whose list it is.
-        received_utc: when the first byte came, aware.
-        quirks: of this meter.
+    A code that comes twice with different values contradicts itself: then neither counts.
     """
-    found: dict[Obis, Reading] = {}
+    found: dict[Obis, WiredValue] = {}
     contradicted: set[Obis] = set()
     for entry in pushed.entries:
         value, unit = value_of(entry, quirks), unit_name(entry.unit)
         if value is None or not unit or len(entry.name) != _OBIS_BYTES:
             continue
-        obis = Obis(entry.name)
-        reading = Reading(meter, obis, value, unit, received_utc, status_of(entry), wired=True)
-        if found.setdefault(obis, reading).value != value:
-            contradicted.add(obis)
-    return [reading for obis, reading in found.items() if obis not in contradicted]
+        one = WiredValue(Obis(entry.name), value, unit, status_of(entry))
+        if found.setdefault(one.obis, one).value != value:
+            contradicted.add(one.obis)
+    return tuple(one for obis, one in found.items() if obis not in contradicted)
 
 
 def _is_active_power(entry: ListEntry) -> bool:

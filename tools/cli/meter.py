@@ -15,6 +15,7 @@ from rich.console import Console
 from lmn.errors import LmnError
 from lmn.model import MeterId
 from lmn.wmbus.frame import check_bare
+from tools.cli.meter_head import run_head, sml_meter
 from tools.counterparts.meter_wmbus import DEFAULT_KEY, DEFAULT_METER, ElectricityMeter
 from tools.counterparts.stick_im871a import VirtualStick
 
@@ -81,6 +82,17 @@ async def _run(
                 await asyncio.wait_for(stop.wait(), interval_ms / 1000)
 
 
+def _run_head(link: Path, interval_ms: int, id_: str | None, seed: int) -> None:
+    meter_id = None if id_ is None or id_ == str(DEFAULT_METER) else _meter_id(id_)
+    try:
+        virtual = sml_meter(meter_id, seed)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--id") from error
+    if link.exists() and not link.is_symlink():
+        raise typer.BadParameter(f"{link} is there and no link", param_hint="--link")
+    asyncio.run(run_head(link, interval_ms, virtual, Console(stderr=True, highlight=False)))
+
+
 @app.callback(invoke_without_command=True)
 def meter(
     link: Annotated[Path, typer.Option(help="link that the gateway opens as its stick")],
@@ -88,12 +100,18 @@ def meter(
     key: Annotated[str, typer.Option(help="master key of the meter, 32 hex digits")] = DEFAULT_KEY.hex(),
     id_: Annotated[str, typer.Option("--id", help="meter, e.g. SMG-10000001-01-02")] = str(DEFAULT_METER),
     seed: Annotated[int, typer.Option(help="of the load curve")] = 0,
+    head: Annotated[
+        bool, typer.Option("--head", help="push SML through an infrared head instead of a stick")
+    ] = False,
     counter: Annotated[int, typer.Option(min=0, help="message counter that was sent last")] = 0,
     replay: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="send these telegrams first")
     ] = None,
 ) -> None:
     """Send telegrams of a virtual electricity meter (security mode 7) through a virtual iM871A stick."""
+    if head:
+        _run_head(link, interval_ms, id_, seed)
+        return
     virtual = ElectricityMeter(_meter_id(id_), _key(key), seed=seed, counter=counter)
     recorded = _recorded(replay) if replay is not None else []
     if link.exists() and not link.is_symlink():
