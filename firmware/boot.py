@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from firmware import identity as identities
+from firmware import wired
 from firmware.chronicle import Chronicle, Counts
 from firmware.clock import Clock, SystemClock
-from firmware.config import GatewayConfig, HeadTable, StickTable, WanTable, load_meters, read_secret
+from firmware.config import GatewayConfig, StickTable, WanTable, load_meters, read_secret
 from firmware.delivery import Delivery
 from firmware.enforcement.dcnet.client import Answer
 from firmware.enforcement.dcnet.driver import NetMember
@@ -40,7 +41,6 @@ from hsm.emulator.transport import EmulatorTransport
 from hsm.session import FilePinGuard, ModuleSession, Priority
 from hsm.tls import WAN, TlsContext
 from hsm.x509 import Certificate
-from lmn.model import MeterId
 from lmn.wmbus.driver import WmbusStick
 from lmn.wmbus.link import StickStatistics
 from lmn.wmbus.sticks.im871a import BAUDRATE, Im871a
@@ -198,7 +198,7 @@ async def _reception(gateway: Gateway, parts: Parts, register: Register) -> None
         now_s=now_s,
         report=parts.chronicle.rejection,
         heard=parts.chronicle.heard,
-        wired=_wired_meters(parts.config),
+        wired=wired.wired_meters(parts.config),
     )
     await intake.load(parts.stores.consumer)
     pipeline = IntakePipeline(intake)
@@ -206,29 +206,31 @@ async def _reception(gateway: Gateway, parts: Parts, register: Register) -> None
     gateway.services.append(pipeline)
     sticks = parts.config.lmn.stick if parts.config.lmn is not None else ()
     gateway.services += [_stick(table, pipeline, now_s=now_s) for table in sticks]
-    heads = parts.config.lmn.head if parts.config.lmn is not None else ()
-    gateway.services += [_head(table, pipeline, now_s=now_s) for table in heads]
+    if parts.config.lmn is not None:
+        gateway.services += [wired.head(table, pipeline.put, now_s) for table in parts.config.lmn.head]
+        gateway.services += await _lines(parts, pipeline, now_s)
 
 
-def _wired_meters(config: GatewayConfig) -> frozenset[MeterId]:
-    """The meters that a head is in front of."""
-    return frozenset(
-        MeterId.from_text(table.meter) for table in (config.lmn.head if config.lmn is not None else ())
+async def _lines(parts: Parts, pipeline: IntakePipeline, now_s: Callable[[], float]) -> list[Service]:
+    """RS-485 lines; only with one the gateway gets a certificate towards meters."""
+    tables = parts.config.lmn.rs485 if parts.config.lmn is not None else ()
+    if not tables:
+        return []
+    own = await wired.own_certificate(
+        parts.config.gateway.state, parts.module, parts.gateway_id, parts.clock.now_utc()
     )
-
-
-def _head(table: HeadTable, pipeline: IntakePipeline, *, now_s: Callable[[], float]) -> Service:
-    from lmn.serial_port import open_port  # pyserial is loaded only where there is a line
-    from lmn.sml.driver import HeadMeter, SmlHead
-
-    meter = HeadMeter(MeterId.from_text(table.meter), bytes.fromhex(table.server_id), frozenset(table.quirks))
-    return SmlHead(
-        partial(open_port, table.port, table.baudrate),
-        meter,
-        pipeline.put,
-        now_s,
-        name=f"lmn.sml {table.port}",
-    )
+    return [
+        wired.line(
+            table,
+            pipeline.put,
+            now_s,
+            module=parts.module.at(Priority.HANDSHAKE),
+            own=own,
+            now_utc=parts.clock.now_utc,
+            loop=asyncio.get_running_loop(),
+        )
+        for table in tables
+    ]
 
 
 def _stick(table: StickTable, pipeline: IntakePipeline, *, now_s: Callable[[], float]) -> WmbusStick:

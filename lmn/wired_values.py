@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from lmn.errors import LmnError
@@ -20,6 +20,8 @@ class WiredValue:
     unit: str
     status: int = 0
     """32-bit status word of the meter, 0 where it sends none."""
+    age_s: float = 0.0
+    """How much older than its transmission it is, by the meter's own clock."""
 
     def __repr__(self) -> str:
         return f"WiredValue({self.obis}, {self.unit})"
@@ -38,10 +40,10 @@ class WiredValues:
 
     def readings(self, received_utc: datetime) -> list[Reading]:
         """Stamp them with the instant of the first byte, aware."""
-        return [
-            Reading(self.meter, one.obis, one.value, one.unit, received_utc, one.status, wired=True)
-            for one in self.values
-        ]
+        return [self._reading(one, received_utc - timedelta(seconds=one.age_s)) for one in self.values]
+
+    def _reading(self, one: WiredValue, at_utc: datetime) -> Reading:
+        return Reading(self.meter, one.obis, one.value, one.unit, at_utc, one.status, wired=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,12 +40,15 @@ async def test_an_infrared_head_registers_values(tmp_path: Path) -> None:
             await asyncio.sleep(0.1)
 
     (tmp_path / "gw").mkdir()
-    async with VirtualHead(tmp_path / "gw" / "head0", baudrate=115200) as head:
-        async with running(tmp_path / "gw", HEAD, profiles(str(DEFAULT_METER), "1-0:1.8.0")) as gateway:
-            pushing = asyncio.create_task(push(head))
-            value = await registered(gateway)
-            pushing.cancel()
-            await asyncio.gather(pushing, return_exceptions=True)
+    document = profiles(str(DEFAULT_METER), "1-0:1.8.0")
+    async with (
+        VirtualHead(tmp_path / "gw" / "head0", baudrate=115200) as head,
+        running(tmp_path / "gw", HEAD, document) as gateway,
+    ):
+        pushing = asyncio.create_task(push(head))
+        value = await registered(gateway)
+        pushing.cancel()
+        await asyncio.gather(pushing, return_exceptions=True)
     assert (value.value, value.unit, value.meter) == (Decimal(meter.import_wh10) / 10, "Wh", DEFAULT_METER)
     assert not gateway_half(value.status) & GatewayStatus.WIRELESS
     assert gateway.telegrams.accepted

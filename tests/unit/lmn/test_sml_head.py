@@ -53,17 +53,19 @@ class Listening:
 @pytest.mark.parametrize("chunk", [1, 7, 4096])
 async def test_values_arrive(tmp_path: Path, chunk: int) -> None:
     meter = SmlMeter()
-    async with VirtualHead(tmp_path / "head0", baudrate=0, chunk=chunk) as head:
-        async with Listening(str(head.link)) as listening:
-            await asyncio.sleep(0.05)
-            await head.push(b"\x00garbage" + meter.frame())
-            found = await listening.values()
-            assert {one.obis: (one.value, one.unit) for one in found.values}[ACTIVE_ENERGY_IMPORT] == (
-                Decimal(meter.import_wh10) / 10,
-                "Wh",
-            )
-            assert {one.obis for one in found.values} >= {ACTIVE_ENERGY_EXPORT}
-            assert (found.meter, found.protected) == (DEFAULT_METER, False)
+    async with (
+        VirtualHead(tmp_path / "head0", baudrate=0, chunk=chunk) as head,
+        Listening(str(head.link)) as listening,
+    ):
+        await asyncio.sleep(0.05)
+        await head.push(b"\x00garbage" + meter.frame())
+        found = await listening.values()
+        assert {one.obis: (one.value, one.unit) for one in found.values}[ACTIVE_ENERGY_IMPORT] == (
+            Decimal(meter.import_wh10) / 10,
+            "Wh",
+        )
+        assert {one.obis for one in found.values} >= {ACTIVE_ENERGY_EXPORT}
+        assert (found.meter, found.protected) == (DEFAULT_METER, False)
 
 
 async def test_a_hostile_line_brings_no_wrong_value(tmp_path: Path) -> None:
