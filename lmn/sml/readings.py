@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
 from lmn.errors import UnknownMeter
@@ -20,6 +21,8 @@ _ACTIVE_POWER_C: Final = (1, 16, 36, 56, 76)
 """Group C of instantaneous active power: import, sum, and each phase."""
 _SERVER_ID_BYTES: Final = 10
 _SERVER_ID_MARK: Final = 0x0A
+_EXACT: Final = 10**24
+"""Below it the default precision of `decimal` rounds nothing; scaling is quicker there."""
 _STATUS_MASK: Final = 0xFFFFFFFF
 
 
@@ -83,6 +86,8 @@ def value_of(entry: ListEntry, quirks: frozenset[Quirk] = frozenset()) -> Decima
 
 def scaled(integer: int, scaler: int) -> Decimal:
     """Return integer * 10**scaler, exactly: no context of `decimal` rounds it."""
+    if -_EXACT < integer < _EXACT:
+        return Decimal(integer).scaleb(scaler)
     return Decimal((int(integer < 0), tuple(map(int, str(abs(integer)))), scaler))
 
 
@@ -133,6 +138,11 @@ def status_of(entry: ListEntry) -> int:
     return number & _STATUS_MASK
 
 
+@lru_cache(maxsize=512)
+def _obis(name: bytes) -> Obis:
+    return Obis(name)
+
+
 def to_values(pushed: PushedList, quirks: frozenset[Quirk] = frozenset()) -> tuple[WiredValue, ...]:
     """Return what of a pushed list is a measured value: a number with a known unit and an OBIS code.
 
@@ -144,7 +154,7 @@ def to_values(pushed: PushedList, quirks: frozenset[Quirk] = frozenset()) -> tup
         value, unit = value_of(entry, quirks), unit_name(entry.unit)
         if value is None or not unit or len(entry.name) != _OBIS_BYTES:
             continue
-        one = WiredValue(Obis(entry.name), value, unit, status_of(entry))
+        one = WiredValue(_obis(entry.name), value, unit, status_of(entry))
         if found.setdefault(one.obis, one).value != value:
             contradicted.add(one.obis)
     return tuple(one for obis, one in found.items() if obis not in contradicted)

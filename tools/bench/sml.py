@@ -1,4 +1,4 @@
-"""One pushed SML frame: from transport bytes to exact values, beside what reading any frame must at least cost."""
+"""One pushed SML frame: from transport bytes to values, beside what reading it must cost at least."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from time import process_time
 from typing import Final
 
 from lmn.crc import crc16_x25
-from lmn.sml.bodies import CloseResponse, GetListResponse, OpenResponse
+from lmn.sml.bodies import Body, CloseResponse, GetListResponse, OpenResponse
 from lmn.sml.codec import octets, signed, unsigned
 from lmn.sml.messages import Message, read_frame, to_transport
 from lmn.sml.readings import pushed_list, to_values
@@ -39,7 +39,11 @@ def sample() -> bytes:
         value("0100200700ff", unsigned(2301, 2), 35, -1),
         value("8181c78205ff", octets(bytes(range(48)))),
     )
-    bodies = (OpenResponse(b"\x01", server), GetListResponse(server, entries), CloseResponse())
+    bodies: tuple[Body, ...] = (
+        OpenResponse(b"\x01", server),
+        GetListResponse(server, entries),
+        CloseResponse(),
+    )
     return to_transport([Message(body, bytes((1, at))) for at, body in enumerate(bodies)])
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from lmn.errors import ChecksumMismatch, MalformedRecords, PortClosed, UnknownMeter
 from lmn.model import ACTIVE_ENERGY_EXPORT, ACTIVE_ENERGY_IMPORT, MeterId
@@ -15,10 +16,15 @@ from lmn.sml.codec import signed
 from lmn.sml.driver import BAUDRATE, HeadMeter, SmlHead
 from lmn.sml.messages import GetListResponse, Message, OtherBody, to_transport
 from lmn.sml.readings import Quirk, meter_of
+from lmn.wired.discovery import Addresses, Discovery
+from lmn.wired.hdlc import HdlcDeframer
 from lmn.wired_values import WiredRefusal, WiredValues
 from tests.support.sml_frames import SERVER_ID, entry, frame
+from tools.cli import meter as command
 from tools.cli.meter_head import run_head, sml_meter
+from tools.cli.meter_wired import run_wired
 from tools.counterparts.meter_sml import DEFAULT_METER, SmlMeter, VirtualHead, server_id
+from tools.counterparts.meter_wired import DEFAULT_METER as WIRED_METER
 
 HEAD = HeadMeter(DEFAULT_METER, server_id(DEFAULT_METER))
 Outcome = WiredValues | WiredRefusal
@@ -159,9 +165,10 @@ async def test_a_head_behind_a_socket() -> None:
     done = asyncio.Event()
 
     async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(meter.frame())
-        await writer.drain()
-        await done.wait()
+        while not done.is_set():  # as a meter does; pyserial forgets what came while it opened
+            writer.write(meter.frame())
+            await writer.drain()
+            await asyncio.sleep(0.02)
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -213,3 +220,27 @@ async def test_the_command_pushes_until_it_is_stopped(tmp_path: Path) -> None:
     stop.set()
     await asyncio.wait_for(pushing, 10)
     assert not link.is_symlink()
+
+
+@pytest.mark.parametrize("options", [["--id", "nobody"], ["--id", "SMG-a0000001-01-02"]])
+def test_wrong_usage(options: list[str], tmp_path: Path) -> None:
+    arguments = ["--head", "--link", str(tmp_path / "head0"), *options]
+    assert CliRunner().invoke(command.app, arguments).exit_code == 2
+
+
+async def test_the_command_answers_on_a_line(tmp_path: Path) -> None:
+    stop = asyncio.Event()
+    link = tmp_path / "line0"
+    running = asyncio.create_task(
+        run_wired(link, tmp_path / "none.pem", 10, None, 0, Console(quiet=True), stop)
+    )
+    while not link.exists():  # noqa: ASYNC110  # a file has no event
+        await asyncio.sleep(0.01)
+    line = await open_port(str(link), 921600)
+    await line.write(Discovery(Addresses()).call(1).to_bytes())
+    [heard] = HdlcDeframer().receive(await asyncio.wait_for(line.read(), 10))
+    assert Discovery(Addresses()).heard(heard) == server_id(WIRED_METER)
+    assert (tmp_path / "line0-meter" / "meter.pem").exists()
+    line.close()
+    stop.set()
+    await asyncio.wait_for(running, 10)
