@@ -37,6 +37,7 @@ from lmn.sml.values import (
     ListEntry,
     Parameter,
     SmlTime,
+    any_time,
     is_list,
     is_number,
     is_octets,
@@ -118,7 +119,7 @@ class _Fields:
 
     def time(self) -> SmlTime | None:
         field, self.place = decode(self.data, self.place)
-        return to_time(field)
+        return any_time(field)
 
     def flag(self) -> bool | None:
         field, self.place = decode(self.data, self.place)

@@ -79,9 +79,12 @@ def number(entry: ListEntry, quirks: frozenset[Quirk] = frozenset()) -> int | No
 
 
 def value_of(entry: ListEntry, quirks: frozenset[Quirk] = frozenset()) -> Decimal | None:
-    """Return the exact value: the integer times ten to the scaler; None if the value is no number."""
-    integer = number(entry, quirks)
-    return None if integer is None else scaled(integer, entry.scaler or 0)
+    """Return the exact value: the integer times ten to the scaler; None if the value is no number.
+
+    A scaler that does not fit its one signed byte cannot be meant as sent: no value either.
+    """
+    integer, scaler = number(entry, quirks), entry.scaler or 0
+    return None if integer is None or not -128 <= scaler <= 127 else scaled(integer, scaler)
 
 
 def scaled(integer: int, scaler: int) -> Decimal:

@@ -79,6 +79,14 @@ def to_time(field: Field) -> SmlTime | None:
     raise MalformedRecords("a time of unknown shape")
 
 
+def any_time(field: Field) -> SmlTime | None:
+    """Read a time that nothing depends on: None also for one of unknown shape."""
+    try:
+        return to_time(field)
+    except MalformedRecords:
+        return None
+
+
 def is_octets(field: Field) -> bytes | None:
     """Read an octet string.
 
@@ -203,13 +211,11 @@ def read_entries(data: bytes, place: int) -> tuple[tuple[ListEntry, ...], int]:
             raise MalformedRecords("a status is a number")
         if (unit is not None and type(unit) is not int) or (scaler is not None and type(scaler) is not int):
             raise MalformedRecords("unit and scaler are numbers")
-        if scaler is not None and not -128 <= scaler <= 127:
-            raise MalformedRecords("a scaler of more than one byte")
         entries.append(
             ListEntry(
                 name,
                 status,
-                to_time(time) if time is not None else None,
+                any_time(time) if time is not None else None,
                 unit,
                 scaler,
                 value,

@@ -235,6 +235,18 @@ def test_an_opening_of_another_shape_does_not_hide_the_values() -> None:
     assert len(pushed_list(read_frame(raw)).entries) == len(ENTRIES)
 
 
+def test_a_time_of_unknown_shape_does_not_hide_the_values() -> None:
+    odd = sequence(
+        octets(b"x"), octets(SERVER_ID), b"\x01", octets(b"now"),
+        sequence(sequence(octets(bytes(6)), b"\x01", octets(b"t"), unsigned(30, 1), unsigned(255, 1),
+                          unsigned(7, 1), b"\x01")),
+        b"\x01", sequence(b"\x62\x09"),
+    )  # fmt: skip
+    [found] = pushed_list(read_messages(Message(OtherBody(0x0701, odd)).to_bytes())).entries
+    assert (found.time, found.value, found.scaler) == (None, 7, 255)
+    assert value_of(found) is None, "a scaler of 255 may mean -1 and may not"
+
+
 def test_quirk_of_the_sign() -> None:
     narrow = entry("0100100700ff", signed(-1500, 2), unit=27, scaler=0)
     wide = entry("0100100700ff", signed(-1500, 4), unit=27, scaler=0)
