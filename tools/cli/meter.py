@@ -15,8 +15,6 @@ from rich.console import Console
 from lmn.errors import LmnError
 from lmn.model import MeterId
 from lmn.wmbus.frame import check_bare
-from tools.cli.meter_head import run_head, sml_meter
-from tools.cli.meter_wired import run_wired
 from tools.counterparts.meter_wmbus import DEFAULT_KEY, DEFAULT_METER, ElectricityMeter
 from tools.counterparts.stick_im871a import VirtualStick
 
@@ -84,6 +82,9 @@ async def _run(
 
 
 def _run_wired(link: Path, interval_ms: int, id_: str | None, seed: int, rs485: Path | None) -> None:
+    from tools.cli.meter_head import run_head, sml_meter  # most meters are radio meters
+    from tools.cli.meter_wired import run_wired
+
     meter_id = None if id_ is None or id_ == str(DEFAULT_METER) else _meter_id(id_)
     try:
         virtual = sml_meter(meter_id, seed)
@@ -118,11 +119,11 @@ def meter(
     ] = None,
 ) -> None:
     """Send telegrams of a virtual electricity meter (security mode 7) through a virtual iM871A stick."""
+    virtual = ElectricityMeter(_meter_id(id_), _key(key), seed=seed, counter=counter)
+    recorded = _recorded(replay) if replay is not None else []
     if head or rs485 is not None:
         _run_wired(link, interval_ms, id_, seed, rs485)
         return
-    virtual = ElectricityMeter(_meter_id(id_), _key(key), seed=seed, counter=counter)
-    recorded = _recorded(replay) if replay is not None else []
     if link.exists() and not link.is_symlink():
         raise typer.BadParameter(f"{link} is there and no link", param_hint="--link")
     asyncio.run(_run(link, interval_ms, virtual, recorded, Console(stderr=True, highlight=False)))
