@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import NamedTuple
 
 from lmn.errors import LmnError
 from lmn.model import MeterId, Obis, Reading
 
 
-@dataclass(frozen=True, slots=True)
-class WiredValue:
-    """One measured value."""
+class WiredValue(NamedTuple):
+    """One measured value; a tuple, because a frame makes many."""
 
     obis: Obis
     value: Decimal

@@ -68,14 +68,15 @@ def unit_name(unit: int | None) -> str | None:
 
 def number(entry: ListEntry, quirks: frozenset[Quirk] = frozenset()) -> int | None:
     """Return the transmitted integer, None if the value is none; of a time in a value's place its seconds."""
-    match entry.value:
-        case [int(), int(seconds)]:
-            return seconds
-    if type(entry.value) is not int:
+    value = entry.value
+    if type(value) is not int:
+        match value:
+            case [int(), int(seconds)]:
+                return seconds
         return None
-    if Quirk.DZG_SIGN in quirks and entry.sign_suspect and _is_active_power(entry):
+    if quirks and Quirk.DZG_SIGN in quirks and entry.sign_suspect and _is_active_power(entry):
         return entry.unsigned_value
-    return entry.value
+    return value
 
 
 def value_of(entry: ListEntry, quirks: frozenset[Quirk] = frozenset()) -> Decimal | None:
@@ -154,12 +155,18 @@ def to_values(pushed: PushedList, quirks: frozenset[Quirk] = frozenset()) -> tup
     found: dict[Obis, WiredValue] = {}
     contradicted: set[Obis] = set()
     for entry in pushed.entries:
-        value, unit = value_of(entry, quirks), unit_name(entry.unit)
-        if value is None or not unit or len(entry.name) != _OBIS_BYTES:
+        unit = UNITS.get(entry.unit) if entry.unit is not None else None
+        if not unit or len(entry.name) != _OBIS_BYTES:
             continue
-        one = WiredValue(_obis(entry.name), value, unit, status_of(entry))
-        if found.setdefault(one.obis, one).value != value:
-            contradicted.add(one.obis)
+        value = value_of(entry, quirks)
+        if value is None:
+            continue
+        obis = _obis(entry.name)
+        one = WiredValue(obis, value, unit, status_of(entry) if entry.status is not None else 0)
+        if found.setdefault(obis, one).value != value:
+            contradicted.add(obis)
+    if not contradicted:
+        return tuple(found.values())
     return tuple(one for obis, one in found.items() if obis not in contradicted)
 
 

@@ -22,6 +22,8 @@ from lmn.sml.codec import (
 
 _ENTRY_FIELDS: Final = 7
 _ENTRY_HEADER: Final = bytes((Kind.LIST | _ENTRY_FIELDS,))
+_NAME_BYTES: Final = 7
+_NAME_HEADER: Final = bytes((_NAME_BYTES,))
 _ALL_ABSENT: Final = ABSENT * 4
 _NARROW_SIGNED: Final = (0x53, 0x54)
 
@@ -183,7 +185,11 @@ def read_entries(data: bytes, place: int) -> tuple[tuple[ListEntry, ...], int]:
             place = header(data, place)[2]
         else:
             raise MalformedRecords("a value has seven fields")
-        name, place = decode(data, place)
+        name: Field = data[place + 1 : place + _NAME_BYTES]
+        if data[place : place + 1] == _NAME_HEADER and len(data) >= place + _NAME_BYTES:
+            place += _NAME_BYTES  # six groups of an OBIS code, as nearly always
+        else:
+            name, place = decode(data, place)
         status: Field = None
         time: Field = None
         unit: Field = None
