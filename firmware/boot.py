@@ -28,7 +28,7 @@ from firmware.store.stores import MeterCounters, Stores
 from firmware.supervisor import Reporter, Service, run_gateway
 from hsm.emulator import load_card
 from hsm.emulator.transport import EmulatorTransport
-from hsm.session import FilePinGuard, ModuleSession
+from hsm.session import FilePinGuard, ModuleSession, Priority
 from hsm.transport import CardTransport
 from lmn.wmbus.driver import WmbusStick
 from lmn.wmbus.link import StickStatistics
@@ -228,6 +228,7 @@ async def _reception(gateway: Gateway, parts: Parts, register: Register) -> None
         now_s=now_s,
         report=parts.chronicle.rejection,
         heard=parts.chronicle.heard,
+        wired=frozenset() if parts.config.lmn is None else parts.config.lmn.wired_meters(),
     )
     await intake.load(parts.stores.consumer)
     pipeline = IntakePipeline(intake)
@@ -235,6 +236,34 @@ async def _reception(gateway: Gateway, parts: Parts, register: Register) -> None
     gateway.services.append(pipeline)
     sticks = parts.config.lmn.stick if parts.config.lmn is not None else ()
     gateway.services += [_stick(table, pipeline, now_s=now_s, report=parts.report) for table in sticks]
+    gateway.services += await _wired(parts, pipeline, now_s)
+
+
+async def _wired(parts: Parts, pipeline: IntakePipeline, now_s: Callable[[], float]) -> list[Service]:
+    """Infrared heads and RS-485 lines; only with a line the gateway gets a certificate towards meters."""
+    table = parts.config.lmn
+    if table is None or not (table.head or table.rs485):
+        return []
+    from firmware import wired  # SML, HDLC and TLS are loaded only where something is wired
+
+    services: list[Service] = [wired.head(head, pipeline.put, now_s) for head in table.head]
+    if table.rs485:
+        own = await wired.own_certificate(
+            parts.config.gateway.state, parts.module, parts.gateway_id, parts.clock.now_utc()
+        )
+        services += [
+            wired.line(
+                line,
+                pipeline.put,
+                now_s,
+                module=parts.module.at(Priority.HANDSHAKE),
+                own=own,
+                now_utc=parts.clock.now_utc,
+                loop=asyncio.get_running_loop(),
+            )
+            for line in table.rs485
+        ]
+    return services
 
 
 def _stick(

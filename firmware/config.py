@@ -14,7 +14,9 @@ import msgspec
 
 from firmware.document import Document, PortUrl, read_toml
 from firmware.errors import ConfigurationRefused, Fault
-from firmware.profile.model import MeterProfile
+from firmware.profile.model import MeterProfile, MeterText, ObisText
+from lmn.model import MeterId
+from lmn.sml.readings import Quirk
 
 PemFile = Annotated[Path, msgspec.Meta(extra={"check": "file"}, description="the path of a PEM file")]
 SecretFile = Annotated[
@@ -57,17 +59,72 @@ class StickTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     port: PortUrl
 
 
+class HeadTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One infrared head in front of a meter that pushes its values."""
+
+    port: PortUrl
+    """A serial device, or a URL such as socket://host:port."""
+    meter: MeterText
+    """As its meter profile names it; the profile's mode must be "open": nothing protects these values."""
+    server_id: Annotated[
+        str, msgspec.Meta(pattern=r"^([0-9a-f]{2}){1,32}\Z", description="lower-case hexadecimal digits")
+    ]
+    """What the meter's frames name, as `smgw decode sml` shows it."""
+    quirks: tuple[Quirk, ...] = ()
+    baudrate: Annotated[int, msgspec.Meta(ge=300, le=921600)] = 9600
+
+
+class WiredMeterTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One meter on an RS-485 line."""
+
+    meter: MeterText
+    """As its meter profile names it."""
+    server_id: Annotated[
+        str, msgspec.Meta(pattern=r"^[0-9a-f]{20}\Z", description="20 lower-case hexadecimal digits")
+    ]
+    certificate: PemFile
+    """The meter's own certificate, as its maker delivers it; pinned."""
+    registers: Annotated[tuple[ObisText, ...], msgspec.Meta(min_length=1, max_length=64)]
+
+
+class Rs485Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One RS-485 line. Rate and addresses with a role are own knowledge, so they can be set."""
+
+    port: PortUrl
+    baudrate: Annotated[int, msgspec.Meta(ge=9600, le=921600)] = 921600
+    poll_s: Seconds = 5.0
+    primary: Annotated[int, msgspec.Meta(ge=1, le=127)] = 1
+    unnamed: Annotated[int, msgspec.Meta(ge=1, le=127)] = 2
+    broadcast: Annotated[int, msgspec.Meta(ge=1, le=127)] = 127
+    meter: tuple[WiredMeterTable, ...] = ()
+
+    def __post_init__(self) -> None:
+        special = {self.primary, self.unnamed, self.broadcast}
+        if len(special) != 3 or any(3 <= each <= 126 for each in special):
+            raise ValueError("primary, unnamed and broadcast differ, and none is from 3 to 126")
+        if len({each.server_id for each in self.meter}) != len(self.meter):
+            raise ValueError("each meter has a server id of its own")
+
+
 class LmnTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The meters' side."""
 
     meters: SecretFile | None = None
     """Meter profiles of a gateway that runs without an administrator; holds keys."""
     stick: tuple[StickTable, ...] = ()
+    head: tuple[HeadTable, ...] = ()
+    rs485: tuple[Rs485Table, ...] = ()
+
+    def wired_meters(self) -> frozenset[MeterId]:
+        """Return the meters that are read by wire."""
+        named = [head.meter for head in self.head] + [one.meter for line in self.rs485 for one in line.meter]
+        return frozenset(MeterId.from_text(name) for name in named)
 
     def __post_init__(self) -> None:
-        ports = [stick.port for stick in self.stick]
+        ports = [*(each.port for each in self.stick), *(each.port for each in self.head)]
+        ports += [each.port for each in self.rs485]
         if len(ports) != len(set(ports)):
-            raise ValueError("each stick has a port of its own")
+            raise ValueError("each stick, head and line has a port of its own")
 
 
 class GwaTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -20,7 +20,7 @@ from firmware.errors import StoreCorrupt
 from firmware.metering.dataset import decimal_text
 from firmware.metering.register import Register
 from firmware.store.operations import Append, Operation, Trim
-from lmn.errors import CounterRefused, LmnError, UnknownMeter
+from lmn.errors import CounterRefused, DowngradeRefused, LmnError, UnknownMeter
 from lmn.mbus.compact import FormatCache
 from lmn.mbus.decoder import decode_layers
 from lmn.mbus.duplicates import RecentTelegrams
@@ -28,6 +28,7 @@ from lmn.mbus.obis import to_readings
 from lmn.mbus.transport import Layers, parse
 from lmn.model import MeterId, Obis, Reading
 from lmn.ports import CounterStore, MeterAccess, MeterKeys, ReceptionMode
+from lmn.wired_values import WiredRefusal, WiredValues
 from lmn.wmbus.link import ReceivedFrame
 
 KIND: Final = "reading"
@@ -93,6 +94,7 @@ class Intake:
         report: told of rejections, at most once a minute for each meter and code.
         report_unknown: also report telegrams of meters that no profile names (every neighbour's meter is
             heard).
+        wired: meters that are read by wire; a telegram that names one of them is refused.
     """
 
     def __init__(
@@ -106,8 +108,10 @@ class Intake:
         report: Callable[[Rejection], Awaitable[None]],
         heard: Callable[[MeterId], Awaitable[None]] | None = None,
         report_unknown: bool = False,
+        wired: frozenset[MeterId] = frozenset(),
     ) -> None:
         self._keys, self._store, self._register = keys, store, register
+        self._wired = wired
         self._now_utc, self._now_s = now_utc, now_s
         self._report, self._report_unknown = report, report_unknown
         self._tell_heard, self._heard, self._newly_heard = heard, set[MeterId](), deque[MeterId]()
@@ -139,10 +143,27 @@ class Intake:
             access = self._keys.access(layers.meter)
             if access is None:
                 raise UnknownMeter("no meter profile names it")
+            if access.meter in self._wired:
+                raise DowngradeRefused("a wired meter's name on the air")
             readings = self._accept(frame.data, layers, access, received_utc)
         except LmnError as error:
             self._reject(error, None if access is None else access.meter)
             return
+        self._take(access, readings)
+
+    def receive_wired(self, found: WiredValues | WiredRefusal) -> None:
+        """Take what came over a wire; what is accepted waits for `commit`."""
+        access = self._keys.access(found.meter)
+        if access is None:
+            self._reject(UnknownMeter("no meter profile names it"), None)
+        elif isinstance(found, WiredRefusal):
+            self._reject(found.error, access.meter)
+        elif not found.protected and access.mode is ReceptionMode.STRICT:
+            self._reject(DowngradeRefused("pushed without protection"), access.meter)
+        else:
+            self._take(access, found.readings(self._stamp(found.first_byte_at)))
+
+    def _take(self, access: MeterAccess, readings: Sequence[Reading]) -> None:
         self._accepted += 1
         self._pending += readings
         if access.meter not in self._heard:
@@ -227,13 +248,20 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True):
     unit: str
     received_utc: datetime
     meter_status: int
+    wired: bool = False
 
 
 def _encode_reading(reading: Reading) -> bytes:
     value = None if reading.value is None else decimal_text(reading.value)
     received_utc = reading.received_utc.astimezone(UTC)
     stored = _Stored(
-        str(reading.meter), str(reading.obis), value, reading.unit, received_utc, reading.meter_status
+        str(reading.meter),
+        str(reading.obis),
+        value,
+        reading.unit,
+        received_utc,
+        reading.meter_status,
+        reading.wired,
     )
     return msgspec.json.encode(stored)
 
@@ -248,6 +276,7 @@ def _decode_reading(text: bytes) -> Reading:
             unit=stored.unit,
             received_utc=stored.received_utc,
             meter_status=stored.meter_status,
+            wired=stored.wired,
         )
     except (msgspec.MsgspecError, ValueError, ArithmeticError) as error:
         raise StoreCorrupt("a stored reading cannot be read") from error

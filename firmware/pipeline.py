@@ -34,6 +34,7 @@ from firmware.metering.register import Register, RegisteredValue, energy_between
 from firmware.profile.model import CommunicationProfile, ProcessingProfile, ProfileSet
 from hsm.errors import CertificateRefused
 from lmn.model import MeterId, Obis
+from lmn.wired_values import WiredRefusal, WiredValues
 from lmn.wmbus.link import ReceivedFrame
 from wan.errors import WanError
 
@@ -84,10 +85,10 @@ class IntakePipeline:
 
     def __init__(self, intake: Intake, *, waiting: int = TELEGRAMS_WAITING, batch: int = BATCH) -> None:
         self._intake, self._batch = intake, batch
-        self._telegrams: asyncio.Queue[ReceivedFrame] = asyncio.Queue(waiting)
-        self._taken: deque[ReceivedFrame] = deque()
+        self._telegrams: asyncio.Queue[ReceivedFrame | WiredValues | WiredRefusal] = asyncio.Queue(waiting)
+        self._taken: deque[ReceivedFrame | WiredValues | WiredRefusal] = deque()
 
-    def put(self, frame: ReceivedFrame) -> None:
+    def put(self, frame: ReceivedFrame | WiredValues | WiredRefusal) -> None:
         """Take a telegram; never waits. When the queue is full the newest is dropped and counted."""
         try:
             self._telegrams.put_nowait(frame)
@@ -102,7 +103,11 @@ class IntakePipeline:
         """
         while True:
             while self._taken:
-                self._intake.receive(self._taken[0])
+                first = self._taken[0]
+                if isinstance(first, ReceivedFrame):
+                    self._intake.receive(first)
+                else:
+                    self._intake.receive_wired(first)
                 self._taken.popleft()
             await self._intake.commit()
             self._taken.append(await self._telegrams.get())

@@ -83,4 +83,6 @@ class Reading:
     received_utc: datetime
     """Aware; at most 500 ms after the first byte of the telegram."""
     meter_status: int = 0
-    """Status as the meter sent it (M-Bus STS byte), 0 for fault-free."""
+    """Status as the meter sent it (M-Bus STS byte; wired: its 32-bit word), 0 for fault-free."""
+    wired: bool = False
+    """Whether it came over a wire; tells what `meter_status` means."""

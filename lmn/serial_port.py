@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import threading
 from typing import Final
 
 import serial
@@ -13,6 +15,10 @@ from lmn.errors import PortClosed
 READ_SIZE: Final = 4096
 MAX_UNREAD_BYTES: Final = 65536
 """What may wait unread; above it the line is left to the kernel's own buffer."""
+
+
+_URL_TIMEOUT_S: Final = 0.02
+"""A read of the thread lasts so long: it is the delay of the bytes and the time to see a port closed."""
 
 
 class SerialPort:
@@ -106,12 +112,96 @@ class SerialPort:
         self._line.close()
 
 
-async def open_port(path: str, baudrate: int) -> SerialPort:
+class UrlPort:
+    """A line behind a URL (a modem over IP, another host's port); implements `lmn.ports.BytePort`.
+
+    pyserial's URL handlers have no descriptor to watch, so a thread reads.
+    """
+
+    def __init__(self, line: serial.SerialBase) -> None:
+        """Take over an open line; must be called from within the event loop."""
+        self._line = line
+        self._loop = asyncio.get_running_loop()
+        self._unread = bytearray()
+        self._changed = asyncio.Event()
+        self._gone = False
+        self._reader = threading.Thread(target=self._read_all, name="lmn.serial_port", daemon=True)
+        self._reader.start()
+
+    def _read_all(self) -> None:
+        while not self._gone:
+            try:
+                data = bytes(self._line.read(READ_SIZE))
+            except (OSError, ValueError, TypeError, AttributeError):  # how the handlers say closed, by kind
+                self._tell(None)
+                return
+            if data:
+                self._tell(data)
+
+    def _tell(self, data: bytes | None) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._take, data)
+
+    def _take(self, data: bytes | None) -> None:
+        if data is None:
+            self._gone = True
+        else:
+            self._unread += data
+            if len(self._unread) > MAX_UNREAD_BYTES:  # nobody reads: the oldest is lost, as on a real line
+                del self._unread[: len(self._unread) - MAX_UNREAD_BYTES]
+        self._changed.set()
+
+    async def read(self) -> bytes:
+        """Return what has arrived, at least one byte; b"" once the line is gone or closed."""
+        while not self._unread and not self._gone:
+            self._changed.clear()
+            await self._changed.wait()
+        data = bytes(self._unread)
+        self._unread.clear()
+        return data
+
+    async def write(self, data: bytes) -> None:
+        """Send all of `data`.
+
+        Raises:
+            PortClosed: the line is gone.
+        """
+        if self._gone:
+            raise PortClosed("line is gone")
+        try:
+            await asyncio.to_thread(self._line.write, data)
+        except OSError as error:
+            self._take(None)
+            raise PortClosed(f"line is gone: {error}") from error
+
+    def close(self) -> None:
+        """Give the line back; a pending read ends with b"". Closing twice is no error."""
+        if not self._gone or self._line.is_open:
+            self._take(None)
+            with contextlib.suppress(OSError):
+                self._line.close()
+
+
+async def _open_url(url: str, baudrate: int) -> UrlPort:
+    try:
+        line = await asyncio.to_thread(serial.serial_for_url, url, baudrate, timeout=_URL_TIMEOUT_S)
+    except (OSError, ValueError) as error:
+        raise PortClosed(f"{url}: {error}") from error
+    return UrlPort(line)
+
+
+async def open_port(path: str, baudrate: int) -> SerialPort | UrlPort:
     """Open a line for this process alone, 8 data bits, no parity, one stop bit.
+
+    Args:
+        path: a device, or a URL that pyserial knows, such as "socket://host:port" or "rfc2217://host:port".
+        baudrate: bits a second; without effect on a plain socket.
 
     Raises:
         PortClosed: it is not there, not ours, or another process has it.
     """
+    if "://" in path:
+        return await _open_url(path, baudrate)
     try:
         # Opening a tty with exclusive access does not wait for a carrier here, so it does not block the loop.
         line = serial.Serial(path, baudrate, timeout=0, write_timeout=0, exclusive=True)

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
 from typing import Final
 
-from firmware.metering.status import missing, wireless
+from firmware.metering.status import missing, wired, wireless
 from lmn.model import MeterId, Obis, Reading
 
 _WINDOW_SHARE: Final = 100
@@ -88,7 +88,7 @@ def register_value(
         instant_utc,
         reading.value,
         reading.unit,
-        wireless(reading.meter_status, time_valid=time_valid),
+        (wired if reading.wired else wireless)(reading.meter_status, time_valid=time_valid),
     )
 
 

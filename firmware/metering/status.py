@@ -1,8 +1,7 @@
 """The 64-bit status word of a registered value: upper half by the gateway, lower half from the meter. No I/O.
 
 Bits of the gateway's half: BSI TR-03109-1 v2.0 details, chapter 15 (docs/references.md). The wireless meter
-half is carried as the M-Bus status byte in its lowest eight bits; the standard's own placement comes with the
-wired meters.
+half is carried as the M-Bus status byte in its lowest eight bits; a wired meter's 32-bit word as it came.
 """
 
 from __future__ import annotations
@@ -15,6 +14,10 @@ _MBUS_PERMANENT_ERROR: Final = 0x08
 _MBUS_TEMPORARY_ERROR: Final = 0x10
 _MBUS_APPLICATION: Final = 0x03
 _MBUS_APPLICATION_ERROR: Final = 0x02
+
+_FNN_FIXED: Final = 1 << 2
+_FNN_TAMPER: Final = 1 << 9 | 1 << 10
+"""Magnetic and mechanical, of a wired basic meter."""
 
 
 class GatewayStatus(IntFlag):
@@ -66,6 +69,22 @@ def wireless(meter_status: int, *, time_valid: bool) -> int:
     if meter_status & _MBUS_APPLICATION == _MBUS_APPLICATION_ERROR:
         flags |= GatewayStatus.METER_ERROR
     return combine(flags, meter_status & 0xFF)
+
+
+def wired(meter_status: int, *, time_valid: bool) -> int:
+    """Return the status word of a value that came over a wire.
+
+    Args:
+        meter_status: the meter's 32-bit word; tamper bits are only believed where its fixed bit says that it
+            is one of that form.
+        time_valid: whether the gateway's clock could be trusted at the registration instant.
+    """
+    flags = GatewayStatus.FIXED
+    if not time_valid:
+        flags |= GatewayStatus.TIME_INVALID
+    if meter_status & _FNN_FIXED and meter_status & _FNN_TAMPER:
+        flags |= GatewayStatus.METER_TAMPER
+    return combine(flags, meter_status)
 
 
 def missing(*, time_valid: bool) -> int:

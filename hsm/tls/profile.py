@@ -113,4 +113,6 @@ HAN: Final = TlsProfile(
 LMN: Final = TlsProfile(
     name="LMN",
     curves=(Curve.BRAINPOOL_P256, Curve.BRAINPOOL_P384, Curve.P256),
+    max_fragment_bytes=2048,
+    session_limit_s=31 * 24 * 3600,
 )

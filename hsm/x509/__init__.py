@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from hsm.api import CertificateUse, KeySlot, SecurityModule
 from hsm.x509.certificate import Certificate, load_pem_chain, load_pem_crls
 from hsm.x509.path import check_path
@@ -15,6 +17,7 @@ __all__ = [
     "load_pem_crls",
     "plain_to_der",
     "request",
+    "self_signed",
     "verify",
 ]
 
@@ -57,4 +60,33 @@ async def request(
         unit=unit,
         country=country,
         serial_number=serial_number,
+    )
+
+
+async def self_signed(
+    module: SecurityModule,
+    slot: KeySlot,
+    common_name: str,
+    *,
+    not_before_utc: datetime,
+    not_after_utc: datetime,
+) -> Certificate:
+    """Make a self-signed certificate for the key in `slot`, as wired meters want it.
+
+    Args:
+        module: holds the key; it must have been generated before.
+        slot: the key.
+        common_name: of subject and issuer, e.g. "esgw0100000001.sm".
+        not_before_utc: aware, whole seconds.
+        not_after_utc: aware, whole seconds, at most seven years later.
+
+    Raises:
+        ValueError: the period is empty or too long.
+        HsmError: from the module.
+    Spec: BSI TR-03109-1 v2.0 details, chapter 3; BSI TR-03116-3, 6.3.
+    """
+    from hsm.x509 import selfsigned  # the ASN.1 library costs 30 ms of start-up, and only this needs it
+
+    return await selfsigned.build(
+        module, slot, common_name, not_before_utc=not_before_utc, not_after_utc=not_after_utc
     )

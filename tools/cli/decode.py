@@ -22,6 +22,7 @@ from lmn.mbus.transport import parse
 from lmn.model import MeterId
 from lmn.ports import MeterAccess, ReceptionMode
 from lmn.wmbus.frame import check_bare, from_format_a, from_format_b
+from tools.cli.decode_sml import sml
 
 app = typer.Typer(help="Telegrams to values.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -29,6 +30,9 @@ app = typer.Typer(help="Telegrams to values.", no_args_is_help=True, rich_markup
 @app.callback()
 def _root() -> None:
     """Telegrams to values."""
+
+
+app.command()(sml)
 
 
 class FrameForm(Enum):

@@ -81,6 +81,24 @@ async def _run(
                 await asyncio.wait_for(stop.wait(), interval_ms / 1000)
 
 
+def _run_wired(link: Path, interval_ms: int, id_: str | None, seed: int, rs485: Path | None) -> None:
+    from tools.cli.meter_head import run_head, sml_meter  # most meters are radio meters
+    from tools.cli.meter_wired import run_wired
+
+    meter_id = None if id_ is None or id_ == str(DEFAULT_METER) else _meter_id(id_)
+    try:
+        virtual = sml_meter(meter_id, seed)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--id") from error
+    if link.exists() and not link.is_symlink():
+        raise typer.BadParameter(f"{link} is there and no link", param_hint="--link")
+    console = Console(stderr=True, highlight=False)
+    if rs485 is not None:
+        asyncio.run(run_wired(link, rs485, interval_ms, meter_id, seed, console))
+    else:
+        asyncio.run(run_head(link, interval_ms, virtual, console))
+
+
 @app.callback(invoke_without_command=True)
 def meter(
     link: Annotated[Path, typer.Option(help="link that the gateway opens as its stick")],
@@ -88,6 +106,13 @@ def meter(
     key: Annotated[str, typer.Option(help="master key of the meter, 32 hex digits")] = DEFAULT_KEY.hex(),
     id_: Annotated[str, typer.Option("--id", help="meter, e.g. SMG-10000001-01-02")] = str(DEFAULT_METER),
     seed: Annotated[int, typer.Option(help="of the load curve")] = 0,
+    rs485: Annotated[
+        Path | None,
+        typer.Option(metavar="PEM", help="answer on an RS-485 line; the gateway's certificate lmn-tls.pem"),
+    ] = None,
+    head: Annotated[
+        bool, typer.Option("--head", help="push SML through an infrared head instead of a stick")
+    ] = False,
     counter: Annotated[int, typer.Option(min=0, help="message counter that was sent last")] = 0,
     replay: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="send these telegrams first")
@@ -96,6 +121,9 @@ def meter(
     """Send telegrams of a virtual electricity meter (security mode 7) through a virtual iM871A stick."""
     virtual = ElectricityMeter(_meter_id(id_), _key(key), seed=seed, counter=counter)
     recorded = _recorded(replay) if replay is not None else []
+    if head or rs485 is not None:
+        _run_wired(link, interval_ms, id_, seed, rs485)
+        return
     if link.exists() and not link.is_symlink():
         raise typer.BadParameter(f"{link} is there and no link", param_hint="--link")
     asyncio.run(_run(link, interval_ms, virtual, recorded, Console(stderr=True, highlight=False)))

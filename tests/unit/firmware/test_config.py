@@ -43,7 +43,7 @@ def folder(tmp_path):
         shutil.copy(EXAMPLES / name, tmp_path / name)
         (tmp_path / name).chmod(0o600)
     (tmp_path / "pki").mkdir()
-    for name in ("root", "sub-ca", "tls", "sig", "enc", "gwa-tls", "gwa-sig"):
+    for name in ("root", "sub-ca", "tls", "sig", "enc", "gwa-tls", "gwa-sig", "meter"):
         (tmp_path / "pki" / f"{name}.pem").touch()
     return tmp_path
 

@@ -1,0 +1,337 @@
+"""Runs one RS-485 line: finds the meters, keeps a TLS session with each, reads their registers in turn."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from hsm.errors import CertificateRefused, SessionExpired, TlsRefused
+from hsm.tls import TlsContext, TlsEngine
+from lmn.errors import KeyRefused, LmnError, PortClosed, UnexpectedMessage
+from lmn.model import MeterId, Obis
+from lmn.ports import BytePort
+from lmn.sml.messages import read_frame
+from lmn.sml.transport import ReceivedSml, SmlDeframer
+from lmn.wired.discovery import Addresses, Discovery
+from lmn.wired.hdlc import HdlcDeframer, HdlcFrame
+from lmn.wired.link import Primary, State
+from lmn.wired.registers import answers, order
+from lmn.wired_values import WiredRefusal, WiredValues
+
+_LOG = logging.getLogger("smgw.lmn")
+MAX_PLAINTEXT_BYTES: Final = 1900
+"""Of one record, which with its own bytes around it stays below the 2034 of a frame."""
+SESSION_BYTES: Final = 5_000_000
+"""A session ends before it carried so much (a vendor's limit; BSI TR-03109-1 names the 31 days)."""
+_READ_BYTES: Final = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class WiredMeter:
+    """One configured meter."""
+
+    meter: MeterId
+    server_id: bytes
+    certificate: bytes
+    """DER; the certificate it shows must equal it."""
+    registers: tuple[Obis, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Of a line; own knowledge, so configuration."""
+
+    poll_s: float = 5.0
+    """From one round to the next."""
+    answer_s: float = 0.25
+    """Within which a station answers."""
+    retries: int = 3
+    slots: int = 8
+    slot_s: float = 0.02
+    exchange_s: float = 15.0
+    """For a handshake, and for an order with its answers."""
+    idle_s: float = 0.005
+    """Pause after a station said that it has nothing yet."""
+
+
+@dataclass(slots=True)
+class LineStatistics:
+    """What `smgw doctor` shows of one line; counted since the gateway started."""
+
+    bytes: int = 0
+    frames: int = 0
+    timeouts: int = 0
+    silent: int = 0
+    """Stations that answered no more."""
+    handshakes: int = 0
+    readings: int = 0
+
+
+@dataclass(slots=True)
+class _Session:
+    """The link to one station and the TLS connection in it."""
+
+    link: Primary
+    engine: TlsEngine
+    began_at: float
+    limit_s: float
+    carried_bytes: int = 0
+    files: int = 0
+    first_byte_at: float | None = field(default=None)
+    """When the first byte of the answer that is awaited came."""
+
+
+class _Silent(LmnError):
+    """A station that answers no more."""
+
+
+class Rs485Line:
+    """A service: serves until cancelled or until the line is gone; a supervisor starts it anew."""
+
+    def __init__(
+        self,
+        port_opener: Callable[[], Awaitable[BytePort]],
+        meters: tuple[WiredMeter, ...],
+        context: Callable[[WiredMeter], Awaitable[TlsContext]],
+        emit: Callable[[WiredValues | WiredRefusal], None],
+        now: Callable[[], float],
+        *,
+        addresses: Addresses | None = None,
+        timing: Timing | None = None,
+        name: str = "lmn.wired",
+    ) -> None:
+        """Prepare the service; nothing is opened before `run`.
+
+        Args:
+            port_opener: opens the line; raises PortClosed while it is not there.
+            meters: those that are read; others that answer a call are counted and not read.
+            context: makes the TLS settings for one meter, with its certificate as the only anchor.
+            emit: takes what each reading told, at once and without waiting.
+            now: the loop's clock in seconds.
+            addresses: numbers with a role.
+            timing: of the line.
+            name: of the service, in reports.
+        """
+        self.name = name
+        self.statistics = LineStatistics()
+        self._open, self._context, self._emit, self._now = port_opener, context, emit, now
+        self._meters = {each.server_id: each for each in meters}
+        self._addresses = addresses or Addresses()
+        self._timing = timing or Timing()
+        self._discovery = Discovery(self._addresses)
+        self._sessions: dict[bytes, _Session] = {}
+        self._deframer = HdlcDeframer()
+        self._waiting: list[HdlcFrame] = []
+        self._heard_at: float | None = None
+        """When the first byte came since the last command."""
+        self._strangers: set[bytes] = set()
+
+    async def run(self) -> None:
+        """Find and read, round after round.
+
+        Raises:
+            PortClosed: the line is not there or went away.
+            HsmError: the security module cannot be used.
+        """
+        port = await self._open()
+        try:
+            while True:
+                due = self._now() + self._timing.poll_s
+                await self._round(port)
+                await asyncio.sleep(max(0.0, due - self._now()))
+        finally:
+            for server_id in list(self._sessions):
+                self._drop(server_id)
+            self._discovery.stations.clear()
+            port.close()
+
+    async def _round(self, port: BytePort) -> None:
+        if self._meters.keys() - self._discovery.stations.keys():
+            await self._discover(port)
+        for server_id in list(self._discovery.stations):
+            meter = self._meters[server_id]
+            try:
+                async with asyncio.timeout(self._timing.exchange_s * 2):
+                    await self._read(port, meter)
+            except _Silent:
+                self.statistics.silent += 1
+                _LOG.warning("%s: %s is silent", self.name, meter.meter)
+                self._drop(server_id)
+                self._discovery.forget(server_id)
+            except LmnError as error:
+                if isinstance(error, PortClosed):
+                    raise
+                self._drop(server_id)
+                self._emit(WiredRefusal(meter.meter, error))
+            except SessionExpired:
+                self._drop(server_id)
+            except (TlsRefused, CertificateRefused) as error:
+                self._drop(server_id)
+                refusal = KeyRefused(f"TLS with the meter: {error}")
+                self._emit(WiredRefusal(meter.meter, refusal))
+            except TimeoutError:
+                self._drop(server_id)
+                self._emit(WiredRefusal(meter.meter, UnexpectedMessage("no whole answer in time")))
+
+    # ---- finding
+
+    async def _discover(self, port: BytePort) -> None:
+        timing = self._timing
+        await port.write(self._discovery.call(timing.slots).to_bytes())
+        until = self._now() + timing.slots * timing.slot_s + timing.answer_s
+        heard: list[bytes] = []
+        while (frame := await self._frame(port, until)) is not None:
+            if (server_id := self._discovery.heard(frame)) is not None:
+                heard.append(server_id)
+        for server_id in heard:
+            if server_id not in self._meters:
+                if server_id not in self._strangers and len(self._strangers) < 127:
+                    self._strangers.add(server_id)
+                    _LOG.warning("%s: an unknown meter %s answers", self.name, server_id.hex())
+                continue
+            naming = self._discovery.name(server_id)
+            if naming is not None:
+                await port.write(naming.to_bytes())
+                await asyncio.sleep(timing.idle_s)
+
+    # ---- one meter
+
+    async def _read(self, port: BytePort, meter: WiredMeter) -> None:
+        session = self._sessions.get(meter.server_id)
+        if session is not None and self._used_up(session):
+            self._drop(meter.server_id)
+            session = None
+        if session is None:
+            session = await self._begin(port, meter)
+        session.files += 1
+        session.first_byte_at = None
+        request = order(meter.registers, session.files)
+        for start in range(0, len(request), MAX_PLAINTEXT_BYTES):
+            session.engine.write(request[start : start + MAX_PLAINTEXT_BYTES])
+        deframer = SmlDeframer()
+        async with asyncio.timeout(self._timing.exchange_s):
+            answer = await self._answer(port, session, deframer)
+        values = answers(read_frame(answer.data), meter.server_id, meter.registers)
+        self.statistics.readings += 1
+        began = session.first_byte_at
+        self._emit(
+            WiredValues(meter.meter, values, began if began is not None else self._now(), protected=True)
+        )
+
+    async def _answer(self, port: BytePort, session: _Session, deframer: SmlDeframer) -> ReceivedSml:
+        while True:
+            await self._carry(port, session)
+            while plain := session.engine.read(_READ_BYTES):
+                for found in deframer.receive(plain):
+                    if isinstance(found, LmnError):
+                        raise found
+                    return found
+            if plain == b"":
+                raise TlsRefused("the meter closed the connection")
+
+    def _used_up(self, session: _Session) -> bool:
+        too_old = self._now() - session.began_at >= session.limit_s
+        return too_old or session.carried_bytes >= SESSION_BYTES
+
+    async def _begin(self, port: BytePort, meter: WiredMeter) -> _Session:
+        """Connect the link and run the handshake in it."""
+        link = Primary(self._addresses.primary, self._discovery.stations[meter.server_id])
+        link.connect()
+        while link.state is State.CONNECTING:
+            await self._exchange(port, link)
+        if link.state is not State.CONNECTED:
+            raise _Silent("the station refuses the link")
+        context = await self._context(meter)
+        engine = TlsEngine(context, pinned=meter.certificate)
+        session = _Session(link, engine, self._now(), context.profile.session_limit_s)
+        try:
+            async with asyncio.timeout(self._timing.exchange_s), context.bridge.admission:
+                await self._handshake(port, session)
+        except BaseException:
+            engine.abort()
+            raise
+        self.statistics.handshakes += 1
+        self._sessions[meter.server_id] = session
+        return session
+
+    async def _handshake(self, port: BytePort, session: _Session) -> None:
+        loop = asyncio.get_running_loop()
+        engine = session.engine
+        while True:
+            if engine.may_block:
+                finished = await loop.run_in_executor(None, engine.handshake)
+            else:
+                finished = engine.handshake()
+            if finished:
+                break
+            await self._carry(port, session)
+        while engine.pending:
+            await self._carry(port, session, wait=False)
+
+    async def _carry(self, port: BytePort, session: _Session, *, wait: bool = True) -> None:
+        """Send what TLS has to send, then, if asked to `wait`, ask until the station has sent something."""
+        link, engine = session.link, session.engine
+        if outgoing := engine.outgoing():
+            session.carried_bytes += len(outgoing)
+            link.send(outgoing)
+        while True:
+            had = link.idle
+            data = await self._exchange(port, link)
+            if data:
+                session.carried_bytes += len(data)
+                if session.first_byte_at is None:
+                    session.first_byte_at = self._heard_at
+                engine.feed(data)
+            if link.state is not State.CONNECTED:
+                raise UnexpectedMessage("the station left the link")
+            if link.idle and (data or not wait):
+                return
+            if had and not data:
+                await asyncio.sleep(self._timing.idle_s)
+
+    async def _exchange(self, port: BytePort, link: Primary) -> bytes:
+        """Send the link's command and take the answer; repeat where none comes.
+
+        Raises:
+            _Silent: no answer to any of the repetitions.
+        """
+        for _ in range(1 + self._timing.retries):
+            self._deframer.reset()
+            self._waiting.clear()
+            self._heard_at = None
+            await port.write(link.command().to_bytes())
+            until = self._now() + self._timing.answer_s
+            while (frame := await self._frame(port, until)) is not None:
+                if frame.source == link.station and frame.destination == self._addresses.primary:
+                    return link.receive(frame)
+            self.statistics.timeouts += 1
+        raise _Silent("no answer")
+
+    async def _frame(self, port: BytePort, until: float) -> HdlcFrame | None:
+        """Return the next frame that another station sent, None if none came before `until`."""
+        while True:
+            if self._waiting:
+                frame = self._waiting.pop(0)
+                if frame.source != self._addresses.primary:  # an adapter may echo what we say
+                    self.statistics.frames += 1
+                    return frame
+                continue
+            try:
+                async with asyncio.timeout(max(0.0, until - self._now())):
+                    data = await port.read()
+            except TimeoutError:
+                return None
+            if not data:
+                raise PortClosed(f"{self.name}: the line went away")
+            if self._heard_at is None:
+                self._heard_at = self._now()
+            self.statistics.bytes += len(data)
+            self._waiting += self._deframer.receive(data)
+
+    def _drop(self, server_id: bytes) -> None:
+        session = self._sessions.pop(server_id, None)
+        if session is not None:
+            session.engine.abort()
