@@ -41,8 +41,7 @@ from hsm.session import FilePinGuard, ModuleSession, Priority
 from hsm.tls import WAN, TlsContext
 from hsm.x509 import Certificate
 from lmn.wmbus.driver import WmbusStick
-from lmn.wmbus.link import StickStatistics
-from lmn.wmbus.sticks.im871a import BAUDRATE, Im871a
+from lmn.wmbus.kinds import KINDS
 from wan.client import TlsFacts
 from wan.emp.outbox import Outbox
 from wan.gwa.client import AdministratorLink
@@ -207,16 +206,7 @@ async def _reception(gateway: Gateway, parts: Parts, register: Register) -> None
 
 
 def _stick(table: StickTable, pipeline: IntakePipeline, *, now_s: Callable[[], float]) -> WmbusStick:
-    from lmn.serial_port import open_port  # pyserial is loaded only where there is a stick
-
-    statistics = StickStatistics()
-    return WmbusStick(
-        partial(open_port, table.port, BAUDRATE),
-        partial(Im871a, statistics),
-        pipeline.put,
-        now_s,
-        name=f"lmn.wmbus {table.port}",
-    )
+    return WmbusStick.of_kind(KINDS[table.kind], table.port, pipeline.put, now_s, mode=table.mode)
 
 
 async def _wide_area(

@@ -15,6 +15,7 @@ import msgspec
 from firmware.document import Document, PortUrl, read_toml
 from firmware.errors import ConfigurationRefused, Fault
 from firmware.profile.model import MeterProfile
+from lmn.wmbus.kinds import KINDS
 
 PemFile = Annotated[Path, msgspec.Meta(extra={"check": "file"}, description="the path of a PEM file")]
 SecretFile = Annotated[
@@ -53,8 +54,16 @@ class ModuleTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class StickTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One receiver of radio meters."""
 
-    kind: Literal["im871a"] = "im871a"
+    kind: Literal["im871a", "iu891a", "amb8465", "cul", "rc1180", "rtl_wmbus", "replay"] = "im871a"
     port: PortUrl
+    """A serial device; for rtl_wmbus a named pipe, for replay a file of recorded telegrams."""
+    mode: Literal["T1", "C1", "S1", "C1+T1"] | None = None
+    """Radio mode; the kind's default if None."""
+
+    def __post_init__(self) -> None:
+        kind = KINDS[self.kind]
+        if self.mode is not None and self.mode not in kind.modes:
+            raise ValueError(f"{kind.title} can be set to {', '.join(kind.modes)} only")
 
 
 class LmnTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
