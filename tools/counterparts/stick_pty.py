@@ -1,4 +1,4 @@
-"""What all emulated sticks share: a pseudo terminal behind a stable link, the line's pace, faults on demand.
+"""What all emulated sticks share: a pseudo terminal behind a stable link, paced like the real line.
 
 A pseudo terminal has no bit rate; bytes are paced here at ten bits each. A stick's own module answers the
 host and wraps telegrams as that stick does; it knows nothing of the gateway's driver.
