@@ -42,7 +42,8 @@ class Security(Enum):
     LINK_CTR = "ell-ctr"
 
 
-_STRICT: Final = frozenset((Security.MODE7, Security.MODE10))
+_INTACT: Final = frozenset((Security.MODE7, Security.MODE10, Security.LINK_CTR))
+"""What comes through these is what the meter sent, whole: a code or a checksum over it was right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def decode_layers(
         raise UnknownMeter(f"telegram of {meter}, profile of {access.meter}")
     message = _Message(address, authentication, transport, access, last_counter, link_security)
     plain, security, counter = _open_transport(message)
-    records = _application(transport.application, plain, formats)
+    records = _application(transport.application, plain, formats, intact=security in _INTACT)
     access_no = transport.access_no
     if access_no is None and layers.extended is not None:
         access_no = layers.extended.access_no
@@ -261,9 +262,11 @@ _MODES: Final[dict[int, Callable[[_Message], _Opened]]] = {
 }
 
 
-def _application(application: Application, plain: bytes, formats: FormatCache | None) -> tuple[Record, ...]:
+def _application(
+    application: Application, plain: bytes, formats: FormatCache | None, *, intact: bool
+) -> tuple[Record, ...]:
     if application is Application.FULL:
-        records = record_codec.parse(plain)
+        records = record_codec.parse(plain, intact=intact)
         if formats is not None:
             formats.learn_records(records)
         return records

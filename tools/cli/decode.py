@@ -17,6 +17,7 @@ from lmn.errors import LmnError
 from lmn.mbus.compact import FormatCache
 from lmn.mbus.decoder import Telegram, decode_layers, sender
 from lmn.mbus.duplicates import RecentTelegrams
+from lmn.mbus.fragments import Fragments
 from lmn.mbus.records import Record
 from lmn.mbus.transport import parse
 from lmn.model import MeterId
@@ -96,12 +97,15 @@ class Decoder:
     ) -> Iterable[Telegram | LmnError]:
         """Decode telegrams of one meter in order: counters rise, nothing is taken twice."""
         last_counter: int | None = None
+        fragments = Fragments()
         recent = RecentTelegrams()
         meter: MeterId | None = None
         for data in telegrams:
             try:
                 bare = _UNWRAP[form](data)
-                layers = parse(bare)
+                layers = fragments.take(bare, 0.0)
+                if layers is None:
+                    raise _Piece("one piece of a message in fragments; it comes with the last piece")
                 access = MeterAccess(meter or sender(layers, key), key, mode)
                 telegram = decode_layers(layers, access, last_counter, self._formats)
                 if bare in recent:
@@ -114,6 +118,12 @@ class Decoder:
             if telegram.counter is not None:
                 last_counter = telegram.counter
             yield telegram
+
+
+class _Piece(LmnError):
+    """A telegram that is only a part of a message."""
+
+    code = "unsupported"
 
 
 class _Repeated(LmnError):
