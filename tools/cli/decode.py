@@ -50,7 +50,7 @@ _FIELDS: Final = {
     "frame_a_hex": FrameForm.A,
     "frame_b_hex": FrameForm.B,
 }
-_HINTS: Final = {
+HINTS: Final = {
     "hex": "The input is not a whole number of hexadecimal bytes.",
     "crc": "A checksum is wrong: a damaged telegram, or another frame form than --frame says.",
     "length": "A length field does not match: bytes are cut off, left over, or link CRCs are still inside.",
@@ -62,6 +62,7 @@ _HINTS: Final = {
     "malformed": "The bytes do not follow the standard's structure.",
     "unknown-meter": "The telegram is from another meter than the one expected.",
 }
+"""Error code -> what to look at."""
 
 
 class _BadHex(LmnError):
@@ -241,7 +242,8 @@ def _answer_lines(decoder: Decoder, lines: Iterable[bytes]) -> None:
             sys.stdout.flush()
 
 
-def _show(telegram: Telegram, console: Console) -> None:
+def show(telegram: Telegram, console: Console) -> None:
+    """Print a decoded telegram for people."""
     meter = telegram.meter
     console.print(f"[bold]{meter}[/]  access {telegram.access_no}  status {telegram.status}", highlight=False)
     counter = "" if telegram.counter is None else f", counter {telegram.counter}"
@@ -292,6 +294,6 @@ def wmbus(
     except LmnError as error:
         complaint = Console(stderr=True, highlight=False)
         complaint.print(f"refused ({error.code}): {error}", markup=False)
-        complaint.print(_HINTS[error.code], markup=False)
+        complaint.print(HINTS[error.code], markup=False)
         raise typer.Exit(1) from error
-    _show(result, console)
+    show(result, console)
