@@ -193,3 +193,9 @@ def test_trust_ends_at_the_first_record_that_is_not_understood() -> None:
 def test_nothing_to_trust_is_an_error_or_raw(data: str) -> None:
     with suppress(MalformedRecords):
         assert all(not record.understood for record in parse(bytes.fromhex(data), intact=True))
+
+
+@vectors("lmn/second_judge.json")
+def test_another_decoder_reads_the_same(case: dict[str, str]) -> None:
+    (record,) = parse(bytes.fromhex(case["id"]))
+    assert (record.value_text, record.unit) == (case["value"], case["unit"])
