@@ -163,7 +163,8 @@ def _open_transport(message: _Message) -> _Opened:
     mode = message.transport.mode
     opener = _MODES.get(mode)
     if opener is None:
-        raise SecurityUnsupported(f"security mode {mode} is not built")
+        name = _UNBUILT.get(mode, str(mode))
+        raise SecurityUnsupported(f"security mode {name} is not built")
     return opener(message)
 
 
@@ -254,6 +255,13 @@ def _open_mode10(message: _Message) -> _Opened:
     return plain, Security.MODE10, counter
 
 
+_UNBUILT: Final = {
+    2: "2 (DES)",
+    3: "3 (DES)",
+    8: "8 (AES-CTR with CMAC; no public recipe)",
+    9: "9 (AES-GCM)",
+    13: "13 (TLS; radio is receive-only)",
+}
 _MODES: Final[dict[int, Callable[[_Message], _Opened]]] = {
     0: _open_mode0,
     5: _open_mode5,
