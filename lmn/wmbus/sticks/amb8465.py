@@ -132,10 +132,13 @@ class Amb8465(Core):
 
     def _indication(self) -> tuple[_Kind, _Received] | None:
         data = self._inbox.data
-        while len(data) >= 2:
-            if data[0] != START or data[1] != Command.DATA:
-                self._inbox.discard(1)
-                continue
+        while data:
+            start = data.find(bytes((START, Command.DATA)))
+            if start < 0:
+                self._inbox.discard(len(data) - (data[-1] == START))
+                return None
+            if start:
+                self._inbox.discard(start)
             if len(data) < 3 or len(data) < 4 + data[2]:
                 return None
             if data[2] - self._signal < MIN_LENGTH:

@@ -13,8 +13,8 @@ from typing import Final
 from lmn.wmbus.frame import MIN_LENGTH
 from lmn.wmbus.inbox import Inbox
 
-GAP_S: Final = 0.25
-"""These sticks send a telegram without pauses."""
+GAP_S: Final = 0.5
+"""These sticks send a telegram without pauses; a busy machine may read it in two."""
 _CONTROL: Final = frozenset((0x44, 0x46, 0x47, 0x48, 0x08, 0x18, 0x28, 0x38, 0x00, 0x10, 0x20, 0x30))
 
 
@@ -23,7 +23,7 @@ def cut(inbox: Inbox, *, with_rssi: bool) -> Iterator[tuple[bytes, int | None, f
     data = inbox.data
     while len(data) >= 2:
         if data[0] < MIN_LENGTH or data[1] not in _CONTROL:
-            inbox.discard(1)
+            inbox.discard(_next_start(data))
             continue
         total = 1 + data[0]
         if len(data) < total + with_rssi:
@@ -32,6 +32,14 @@ def cut(inbox: Inbox, *, with_rssi: bool) -> Iterator[tuple[bytes, int | None, f
         rssi = data[total] if with_rssi else None
         inbox.remove(total + with_rssi)
         yield telegram, rssi, at
+
+
+def _next_start(data: bytearray) -> int:
+    """Where a telegram may begin behind the first byte; the last byte may always be one's first."""
+    for place in range(1, len(data) - 1):
+        if data[place] >= MIN_LENGTH and data[place + 1] in _CONTROL:
+            return place
+    return len(data) - 1
 
 
 def signal_dbm(raw: int) -> int:
