@@ -31,8 +31,7 @@ from hsm.emulator.transport import EmulatorTransport
 from hsm.session import FilePinGuard, ModuleSession, Priority
 from hsm.transport import CardTransport
 from lmn.wmbus.driver import WmbusStick
-from lmn.wmbus.link import StickStatistics
-from lmn.wmbus.sticks.im871a import BAUDRATE, Im871a
+from lmn.wmbus.kinds import KINDS
 
 if TYPE_CHECKING:
     from firmware.wide_area import WideArea
@@ -269,15 +268,12 @@ async def _wired(parts: Parts, pipeline: IntakePipeline, now_s: Callable[[], flo
 def _stick(
     table: StickTable, pipeline: IntakePipeline, *, now_s: Callable[[], float], report: Reporter
 ) -> WmbusStick:
-    from lmn.serial_port import open_port  # pyserial is loaded only where there is a stick
-
-    statistics = StickStatistics()
-    return WmbusStick(
-        partial(open_port, table.port, BAUDRATE),
-        partial(Im871a, statistics),
+    kind = KINDS[table.kind]
+    return WmbusStick.of_kind(
+        kind,
+        table.port,
         pipeline.put,
         now_s,
-        name=f"lmn.wmbus {table.port}",
-        statistics=statistics,
+        mode=table.mode,
         report=report,
     )

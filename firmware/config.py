@@ -17,6 +17,7 @@ from firmware.errors import ConfigurationRefused, Fault
 from firmware.profile.model import MeterProfile, MeterText, ObisText
 from lmn.model import MeterId
 from lmn.sml.readings import Quirk
+from lmn.wmbus.kinds import KINDS
 
 PemFile = Annotated[Path, msgspec.Meta(extra={"check": "file"}, description="the path of a PEM file")]
 SecretFile = Annotated[
@@ -55,8 +56,16 @@ class ModuleTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class StickTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One receiver of radio meters."""
 
-    kind: Literal["im871a"] = "im871a"
+    kind: Literal["im871a", "iu891a", "amb8465", "cul", "rc1180", "rtl_wmbus", "replay"] = "im871a"
     port: PortUrl
+    """A serial device; for rtl_wmbus a named pipe, for replay a file of recorded telegrams."""
+    mode: Literal["T1", "C1", "S1", "C1+T1"] | None = None
+    """Radio mode; the kind's default if None."""
+
+    def __post_init__(self) -> None:
+        kind = KINDS[self.kind]
+        if self.mode is not None and self.mode not in kind.modes:
+            raise ValueError(f"{kind.title} can be set to {', '.join(kind.modes)} only")
 
 
 class HeadTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

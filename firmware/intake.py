@@ -24,8 +24,9 @@ from lmn.errors import CounterRefused, DowngradeRefused, LmnError, UnknownMeter
 from lmn.mbus.compact import FormatCache
 from lmn.mbus.decoder import decode_layers
 from lmn.mbus.duplicates import RecentTelegrams
+from lmn.mbus.fragments import Fragments
 from lmn.mbus.obis import to_readings
-from lmn.mbus.transport import Layers, parse
+from lmn.mbus.transport import Layers
 from lmn.model import MeterId, Obis, Reading
 from lmn.ports import CounterStore, MeterAccess, MeterKeys, ReceptionMode
 from lmn.wired_values import WiredRefusal, WiredValues
@@ -121,6 +122,7 @@ class Intake:
         self._rejections: deque[Rejection] = deque(maxlen=_METERS_WATCHED)
         self._kept: deque[tuple[int, datetime]] = deque()
         self._recent, self._formats = RecentTelegrams(), FormatCache()
+        self._fragments = Fragments()
         self._reported: OrderedDict[tuple[MeterId | None, str], tuple[datetime, int]] = OrderedDict()
 
     async def load(self, records: ReadingRecords) -> None:
@@ -139,7 +141,9 @@ class Intake:
         received_utc = self._stamp(frame.first_byte_at)
         access: MeterAccess | None = None
         try:
-            layers = parse(frame.data)
+            layers = self._fragments.take(frame.data, frame.first_byte_at)
+            if layers is None:
+                return  # one piece of a message; the rest is still on its way
             access = self._keys.access(layers.meter)
             if access is None:
                 raise UnknownMeter("no meter profile names it")

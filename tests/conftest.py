@@ -12,6 +12,25 @@ settings.load_profile("smgw")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--nightly", action="store_true", help="also run what takes longer than a CI run allows")
+    real = parser.getgroup(
+        "hardware", "run the tests of tests/hardware on real parts instead of emulated ones"
+    )
+    real.addoption("--hardware", action="store_true", help="use the real parts that the other options name")
+    real.addoption("--stick", metavar="PORT", help="serial device of a radio stick")
+    real.addoption("--stick-kind", metavar="KIND", help="its kind; it is asked if this is left out")
+    real.addoption(
+        "--stick-wait", metavar="S", type=float, default=600.0, help="how long to wait for a telegram"
+    )
+    real.addoption(
+        "--stick-meters", metavar="FILE", help="meters.toml of a meter that is in reach, with its key"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse options that would be without effect: a run on "hardware" that touched none is no proof."""
+    named = config.getoption("--stick")
+    if bool(config.getoption("--hardware")) != bool(named):
+        raise pytest.UsageError("--hardware and --stick PORT belong together")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

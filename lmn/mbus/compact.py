@@ -42,6 +42,8 @@ class FormatCache:
     def learn_records(self, records: tuple[Record, ...]) -> None:
         """Remember the headers of a decoded full frame."""
         headers = tuple([record.header.dib_vib for record in records])
+        if headers and not headers[-1]:
+            return  # its end could not be cut: no list of headers
         if headers not in self._known:
             self.learn(tuple(dib_vib for dib_vib in headers if dib_vib[0] & 0x0F != 0x0F))
 

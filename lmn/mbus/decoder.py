@@ -42,7 +42,8 @@ class Security(Enum):
     LINK_CTR = "ell-ctr"
 
 
-_STRICT: Final = frozenset((Security.MODE7, Security.MODE10))
+_INTACT: Final = frozenset((Security.MODE7, Security.MODE10, Security.LINK_CTR))
+"""What comes through these is what the meter sent, whole: a code or a checksum over it was right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def decode_layers(
         raise UnknownMeter(f"telegram of {meter}, profile of {access.meter}")
     message = _Message(address, authentication, transport, access, last_counter, link_security)
     plain, security, counter = _open_transport(message)
-    records = _application(transport.application, plain, formats)
+    records = _application(transport.application, plain, formats, intact=security in _INTACT)
     access_no = transport.access_no
     if access_no is None and layers.extended is not None:
         access_no = layers.extended.access_no
@@ -162,7 +163,8 @@ def _open_transport(message: _Message) -> _Opened:
     mode = message.transport.mode
     opener = _MODES.get(mode)
     if opener is None:
-        raise SecurityUnsupported(f"security mode {mode} is not built")
+        name = _UNBUILT.get(mode, str(mode))
+        raise SecurityUnsupported(f"security mode {name} is not built")
     return opener(message)
 
 
@@ -253,6 +255,13 @@ def _open_mode10(message: _Message) -> _Opened:
     return plain, Security.MODE10, counter
 
 
+_UNBUILT: Final = {
+    2: "2 (DES)",
+    3: "3 (DES)",
+    8: "8 (AES-CTR with CMAC; no public recipe)",
+    9: "9 (AES-GCM)",
+    13: "13 (TLS; radio is receive-only)",
+}
 _MODES: Final[dict[int, Callable[[_Message], _Opened]]] = {
     0: _open_mode0,
     5: _open_mode5,
@@ -261,9 +270,11 @@ _MODES: Final[dict[int, Callable[[_Message], _Opened]]] = {
 }
 
 
-def _application(application: Application, plain: bytes, formats: FormatCache | None) -> tuple[Record, ...]:
+def _application(
+    application: Application, plain: bytes, formats: FormatCache | None, *, intact: bool
+) -> tuple[Record, ...]:
     if application is Application.FULL:
-        records = record_codec.parse(plain)
+        records = record_codec.parse(plain, intact=intact)
         if formats is not None:
             formats.learn_records(records)
         return records

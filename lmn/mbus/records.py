@@ -151,15 +151,63 @@ def _manufacturer_header(dif: int) -> RecordHeader:
     return RecordHeader(bytes((dif,)), information, RAW, b"", decoder(RAW, Form.VARIABLE, -1))
 
 
+_REST: Final = RecordHeader(
+    b"", DataInformation("inst", 0, 0, 0, Form.VARIABLE, -1), RAW, b"", decoder(RAW, Form.VARIABLE, -1)
+)
+"""What cannot be cut into records; it has no header."""
 _MANUFACTURER: Final = {dif: _manufacturer_header(dif) for dif in (MANUFACTURER_DATA, MANUFACTURER_DATA_MORE)}
 
 
-def parse(data: bytes) -> tuple[Record, ...]:
+def parse(data: bytes, *, intact: bool = False) -> tuple[Record, ...]:
     """Cut application data into records.
+
+    Args:
+        data: records, fillers, manufacturer data.
+        intact: these are the bytes that the meter sent, as an authentication code or a checksum over all of
+            them says. Then an end that cannot be cut does not hide what stands before it (see `_trusted`).
+            Without that an odd end may as well be a damaged telegram, and nothing of it is used.
 
     Raises:
         MalformedRecords: they end in the middle of one, or a header is none.
     """
+    try:
+        return _parse(data)
+    except MalformedRecords:
+        kept = _trusted(data) if intact else ()
+        if not kept:
+            raise
+        return kept
+
+
+def _trusted(data: bytes) -> tuple[Record, ...]:
+    """Records up to the first that is not understood or cannot be cut; the rest as one raw record.
+
+    A record that was not understood may have another length than its header says, so that everything
+    behind it would be read at the wrong place. Where the end shows that something is wrong, trust ends there.
+    """
+    records: list[Record] = []
+    position = 0
+    while position < len(data):
+        if data[position] == FILLER:
+            position += 1
+            continue
+        found: list[Record] = []
+        try:
+            after = header_end(data, position)
+            if data[position] & 0x0F != 0x0F:
+                after = _take(found, describe(data[position:after]), data, after)
+        except MalformedRecords:
+            break
+        if data[position] & 0x0F == 0x0F or any(not record.understood for record in found):
+            break
+        records += found
+        position = after
+    if records:
+        records.append(Record(_REST, data[position:], None, understood=False))
+    return tuple(records)
+
+
+def _parse(data: bytes) -> tuple[Record, ...]:
     records: list[Record] = []
     position, end = 0, len(data)
     while position < end:

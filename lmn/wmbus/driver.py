@@ -4,18 +4,61 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Final, Self
 
-from lmn.errors import LineDisturbed, PortClosed
+from lmn.errors import LineDisturbed, LmnError, PortClosed
 from lmn.ports import BytePort
+from lmn.wmbus.kinds import KINDS, PROBE_ORDER, Kind, Line
 from lmn.wmbus.link import ReceivedFrame, StickCore, StickState, StickStatistics
+from lmn.wmbus.transport import open_pipe, open_replay
 
+PROBE_TIMEOUT_S: Final = 1.0
+"""Time within which a stick that is asked who it is must have answered."""
 _LOG = logging.getLogger("smgw.lmn")
 CONFIGURE_TIMEOUT_S: Final = 5.0
 """Time within which a stick must have answered everything and listen."""
 NOISE_PAUSE_S: Final = 60.0
 """A disturbed line is told once in this time, with the number of bytes since."""
+
+
+def opener(kind: Kind, path: str) -> Callable[[], Awaitable[BytePort]]:
+    """Return what opens the port of a receiver of this kind."""
+    if kind.line is Line.PIPE:
+        return partial(open_pipe, path)
+    if kind.line is Line.RECORDING:
+        return partial(open_replay, path)
+    from lmn.serial_port import open_port  # pyserial is loaded only where there is a serial stick
+
+    return partial(open_port, path, kind.make(StickStatistics(), kind.modes[0]).baudrate)
+
+
+async def probe(path: str, kinds: Iterable[str] = PROBE_ORDER) -> Kind | None:
+    """Ask a serial device which kind of stick it is; None if it is none, or another process has it.
+
+    Each kind is asked in its own way and at its own rate, and the port is given back in between: call this
+    only for devices that may be written to (`lmn.wmbus.kinds.candidates`).
+    """
+    for name in kinds:
+        kind = KINDS[name]
+        core = kind.make(StickStatistics(), kind.modes[0])
+        try:
+            port = await opener(kind, path)()
+        except PortClosed:
+            return None
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                await port.write(core.start())
+                while core.state is StickState.PROBING and (data := await port.read()):
+                    core.receive(data, asyncio.get_running_loop().time())
+        except (TimeoutError, LmnError):
+            continue
+        finally:
+            port.close()
+        if core.state is not StickState.PROBING:
+            return kind
+    return None
 
 
 class WmbusStick:
@@ -48,6 +91,31 @@ class WmbusStick:
         self._noise, self._quiet_until = 0, float("-inf")
         self._open, self._core, self._emit, self._now = port_opener, core, emit, now
 
+    @classmethod
+    def of_kind(
+        cls,
+        kind: Kind,
+        path: str,
+        emit: Callable[[ReceivedFrame], None],
+        now: Callable[[], float],
+        *,
+        mode: str | None = None,
+        statistics: StickStatistics | None = None,
+        report: Callable[[str, LineDisturbed], None] | None = None,
+    ) -> Self:
+        """Make the service of a receiver by its kind; `mode` None is the kind's default.
+
+        Raises:
+            ValueError: a mode that this kind cannot be set to.
+        """
+        chosen = mode or kind.modes[0]
+        if chosen not in kind.modes:
+            raise ValueError(f"{kind.title} can be set to {', '.join(kind.modes)}, not to {chosen}")
+        seen = statistics or StickStatistics()
+        core = partial(kind.make, seen, chosen)
+        name = f"lmn.wmbus {path}"
+        return cls(opener(kind, path), core, emit, now, name=name, statistics=seen, report=report)
+
     async def run(self) -> None:
         """Open, configure, listen.
 
@@ -67,6 +135,8 @@ class WmbusStick:
         core = self._core()
         async with asyncio.timeout(CONFIGURE_TIMEOUT_S) as guard:
             await port.write(core.start())
+            if core.state is StickState.LISTENING:
+                guard.reschedule(None)  # a receiver that needs no configuration
             while data := await port.read():
                 for frame in core.receive(data, self._now()):
                     self._emit(frame)

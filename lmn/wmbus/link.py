@@ -38,6 +38,10 @@ class StickStatistics:
     """Bytes thrown away while looking for the start of a message."""
     dropped: int = 0
     """Radio telegrams heard before the stick was configured."""
+    truncated: int = 0
+    """Telegrams that came shorter than their L field promised: this stick cannot hold them."""
+    duplicates: int = 0
+    """Telegrams that the receiver delivered twice."""
     opened: int = 0
     """How often the port was opened."""
     last_byte_at: float | None = None

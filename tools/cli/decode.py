@@ -17,6 +17,7 @@ from lmn.errors import LmnError
 from lmn.mbus.compact import FormatCache
 from lmn.mbus.decoder import Telegram, decode_layers, sender
 from lmn.mbus.duplicates import RecentTelegrams
+from lmn.mbus.fragments import Fragments
 from lmn.mbus.records import Record
 from lmn.mbus.transport import parse
 from lmn.model import MeterId
@@ -53,7 +54,7 @@ _FIELDS: Final = {
     "frame_a_hex": FrameForm.A,
     "frame_b_hex": FrameForm.B,
 }
-_HINTS: Final = {
+HINTS: Final = {
     "hex": "The input is not a whole number of hexadecimal bytes.",
     "crc": "A checksum is wrong: a damaged telegram, or another frame form than --frame says.",
     "length": "A length field does not match: bytes are cut off, left over, or link CRCs are still inside.",
@@ -68,6 +69,7 @@ _HINTS: Final = {
     "port": "The serial port is not there, or went away.",
     "unexpected": "The stick or station said something that its state does not allow.",
 }
+"""Error code -> what to look at."""
 
 
 class _BadHex(LmnError):
@@ -103,12 +105,15 @@ class Decoder:
     ) -> Iterable[Telegram | LmnError]:
         """Decode telegrams of one meter in order: counters rise, nothing is taken twice."""
         last_counter: int | None = None
+        fragments = Fragments()
         recent = RecentTelegrams()
         meter: MeterId | None = None
         for data in telegrams:
             try:
                 bare = _UNWRAP[form](data)
-                layers = parse(bare)
+                layers = fragments.take(bare, 0.0)
+                if layers is None:
+                    raise _Piece("one piece of a message in fragments; it comes with the last piece")
                 access = MeterAccess(meter or sender(layers, key), key, mode)
                 telegram = decode_layers(layers, access, last_counter, self._formats)
                 if bare in recent:
@@ -121,6 +126,12 @@ class Decoder:
             if telegram.counter is not None:
                 last_counter = telegram.counter
             yield telegram
+
+
+class _Piece(LmnError):
+    """A telegram that is only a part of a message."""
+
+    code = "unsupported"
 
 
 class _Repeated(LmnError):
@@ -238,7 +249,8 @@ def _answer_lines(decoder: Decoder, lines: Iterable[bytes]) -> None:
             sys.stdout.flush()
 
 
-def _show(telegram: Telegram, console: Console) -> None:
+def show(telegram: Telegram, console: Console) -> None:
+    """Print a decoded telegram for people."""
     meter = telegram.meter
     console.print(f"[bold]{meter}[/]  access {telegram.access_no}  status {telegram.status}", highlight=False)
     counter = "" if telegram.counter is None else f", counter {telegram.counter}"
@@ -289,6 +301,6 @@ def wmbus(
     except LmnError as error:
         complaint = Console(stderr=True, highlight=False)
         complaint.print(f"refused ({error.code}): {error}", markup=False)
-        complaint.print(_HINTS[error.code], markup=False)
+        complaint.print(HINTS[error.code], markup=False)
         raise typer.Exit(1) from error
-    _show(result, console)
+    show(result, console)

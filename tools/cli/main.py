@@ -11,6 +11,7 @@ from typing import Final
 _COMMANDS: Final = {
     "demo": "the whole road on one machine: meters, gateways, administrator, supplier",
     "init": "make a gateway's own folder with a commented configuration",
+    "listen": "what does my stick hear; pick a meter, see its values, keep its profile",
     "decode": "telegrams to values",
     "meter": "a virtual meter on a virtual stick",
     "profile": "check profiles and flash them through the administrator's channel",

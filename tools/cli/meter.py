@@ -1,4 +1,4 @@
-"""`smgw meter`: a virtual electricity meter on a virtual radio stick, until Ctrl-C."""
+"""`smgw meter`: a virtual meter on a virtual radio stick, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import signal
 from collections import deque
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -15,8 +15,15 @@ from rich.console import Console
 from lmn.errors import LmnError
 from lmn.model import MeterId
 from lmn.wmbus.frame import check_bare
-from tools.counterparts.meter_wmbus import DEFAULT_KEY, DEFAULT_METER, ElectricityMeter
-from tools.counterparts.stick_im871a import VirtualStick
+from tools.counterparts.meter_wmbus import DEFAULT_KEY
+from tools.counterparts.meter_wmbus_load import MeterKind
+from tools.counterparts.meter_wmbus_virtual import Fault, Protection, VirtualMeter
+from tools.counterparts.stick_pty import PtyStick
+from tools.counterparts.stick_rtl_wmbus import VirtualRtlWmbus
+from tools.counterparts.sticks import EMULATED
+
+SPEED: Final = 60
+"""A second of the virtual meter's life lasts this long in its household: registers that move are nicer."""
 
 app = typer.Typer(help="A virtual meter on a virtual stick.", rich_markup_mode=None)
 
@@ -53,25 +60,32 @@ def _recorded(path: Path) -> list[bytes]:
 
 
 async def _run(
-    link: Path, interval_ms: int, meter: ElectricityMeter, replay: list[bytes], console: Console
+    stick: PtyStick | VirtualRtlWmbus,
+    interval_ms: int,
+    meter: VirtualMeter,
+    replay: list[bytes],
+    console: Console,
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with VirtualStick(link) as stick:
+    async with stick:
         console.print(
-            f"stick {link}: waiting for a gateway; meter {meter.meter}, one telegram per {interval_ms} ms"
+            f"stick {stick.link}: waiting for a gateway; meter {meter.meter}, "
+            f"one telegram per {interval_ms} ms"
         )
         heard = False
         queue = deque(replay)
         while not stop.is_set():
             if queue:
-                telegram = queue[0]
+                telegrams = [queue[0]]
             else:
-                meter.step()
-                telegram = meter.telegram()
-            was_heard = await stick.transmit(telegram)
+                meter.step(interval_ms / 1000 * SPEED)
+                telegrams = meter.on_air()
+            was_heard = False
+            for telegram in telegrams:
+                was_heard = await stick.transmit(telegram)
             if was_heard and queue:
                 queue.popleft()  # what is replayed waits for its listener; a real meter does not
             if was_heard is not heard:
@@ -85,7 +99,7 @@ def _run_wired(link: Path, interval_ms: int, id_: str | None, seed: int, rs485: 
     from tools.cli.meter_head import run_head, sml_meter  # most meters are radio meters
     from tools.cli.meter_wired import run_wired
 
-    meter_id = None if id_ is None or id_ == str(DEFAULT_METER) else _meter_id(id_)
+    meter_id = None if id_ is None else _meter_id(id_)
     try:
         virtual = sml_meter(meter_id, seed)
     except ValueError as error:
@@ -102,9 +116,18 @@ def _run_wired(link: Path, interval_ms: int, id_: str | None, seed: int, rs485: 
 @app.callback(invoke_without_command=True)
 def meter(
     link: Annotated[Path, typer.Option(help="link that the gateway opens as its stick")],
+    stick: Annotated[str, typer.Option(help=f"receiver to imitate: {', '.join(EMULATED)}")] = "im871a",
+    kind: Annotated[MeterKind, typer.Option(help="what the meter measures")] = MeterKind.ELECTRICITY,
+    mode: Annotated[Protection, typer.Option(help="security of its telegrams")] = Protection.MODE7,
+    fault: Annotated[
+        list[Fault] | None, typer.Option(help="what goes wrong; can be given several times")
+    ] = None,
+    fault_every: Annotated[int, typer.Option(min=1, help="faults strike each n-th telegram")] = 3,
     interval_ms: Annotated[int, typer.Option(min=10, help="time between two telegrams")] = 1000,
-    key: Annotated[str, typer.Option(help="master key of the meter, 32 hex digits")] = DEFAULT_KEY.hex(),
-    id_: Annotated[str, typer.Option("--id", help="meter, e.g. SMG-10000001-01-02")] = str(DEFAULT_METER),
+    key: Annotated[str, typer.Option(help="key of the meter, 32 hex digits")] = DEFAULT_KEY.hex(),
+    id_: Annotated[
+        str | None, typer.Option("--id", help="meter, e.g. SMG-10000001-01-02; one of its kind if left out")
+    ] = None,
     seed: Annotated[int, typer.Option(help="of the load curve")] = 0,
     rs485: Annotated[
         Path | None,
@@ -118,12 +141,28 @@ def meter(
         Path | None, typer.Option(exists=True, dir_okay=False, help="send these telegrams first")
     ] = None,
 ) -> None:
-    """Send telegrams of a virtual electricity meter (security mode 7) through a virtual iM871A stick."""
-    virtual = ElectricityMeter(_meter_id(id_), _key(key), seed=seed, counter=counter)
-    recorded = _recorded(replay) if replay is not None else []
+    """Send telegrams of a virtual meter through a virtual stick, until Ctrl-C."""
     if head or rs485 is not None:
         _run_wired(link, interval_ms, id_, seed, rs485)
         return
+    if stick not in EMULATED:
+        raise typer.BadParameter(f"one of {', '.join(EMULATED)}", param_hint="--stick")
+    virtual = VirtualMeter(
+        kind,
+        mode,
+        meter=None if id_ is None else _meter_id(id_),
+        key=_key(key),
+        seed=seed,
+        counter=counter,
+        faults=fault or (),
+        fault_every=fault_every,
+    )
+    recorded = _recorded(replay) if replay is not None else []
     if link.exists() and not link.is_symlink():
         raise typer.BadParameter(f"{link} is there and no link", param_hint="--link")
-    asyncio.run(_run(link, interval_ms, virtual, recorded, Console(stderr=True, highlight=False)))
+    console = Console(stderr=True, highlight=False)
+
+    async def run() -> None:
+        await _run(EMULATED[stick](link), interval_ms, virtual, recorded, console)
+
+    asyncio.run(run())

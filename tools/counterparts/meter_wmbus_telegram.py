@@ -158,3 +158,35 @@ def link_ctr(sender: Sender, key: bytes, session: int, upper: bytes) -> bytes:
     encryptor = Cipher(AES(key), CTR(vector)).encryptor()
     body = encryptor.update(data) + encryptor.finalize()
     return sender.link(bytes((0x8D, 0x20, sender.access_no)) + session_bytes + body)
+
+
+def in_fragments(telegram: bytes, size: int) -> list[bytes]:
+    """Take a `mode7` telegram to pieces: its fields but the code in the first, the code in the last.
+
+    Args:
+        telegram: as `mode7` built it, without key information.
+        size: bytes of content of each piece.
+    """
+    link, extended, fields = telegram[1:10], telegram[10:13], telegram[15 : 15 + telegram[14]]
+    upper = telegram[15 + telegram[14] :]
+    control = int.from_bytes(fields[:2], "little")
+    mac_size = {3: 2, 4: 4, 5: 8, 6: 12, 7: 16}[fields[2] & 0x0F]
+    mac, length = fields[7 : 7 + mac_size], fields[7 + mac_size :]
+    parts = [upper[start : start + size] for start in range(0, len(upper), size)]
+    telegrams = []
+    for number, part in enumerate(parts, 1):
+        last = number == len(parts)
+        flags = number | (0 if last else 0x4000)
+        own = b""
+        if number == 1:
+            flags |= control & 0x3800
+            own += fields[2:7]
+        if last:
+            flags |= 0x0400
+            own += mac
+        if number == 1:
+            own += length
+        layer = flags.to_bytes(2, "little") + own
+        body = link + extended + bytes((0x90, len(layer))) + layer + part
+        telegrams.append(bytes((len(body),)) + body)
+    return telegrams

@@ -14,6 +14,7 @@ from typing import Final
 
 from lmn.crc import crc16_x25
 from lmn.errors import UnexpectedMessage
+from lmn.wmbus.inbox import Inbox
 from lmn.wmbus.link import ReceivedFrame, StickState, StickStatistics
 
 START_OF_FRAME: Final = 0xA5
@@ -61,6 +62,10 @@ class LinkMode(IntEnum):
     C1_B = 7
     C2_A = 8
     C2_B = 9
+
+
+MODES: Final = {"T1": LinkMode.T1, "C1": LinkMode.C1_A, "S1": LinkMode.S1}
+"""Names of the configuration; this stick hears one mode at a time."""
 
 
 class _Kind(Enum):
@@ -145,10 +150,7 @@ class HciInbox:
 
     def __init__(self, statistics: StickStatistics) -> None:
         self._statistics = statistics
-        self._inbox = bytearray()
-        self._reads: list[tuple[int, float]] = []
-        """(offset in the inbox, loop time) of each read that the inbox still holds bytes of."""
-        self._last_at: float | None = None
+        self._inbox = Inbox(statistics, GAP_S)
 
     def feed(self, data: bytes, at: float) -> list[HciMessage]:
         """Take the bytes of one read; return the messages that became whole.
@@ -156,50 +158,35 @@ class HciInbox:
         The inbox never holds more than one message that is not whole, at most 266 bytes.
         """
         messages: list[HciMessage] = []
-        statistics = self._statistics
-        statistics.bytes += len(data)
         if not data:
             return messages
-        statistics.last_byte_at = at
-        if self._inbox and self._last_at is not None and at - self._last_at > GAP_S:
-            self._discard(1)  # this message will not be completed; perhaps another starts inside it
+        if self._inbox.stale(at):
+            self._inbox.discard(1)  # this message will not be completed; perhaps another starts inside it
             self._cut(messages, give_up=True)
-        self._last_at = at
-        self._reads.append((len(self._inbox), at))
-        self._inbox += data
+        self._inbox.add(data, at)
         self._cut(messages, give_up=False)
         return messages
 
     def _cut(self, messages: list[HciMessage], *, give_up: bool) -> None:
-        inbox = self._inbox
-        while inbox:
-            start = inbox.find(START_OF_FRAME)
+        inbox, data = self._inbox, self._inbox.data
+        while data:
+            start = data.find(START_OF_FRAME)
             if start:
-                self._discard(len(inbox) if start < 0 else start)
+                inbox.discard(len(data) if start < 0 else start)
                 continue
-            total = _message_length(inbox)
-            if total == 0 or (give_up and (total is None or total > len(inbox))):
-                self._discard(1)
+            total = _message_length(data)
+            if total == 0 or (give_up and (total is None or total > len(data))):
+                inbox.discard(1)
                 continue
-            if total is None or total > len(inbox):
+            if total is None or total > len(data):
                 return
-            body = bytes(inbox[1 : total - 2])
-            if crc16_x25(body) != int.from_bytes(inbox[total - 2 : total], "little"):
+            body = bytes(data[1 : total - 2])
+            if crc16_x25(body) != int.from_bytes(data[total - 2 : total], "little"):
                 self._statistics.crc_failures += 1
-                self._discard(1)
+                inbox.discard(1)
                 continue
-            messages.append(_read_message(body, self._reads[0][1]))
-            self._remove(total)
-
-    def _discard(self, count: int) -> None:
-        self._statistics.garbage_bytes += count
-        self._remove(count)
-
-    def _remove(self, count: int) -> None:
-        del self._inbox[:count]
-        moved = [(offset - count, at) for offset, at in self._reads]
-        first = max((i for i, (offset, _) in enumerate(moved) if offset <= 0), default=0)
-        self._reads = moved[first:] if self._inbox else []
+            messages.append(_read_message(body, inbox.first_byte_at))
+            inbox.remove(total)
 
 
 def _message_length(inbox: bytearray) -> int | None:

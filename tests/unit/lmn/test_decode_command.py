@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from lmn.model import MeterId
 from tests.support.vectors import load
-from tools.cli.decode import _HINTS, app
+from tools.cli.decode import HINTS, app
 from tools.counterparts import meter_wmbus_telegram as build
 
 CASES = {case["id"]: case for case in load("lmn/telegrams.json")["cases"]}
@@ -166,7 +166,7 @@ def test_every_code_has_a_hint() -> None:
     from lmn import errors
 
     known = {e.code for e in vars(errors).values() if isinstance(e, type) and issubclass(e, errors.LmnError)}
-    assert known | {"hex"} <= set(_HINTS)
+    assert known | {"hex"} <= set(HINTS)
 
 
 def test_a_file(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from lmn.wmbus.link import ReceivedFrame, StickStatistics
 from lmn.wmbus.sticks.im871a import BAUDRATE, Im871a
 from tests.support.vectors import load
 from tools.cli import meter as command
-from tools.counterparts.meter_wmbus import ElectricityMeter
+from tools.counterparts.meter_wmbus_virtual import VirtualMeter
+from tools.counterparts.stick_im871a import VirtualStick
 
 V2 = next(case for case in load("lmn/telegrams.json")["cases"] if case["id"] == "V2")
 RUN = CliRunner()
@@ -24,8 +25,11 @@ RUN = CliRunner()
 async def test_it_goes_on_the_air_once_a_gateway_listens(tmp_path: Path) -> None:
     link = tmp_path / "new" / "stick0"
     console = Console(quiet=True)
-    meter = ElectricityMeter(MeterId("SMG", "00000007", 1, 2))
-    sender = asyncio.create_task(command._run(link, 20, meter, [bytes.fromhex(V2["telegram"])], console))
+    meter = VirtualMeter(meter=MeterId("SMG", "00000007", 1, 2))
+    stick_side = VirtualStick(link)
+    sender = asyncio.create_task(
+        command._run(stick_side, 20, meter, [bytes.fromhex(V2["telegram"])], console)
+    )
     while not link.exists():  # noqa: ASYNC110  # a file has no event
         await asyncio.sleep(0.01)
     heard: asyncio.Queue[ReceivedFrame] = asyncio.Queue()
@@ -52,6 +56,10 @@ async def test_it_goes_on_the_air_once_a_gateway_listens(tmp_path: Path) -> None
         ["--link", "x/stick0", "--key", "00"],
         ["--link", "x/stick0", "--id", "nobody"],
         ["--link", "x/stick0", "--interval-ms", "0"],
+        ["--link", "x/stick0", "--stick", "nothing"],
+        ["--link", "x/stick0", "--kind", "steam"],
+        ["--link", "x/stick0", "--mode", "mode8"],
+        ["--link", "x/stick0", "--fault", "flood"],
         ["--link", "x/stick0", "--replay", "missing.hex"],
     ],
 )

@@ -168,3 +168,34 @@ def test_the_format_cache_is_bounded() -> None:
     for number in range(3 * MAX_FORMATS):
         cache.learn((b"\x04\x13", bytes((0x84, 0x80 | number & 0x7F, number >> 7, 0x13))))
     assert len(cache._formats) == len(cache._known) == MAX_FORMATS
+
+
+def test_an_odd_end_does_not_hide_what_stands_before_it_if_the_telegram_is_intact() -> None:
+    data = bytes.fromhex("0403D2040000 0413E8030000 04")
+    with pytest.raises(MalformedRecords):
+        parse(data)
+    records = parse(data, intact=True)
+    assert short(records)[:2] == [["energy", "Wh", "1234"], ["volume", "m3", "1"]]
+    assert [(r.raw, r.understood, r.value) for r in records[2:]] == [(b"\x04", False, None)]
+    cache = FormatCache()
+    cache.learn_records(records)
+    assert cache._formats == {}
+
+
+def test_trust_ends_at_the_first_record_that_is_not_understood() -> None:
+    # VIF FF: the maker's own; its data may be longer than its DIF says, and "0413..." be a part of it.
+    data = bytes.fromhex("0403D2040000 01FF00AA 0413E8030000 04")
+    assert [r.value_text for r in parse(data, intact=True)] == ["1234", None]
+    assert len(parse(data[:-1])) == 3  # without an odd end there is no reason to doubt
+
+
+@pytest.mark.parametrize("data", ["04", "0413", "3F", "2F2F04", "0FAABB", "01FF00AA04"])
+def test_nothing_to_trust_is_an_error_or_raw(data: str) -> None:
+    with suppress(MalformedRecords):
+        assert all(not record.understood for record in parse(bytes.fromhex(data), intact=True))
+
+
+@vectors("lmn/second_judge.json")
+def test_another_decoder_reads_the_same(case: dict[str, str]) -> None:
+    (record,) = parse(bytes.fromhex(case["id"]))
+    assert (record.value_text, record.unit) == (case["value"], case["unit"])

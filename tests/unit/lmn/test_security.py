@@ -12,6 +12,7 @@ from lmn.errors import (
     LengthMismatch,
     LmnError,
     MacRefused,
+    MalformedRecords,
     SecurityUnsupported,
     UnknownMeter,
 )
@@ -387,3 +388,22 @@ def test_no_key_in_any_repr_or_error() -> None:
         decode(bare(case)[:-1] + b"\x00", access_of(case))
     assert key not in str(caught.value)
     assert "28504" not in repr(decode(bare(case), access_of(case)))
+
+
+@pytest.mark.parametrize("protection", ["none", "mode5", "mode7", "mode10", "ell-ctr"])
+def test_an_odd_end_counts_only_where_the_telegram_is_known_to_be_whole(protection: str) -> None:
+    meter, key = MeterId("SMG", "12345678", 1, 2), bytes(range(16))
+    sender, records = build.Sender(meter), bytes.fromhex("0403D2040000 2F2F04")
+    telegram = {
+        "none": build.plain(sender, records),
+        "mode5": build.mode5(sender, key, records[:-1] + b"\x3f"),
+        "mode7": build.mode7(sender, key, 1, records[:-1] + b"\x3f"),
+        "mode10": build.mode10(sender, key, 1, records),
+        "ell-ctr": build.link_ctr(sender, key, 1, b"\x78" + records),
+    }[protection]
+    access = MeterAccess(meter, None if protection == "none" else key, ReceptionMode.OPEN)
+    if protection in ("none", "mode5"):
+        with pytest.raises(MalformedRecords):
+            decode(telegram, access)
+    else:
+        assert [record.value_text for record in decode(telegram, access).records] == ["1234", None]
