@@ -7,11 +7,21 @@ from __future__ import annotations
 
 from hsm import curves
 from hsm.apdu import Sw
-from hsm.api import Curve, KeySlot, LifeCycle, PublicKey, PublicSlot, WrappedKey
+from hsm.api import (
+    Curve,
+    DataObject,
+    KeySlot,
+    LifeCycle,
+    ModuleStatus,
+    PublicKey,
+    PublicSlot,
+    WrappedKey,
+)
 from hsm.channel import Operation
 from hsm.commands import CommandSet, accept
-from hsm.errors import CommandRefused, MalformedResponse, PointRefused
+from hsm.errors import CommandRefused, MalformedResponse, MalformedTlv, PointRefused
 from hsm.profile import Profile
+from hsm.tlv import parse_unique
 
 COUNTER_BYTES = 8
 
@@ -94,9 +104,33 @@ class Administration:
         """Erase a key pair; one that is not there is no error."""
         return self.delete(self._reference(slot))
 
-    def administrator_challenge(self) -> Operation[bytes]:
-        """What the administrator has to sign together with application and serial number."""
+    def status(self) -> Operation[ModuleStatus]:
+        """What the module tells about itself."""
         profile = self._profile
+        file, size = int(DataObject.STATUS), profile.files[DataObject.STATUS].size_bytes
+        accept("SELECT FILE", (yield self._commands.select_file(file)))
+        response = yield self._commands.read_binary(0, size)
+        data = response.data if response.sw == Sw.END_OF_FILE else accept("READ BINARY", response)
+        try:
+            objects = parse_unique(data)
+            states = {number: state for state, number in profile.life_cycles.items()}
+            left, tries = objects[profile.tag_tries]
+            return ModuleStatus(
+                objects[profile.tag_serial],
+                states[int.from_bytes(objects[profile.tag_life_cycle], "big")],
+                left,
+                tries,
+                frozenset(objects[profile.tag_key_reference]),
+                frozenset(objects[profile.tag_public_reference]),
+                frozenset(objects[profile.tag_deactivated]),
+            )
+        except (KeyError, ValueError, MalformedTlv) as error:
+            raise MalformedResponse("the module's status has another form") from error
+
+    def administrator_challenge(self) -> Operation[bytes]:
+        """The message whose hash the administrator signs: application, serial number, fresh challenge."""
+        profile = self._profile
+        serial = (yield from self.status()).serial
         reference = self._reference(PublicSlot.ADMINISTRATOR)
         choice = self._commands.choose(profile.p1p2_mse_external, reference, public=True)
         accept("MSE ADMINISTRATOR", (yield choice))
@@ -104,7 +138,7 @@ class Administration:
         data = accept("GET CHALLENGE", (yield self._commands.get_challenge(size)))
         if len(data) != size:
             raise MalformedResponse("a challenge of another length than asked for")
-        return data
+        return profile.application + serial + data
 
     def authenticate_administrator(self, signature: bytes) -> Operation[bool]:
         """Answer the challenge; False if the card does not believe it. Ends with `select` or the session."""

@@ -138,6 +138,19 @@ class EphemeralKey:
 
 
 @dataclass(frozen=True, slots=True)
+class ModuleStatus:
+    """What a module tells about itself; nothing secret. References are those of its profile."""
+
+    serial: bytes
+    life_cycle: LifeCycle
+    tries_left: int
+    tries: int
+    keys: frozenset[int]
+    public_keys: frozenset[int]
+    deactivated: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceKey:
     """A key pair made for another device; `reference` means something to the module alone."""
 

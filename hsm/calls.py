@@ -13,6 +13,7 @@ from hsm.api import (
     EphemeralKey,
     KeySlot,
     LifeCycle,
+    ModuleStatus,
     PublicKey,
     PublicSlot,
     ServiceKey,
@@ -196,8 +197,12 @@ class ModuleView:
 
     # --- for whoever personalises or administers the module ----------------------------------------------
 
+    async def status(self) -> ModuleStatus:
+        """What the module tells about itself."""
+        return await self._call(lambda client: client.status())
+
     async def administrator_challenge(self) -> bytes:
-        """What the administrator has to sign, with application and serial number before it."""
+        """The message whose hash the administrator signs: application, serial number, fresh challenge."""
         return await self._call(lambda client: client.administrator_challenge(), repeatable=False)
 
     async def authenticate_administrator(self, signature: bytes) -> bool:

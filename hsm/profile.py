@@ -160,6 +160,7 @@ class Profile:
     tag_life_cycle: int = 0x8A
     tag_tries: int = 0x93
     tag_deactivated: int = 0x95
+    tag_serial: int = 0x5A
 
     challenge_max_bytes: int = 256
     authentication_challenge_bytes: int = 8

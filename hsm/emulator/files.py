@@ -31,6 +31,7 @@ def _status(context: Context) -> bytes:
     used = sorted(state.keys)
     return b"".join(
         (
+            tlv.encode(profile.tag_serial, state.serial),
             tlv.encode(profile.tag_life_cycle, bytes((profile.life_cycles[state.life_cycle],))),
             tlv.encode(profile.tag_tries, bytes((state.pin_left, state.pin_start))),
             tlv.encode(profile.tag_key_reference, bytes(used)),

@@ -2,8 +2,8 @@
 
 They run at start over 1024 samples that are thrown away, and on every byte after that; state goes on from one
 draw to the next. A byte is one sample; four bits of min-entropy a byte are claimed, which is modest for the
-kernel's generator; a false alarm has probability 2**-20 a sample or window. Because a window is longer than what
-is drawn for one reseed, each such input is looked at by itself as well.
+kernel's generator; a false alarm has probability 2**-20 a sample or window. A window is longer than what is
+drawn for one reseed, so each such input is looked at by itself as well.
 """
 
 from __future__ import annotations

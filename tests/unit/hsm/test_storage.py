@@ -106,11 +106,7 @@ def test_a_damaged_newest_generation_gives_no_try_back(tmp_path: Path, damage: s
     card.power(PowerEvent.ON)
     card.apdu(bytes.fromhex("0022c1a412800a04007f0007020204020283010384010d"))
     card.apdu(bytes.fromhex("10860000027c0000"))  # one try used: generation 2
-    newest = (
-        tmp_path / "card.1"
-        if load_generation(tmp_path, 1) > load_generation(tmp_path, 0)
-        else tmp_path / "card.0"
-    )
+    newest = tmp_path / max(FileStorage.NAMES, key=lambda name: generation(tmp_path, name))
     blob = newest.read_bytes()
     if damage == "gone":
         newest.unlink()
@@ -129,9 +125,9 @@ def test_a_damaged_newest_generation_gives_no_try_back(tmp_path: Path, damage: s
     assert state_of(tmp_path).pin_left == 2  # once, not at every start
 
 
-def load_generation(folder: Path, index: int) -> int:
+def generation(folder: Path, name: str) -> int:
     storage = FileStorage(folder)
-    path = folder / FileStorage.NAMES[index]
+    path = folder / name
     return unseal(storage._key(), path.read_bytes())[0] if path.exists() else 0
 
 
