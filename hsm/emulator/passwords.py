@@ -5,7 +5,7 @@ from __future__ import annotations
 from hmac import compare_digest
 
 from hsm import curves, tlv
-from hsm.apdu import CommandApdu, Sw
+from hsm.apdu import MAX_LE, MAX_SHORT_LE, CommandApdu, Sw
 from hsm.api import Curve
 from hsm.emulator.access import Action
 from hsm.emulator.context import Context, byte, no_parameters
@@ -17,6 +17,7 @@ from hsm.profile import Profile
 from hsm.suites import BY_OID
 
 _CHAIN = 0x10
+_WHOLE = (MAX_SHORT_LE, MAX_LE)
 
 
 def is_pin(pin: bytes, profile: Profile) -> bool:
@@ -77,6 +78,9 @@ def continue_pace(context: Context, command: CommandApdu) -> bytes:
     if pace is None:
         raise Refused(Sw.SECURITY_STATUS)
     try:
+        if command.le not in _WHOLE:
+            # Nothing protects Le here; any other one would only cut the answer.
+            raise Refused(Sw.LENGTH)
         data = pace.answer(command.data, chained=bool(command.cla & _CHAIN))
     except (Refused, ModuleFailed):
         context.pace = None
