@@ -23,6 +23,7 @@ class Subject(StrEnum):
     BOOT = "boot"
     TLS = "tls"
     DCNET = "dcnet"
+    HSM = "hsm"
 
 
 def _measure(subject: Subject, rounds: int) -> list[Figure]:

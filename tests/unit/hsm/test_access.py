@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from hsm.apdu import CommandApdu
 from hsm.api import Curve, LifeCycle, PublicSlot
+from hsm.emulator import access
+from hsm.emulator.access import Right
 from hsm.emulator.state import CardState, StoredKey, StoredPublic
 from hsm.profile import PROJECT
 from tests.support.card import PIN, Memory, Terminal, make_card
-from tests.support.soft_module import public_of
+from tests.support.soft_module import SoftModule, public_of
 
 OWNER = ec.derive_private_key(4711, ec.BrainpoolP256R1())
 ADMINISTRATOR = StoredPublic(Curve.BRAINPOOL_P256.value, public_of(OWNER).point)
@@ -46,8 +49,6 @@ def card_in(state: LifeCycle, *, pace: bool, administrator: bool = False) -> tup
 
 
 def signed(message: bytes) -> bytes:
-    from tests.support.soft_module import SoftModule
-
     return SoftModule._signed(OWNER, hashlib.sha256(message).digest())
 
 
@@ -399,3 +400,11 @@ def test_a_store_key_is_replaced_by_the_administrator_only() -> None:
     assert ask(terminal, "00468200", "b60684010880010d", 256) == 0x6A89
     assert ask(terminal, "0046c200", "b60684010880010d", 256) == NO
     assert ask(terminal, "00e40000", "840108") == NO
+
+
+def test_the_document_says_what_the_card_does() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "security-module.md").read_text(encoding="utf-8")
+    letters = {Right.ALWAYS: "A", Right.PACE: "P", Right.GWA: "G", Right.NEVER: "-"}
+    for action, rights in access.TABLE.items():
+        row = f"| {action.value} | " + " | ".join(letters[needed] for needed in rights) + " | - |"
+        assert row in text
