@@ -18,10 +18,11 @@ from hsm.api import (
     WrappedKey,
 )
 from hsm.channel import Operation
-from hsm.commands import CommandSet, accept
+from hsm.commands import accept
 from hsm.errors import CommandRefused, MalformedResponse, MalformedTlv, PointRefused
 from hsm.profile import Profile
 from hsm.tlv import parse_unique
+from hsm.whole_commands import WholeCommandSet
 
 COUNTER_BYTES = 8
 
@@ -40,12 +41,15 @@ class Administration:
 
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
-        self._commands = CommandSet(profile)
+        self._commands = WholeCommandSet(profile)
 
     def _generate(
         self, reference: int, curve: Curve, *, replace: bool, receiver: PublicKey | None = None
     ) -> Operation[PublicKey]:
-        command = self._commands.generate(reference, curve, replace=replace, receiver=receiver)
+        if receiver is None:
+            command = self._commands.generate(reference, curve, replace=replace)
+        else:
+            command = self._commands.generate_for(receiver, reference, curve)
         named, point = self._commands.public_point(accept("GENERATE KEY PAIR", (yield command)))
         if named not in (None, curve):
             raise MalformedResponse("the new key is on another curve than asked for")

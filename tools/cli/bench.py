@@ -21,9 +21,9 @@ class Subject(StrEnum):
     """What can be measured."""
 
     BOOT = "boot"
+    HSM = "hsm"
     TLS = "tls"
     DCNET = "dcnet"
-    HSM = "hsm"
 
 
 def _measure(subject: Subject, rounds: int) -> list[Figure]:

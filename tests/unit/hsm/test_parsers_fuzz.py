@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from hsm import tlv
 from hsm.administration import Administration
 from hsm.apdu import CommandApdu, ResponseApdu
-from hsm.commands import CommandSet
 from hsm.emulator.state import decode_state
 from hsm.emulator.status import Refused
 from hsm.emulator.storage import unseal
 from hsm.emulator.trust import read_certificate
 from hsm.errors import HsmError, MalformedTlv
 from hsm.profile import PROJECT
+from hsm.whole_commands import WholeCommandSet
 
 _SHAPED = st.recursive(
     st.binary(max_size=20),
@@ -33,7 +33,7 @@ ANY = st.one_of(st.binary(max_size=300), _SHAPED)
 @given(ANY)
 @settings(max_examples=400, deadline=None)
 def test_apdus_and_objects(data: bytes) -> None:
-    commands = CommandSet()
+    commands = WholeCommandSet()
     for parse in (
         CommandApdu.from_bytes,
         ResponseApdu.from_bytes,
