@@ -139,7 +139,7 @@ def read_binary(context: Context, command: CommandApdu) -> bytes:
 
 
 def read_binary_odd(context: Context, command: CommandApdu) -> bytes:
-    """READ BINARY, odd instruction: offset in object 54, answer in object 53 (ISO/IEC 7816-4, 11.3.3)."""
+    """READ BINARY, odd instruction: offset in object 54, answer in object 53."""
     profile = context.profile
     file = p1p2(command) or context.selected
     if file is None:

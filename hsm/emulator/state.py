@@ -80,7 +80,7 @@ def decode_state(data: bytes) -> CardState:
     """
     try:
         state = msgspec.msgpack.decode(data, type=CardState)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, ValueError):  # the latter for text that is no UTF-8
         # No detail and no cause: a decoder's message may quote what it read.
         raise ModuleFailed("the card's state cannot be read") from None
     if state.version != VERSION:
