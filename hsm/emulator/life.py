@@ -128,7 +128,7 @@ def terminate(context: Context, command: CommandApdu) -> bytes:
 
 
 def increase(context: Context, command: CommandApdu) -> bytes:
-    """INCREASE (named after the command of ETSI TS 102 221): one more, durable before the new value is told."""
+    """INCREASE (a name of ETSI TS 102 221): one more, durable before the new value is told."""
     context.require(Action.COUNT)
     if command.p1 or command.p2 != context.profile.p2_counter:
         raise Refused(Sw.P1P2)

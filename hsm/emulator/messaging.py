@@ -42,7 +42,7 @@ class CardMessaging:
         if 0x8E not in found:
             raise Refused(Sw.SM_MISSING)
         if command.le not in (MAX_SHORT_LE, MAX_LE):
-            # The outer Le is always 00 (TR-03110-3, annex F); the MAC does not cover it.
+            # The outer Le is always 00 (TR-03110-3, annex F): the MAC does not cover it.
             raise Refused(Sw.SM_WRONG)
         mac = found[0x8E]
         objects = command.data[:covered]
