@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol, TypeVar
 
-from hsm.api import Curve, DataObject, EphemeralKey, KeySlot, PublicKey
+from hsm.api import (
+    Curve,
+    DataObject,
+    EphemeralKey,
+    KeySlot,
+    LifeCycle,
+    ModuleStatus,
+    PublicKey,
+    PublicSlot,
+    ServiceKey,
+    WrappedKey,
+)
 from hsm.channel import Operation
 from hsm.client import ModuleClient
 from hsm.errors import ChannelBroken
@@ -150,3 +161,74 @@ class ModuleView:
     async def write_object(self, name: DataObject, data: bytes) -> None:
         """Replace the content of an elementary file."""
         await self._call(lambda client: client.write_object(name, data))
+
+    async def verify(self, key: PublicKey, digest: bytes, signature: bytes) -> bool:
+        """Check r | s over a digest; False if it does not hold."""
+        return await self._call(lambda client: client.verify(key, digest, signature))
+
+    async def counter(self) -> int:
+        """Return the monotonic counter."""
+        return await self._call(lambda client: client.counter())
+
+    async def increase_counter(self) -> int:
+        """Add one to the monotonic counter, durably; return it. Not repeated after a loss."""
+        return await self._call(lambda client: client.increase_counter(), repeatable=False)
+
+    async def activate(self, slot: KeySlot | PublicSlot) -> None:
+        """Put a pending key, or root, in the place of the current one. Not repeated after a loss."""
+        await self._call(lambda client: client.activate(slot), repeatable=False)
+
+    async def delete_key(self, slot: KeySlot) -> None:
+        """Erase a key pair; one that is not there is no error."""
+        await self._call(lambda client: client.delete_key(slot))
+
+    async def generate_service_key(self, curve: Curve, receiver: PublicKey) -> ServiceKey:
+        """Make a key pair for the device that owns `receiver`. Not repeated after a loss."""
+        made = await self._call(lambda client: client.generate_service_key(curve, receiver), repeatable=False)
+        return ServiceKey(*made)
+
+    async def sign_service(self, key: ServiceKey, digest: bytes) -> bytes:
+        """Sign with a service key that has not left yet."""
+        return await self._call(lambda client: client.sign_reference(key.reference, digest))
+
+    async def export_service_key(self, key: ServiceKey) -> WrappedKey:
+        """Let a service key leave, once, wrapped for its receiver. Not repeated after a loss."""
+        return await self._call(lambda client: client.export_service_key(key.reference), repeatable=False)
+
+    # --- for whoever personalises or administers the module ----------------------------------------------
+
+    async def status(self) -> ModuleStatus:
+        """What the module tells about itself."""
+        return await self._call(lambda client: client.status())
+
+    async def administrator_challenge(self) -> bytes:
+        """The message whose hash the administrator signs: application, serial number, fresh challenge."""
+        return await self._call(lambda client: client.administrator_challenge(), repeatable=False)
+
+    async def authenticate_administrator(self, signature: bytes) -> bool:
+        """Answer the challenge. The rights end with `end_administration` or the session."""
+        return await self._call(lambda client: client.authenticate_administrator(signature), repeatable=False)
+
+    async def end_administration(self) -> None:
+        """Give the administrator's rights up."""
+        await self._call(lambda client: client.select())
+
+    async def import_certificate(
+        self, issuer: PublicSlot, tbs: bytes, signature: bytes, holder: PublicSlot | None
+    ) -> None:
+        """Let the module check a certificate and keep its key, or chain on with it. Not repeated."""
+        await self._call(
+            lambda client: client.import_certificate(issuer, tbs, signature, holder), repeatable=False
+        )
+
+    async def change_pin(self, old: bytes, new: bytes) -> None:
+        """Change the PACE-PIN. Not repeated after a loss: the caller has to find out which one holds."""
+        await self._call(lambda client: client.change_pin(old, new), repeatable=False)
+
+    async def enter(self, life_cycle: LifeCycle) -> None:
+        """Enter the next state of the life cycle; entering the present one changes nothing."""
+        await self._call(lambda client: client.enter(life_cycle))
+
+    async def terminate(self) -> None:
+        """End the module: every key is erased."""
+        await self._call(lambda client: client.terminate(), repeatable=False)

@@ -5,12 +5,12 @@ Each operation checks what comes back: lengths, points, counts. Never does I/O, 
 
 from __future__ import annotations
 
-from hsm import curves
+from hsm.administration import COUNTER_BYTES, Administration, checked
 from hsm.apdu import Sw
-from hsm.api import Curve, DataObject, KeySlot, PublicKey
+from hsm.api import Curve, DataObject, KeySlot, PublicKey, WrappedKey
 from hsm.channel import Channel, Operation
-from hsm.commands import CommandSet, accept
-from hsm.errors import MalformedResponse, PointRefused
+from hsm.commands import accept
+from hsm.errors import MalformedResponse
 from hsm.messaging import SecureMessaging
 from hsm.pace import Password, Scalars, establish
 from hsm.profile import PROJECT, FileFormat, Profile
@@ -19,12 +19,12 @@ from hsm.suites import AES128, Suite
 _PREFIX_BYTES = 2
 
 
-class ModuleClient:
+class ModuleClient(Administration):
     """Typed operations; remembers which keys the card's security environment has chosen."""
 
     def __init__(self, channel: Channel, profile: Profile = PROJECT) -> None:
-        self._channel, self._profile = channel, profile
-        self._commands = CommandSet(profile)
+        super().__init__(profile)
+        self._channel = channel
         self._signing: int | None = None
         self._agreeing: int | None = None
 
@@ -66,24 +66,20 @@ class ModuleClient:
         """New key pair in a free ephemeral slot; `CommandRefused` (6A89) if it is not free."""
         return self._generate(reference, curve, replace=False)
 
-    def _generate(self, reference: int, curve: Curve, *, replace: bool) -> Operation[PublicKey]:
-        command = self._commands.generate(reference, curve, replace=replace)
-        named, point = self._commands.public_point(accept("GENERATE KEY PAIR", (yield command)))
-        if named not in (None, curve):
-            raise MalformedResponse("the new key is on another curve than asked for")
-        return _checked(curve, point)
-
     def public_key(self, slot: KeySlot) -> Operation[PublicKey]:
         """Read the public half of a static key."""
         command = self._commands.read_public(self._profile.key_references[slot])
         curve, point = self._commands.public_point(accept("READ PUBLIC KEY", (yield command)))
         if curve is None:
             raise MalformedResponse("the module does not say on which curve the key is")
-        return _checked(curve, point)
+        return checked(curve, point)
 
     def sign(self, slot: KeySlot, digest: bytes) -> Operation[bytes]:
         """Sign a digest; returns r | s, each as long as the digest (true for all five curves)."""
-        reference = self._profile.key_references[slot]
+        return self.sign_reference(self._profile.key_references[slot], digest)
+
+    def sign_reference(self, reference: int, digest: bytes) -> Operation[bytes]:
+        """Sign a digest with the key at a reference."""
         if self._signing != reference:
             accept("MSE SIGN", (yield self._commands.choose_signing_key(reference)))
             self._signing = reference
@@ -108,11 +104,18 @@ class ModuleClient:
             raise MalformedResponse("shared secret of the wrong length, or zero")
         return secret
 
-    def delete(self, reference: int) -> Operation[None]:
-        """Erase a key; one that is not there is no error."""
-        response = yield self._commands.delete(reference)
-        if response.sw != Sw.REFERENCE:
-            accept("DELETE", response)
+    def export_service_key(self, reference: int) -> Operation[WrappedKey]:
+        """Let a service key leave, once."""
+        if self._signing == reference:
+            self._signing = None  # the card forgets the choice together with the key
+        return super().export_service_key(reference)
+
+    def counter(self) -> Operation[int]:
+        """Read the monotonic counter."""
+        data = yield from self.read_object(DataObject.COUNTER)
+        if len(data) != COUNTER_BYTES:
+            raise MalformedResponse("the counter has another length")
+        return int.from_bytes(data, "big")
 
     def read_object(self, name: DataObject) -> Operation[bytes]:
         """Read an elementary file, in as many pieces as it takes."""
@@ -167,11 +170,3 @@ class ModuleClient:
             command = self._commands.update_binary(_PREFIX_BYTES + start, data[start : start + chunk])
             accept("UPDATE BINARY", (yield command))
         accept("UPDATE BINARY", (yield self._commands.update_binary(0, prefix)))
-
-
-def _checked(curve: Curve, point: bytes) -> PublicKey:
-    try:
-        curves.check_point(curve, point)
-    except PointRefused as error:
-        raise MalformedResponse(f"public key of the module: {error}") from error
-    return PublicKey(curve, point)

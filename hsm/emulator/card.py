@@ -8,30 +8,24 @@ acknowledged. Never does I/O of its own; storage and generator are given to it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
-from hsm import curves, tlv
-from hsm.apdu import MAX_SHORT_LE, CommandApdu, ResponseApdu, Sw
-from hsm.api import Curve
-from hsm.emulator.access import Action, Right, right
+from hsm.apdu import MAX_DATA, MAX_SHORT_LE, CommandApdu, ResponseApdu, Sw
+from hsm.api import LifeCycle
+from hsm.emulator import files, key_commands, life, passwords, trust
+from hsm.emulator.access import Action
+from hsm.emulator.context import Context, Handler, p1p2
 from hsm.emulator.drbg import Drbg
-from hsm.emulator.files import FileSystem
-from hsm.emulator.keys import CardKey, KeyStore, new_key
-from hsm.emulator.messaging import CardMessaging
-from hsm.emulator.pace import CardPace, Step
-from hsm.emulator.state import CardState, LifeCycle, decode_state, encode_state
 from hsm.emulator.status import Refused
 from hsm.emulator.storage import StateStorage
 from hsm.errors import MalformedCommand, MalformedTlv, ModuleFailed
-from hsm.profile import DOMAIN_IDS, PROJECT, Profile
-from hsm.suites import BY_OID
+from hsm.profile import PROJECT, Profile
 
 _log = logging.getLogger("smgw.hsm.card")
 _CHAIN, _SM = 0x10, 0x0C
 _CLASSES: Final = frozenset({0x00, _CHAIN, _SM, _CHAIN | _SM})
-_CURVES_BY_ID: Final = {number: curve for curve, number in DOMAIN_IDS.items()}
+_MAX_CHAIN_BYTES = MAX_DATA
 
 
 class PowerEvent(Enum):
@@ -58,44 +52,30 @@ class Card:
     atr = bytes.fromhex("3b80800101")  # T=1, no historical bytes
 
     def __init__(self, storage: StateStorage, drbg: Drbg, *, profile: Profile = PROJECT) -> None:
-        self._storage, self._drbg, self._profile = storage, drbg, profile
-        self._state: CardState = decode_state(storage.load())
-        if self._state.life_cycle is LifeCycle.OPERATIONAL and not drbg.trusted:
+        self._profile = profile
+        self._context = context = Context(storage, drbg, profile)
+        if context.state.life_cycle is LifeCycle.OPERATIONAL and not drbg.trusted:
             raise ModuleFailed("a card in operation refuses a generator without entropy")
-        self._static = frozenset(profile.key_references.values())
-        self._keys = KeyStore(self._state.keys, frozenset(profile.ephemeral_references))
-        self._files = FileSystem(profile.files, self._state.files)
         self._powered = False
-        self._messaging: CardMessaging | None = None
-        self._pace: CardPace | None = None
-        self._secure = False
         self._rest = b""
         self._rest_sw = int(Sw.OK)
-        self._file: int | None = None
-        self._signing: int | None = None
-        self._agreeing: int | None = None
-        self._handlers: dict[int, Callable[[CommandApdu], ResponseApdu]] = {
-            profile.ins_select: self._select,
-            profile.ins_read_binary: self._read_binary,
-            profile.ins_update_binary: self._update_binary,
-            profile.ins_get_challenge: self._get_challenge,
-            profile.ins_mse: self._manage_environment,
-            profile.ins_general_authenticate: self._general_authenticate,
-            profile.ins_generate_key_pair: self._generate_key_pair,
-            profile.ins_pso: self._perform_operation,
-            profile.ins_delete: self._delete,
-        }
+        self._chain: tuple[bytes, bytes] | None = None  # header without chaining bit, data so far
+        self._envelope: bytes | None = None
+        self._handlers = _handlers(profile)
+        # Commands whose data may come in several parts; GENERAL AUTHENTICATE chains by its own rules.
+        self._chainable = frozenset(
+            {profile.ins_pso, profile.ins_update_binary, profile.ins_external_authenticate}
+        )
 
     @property
     def life_cycle(self) -> LifeCycle:
         """The state the card is in."""
-        return self._state.life_cycle
+        return self._context.state.life_cycle
 
     def power(self, event: PowerEvent) -> None:
         """Power on, off or reset: nothing volatile survives any of them."""
         self._powered = event is not PowerEvent.OFF
         self._end_session()
-        self._file = None
 
     def apdu(self, raw: bytes) -> bytes:
         """Answer a command; an unpowered card answers nothing (no bytes)."""
@@ -106,22 +86,48 @@ class Card:
         except MalformedCommand:
             self._end_session()
             return ResponseApdu(b"", Sw.LENGTH).to_bytes()
+        # These two carry other commands' bytes; they are no part of secure messaging and do not end it.
         if command.cla == 0x00 and command.ins == self._profile.ins_get_response and self._rest:
             return self._cut(ResponseApdu(self._rest, self._rest_sw), command).to_bytes()
         self._rest = b""
+        if command.cla in (0x00, _CHAIN) and command.ins == self._profile.ins_envelope:
+            return self._open_envelope(command).to_bytes()
+        self._envelope = None
+        return self._cut(self._serve(command), command).to_bytes()
+
+    def _open_envelope(self, command: CommandApdu) -> ResponseApdu:
+        """Collect a command that comes in parts, and answer it as if it had come whole."""
+        content = (self._envelope or b"") + command.data
+        self._envelope = None
+        if self.life_cycle is LifeCycle.TERMINATED:
+            return ResponseApdu(b"", Sw.CONDITIONS)
+        if p1p2(command):
+            return ResponseApdu(b"", Sw.P1P2)
+        if len(content) > _MAX_CHAIN_BYTES:
+            return ResponseApdu(b"", Sw.LENGTH)
+        if command.cla & _CHAIN:
+            self._envelope = content
+            return ResponseApdu(b"", Sw.OK)
+        try:
+            inner = CommandApdu.from_bytes(content)
+        except MalformedCommand:
+            self._end_session()
+            return ResponseApdu(b"", Sw.LENGTH)
+        if inner.ins in (self._profile.ins_envelope, self._profile.ins_get_response):
+            return ResponseApdu(b"", Sw.DATA)
+        return self._cut(self._serve(inner), command)
+
+    def _serve(self, command: CommandApdu) -> ResponseApdu:
+        """Answer one command, protected or in the clear."""
+        context = self._context
         if command.cla not in _CLASSES:
             self._end_session()
-            return ResponseApdu(b"", _class_fault(command.cla)).to_bytes()
-        if command.cla & _SM:
-            return self._protected(command).to_bytes()
-        if self._messaging is not None:
-            self._end_session()
-        return self._cut(self._execute(command), command).to_bytes()
-
-    # --- secure messaging and dispatch --------------------------------------------------------------------
-
-    def _protected(self, command: CommandApdu) -> ResponseApdu:
-        messaging = self._messaging
+            return ResponseApdu(b"", _class_fault(command.cla))
+        if not command.cla & _SM:
+            if context.messaging is not None:
+                self._end_session()
+            return self._execute(command)
+        messaging = context.messaging
         try:
             if messaging is None:
                 raise Refused(Sw.SM_WRONG)
@@ -129,12 +135,12 @@ class Card:
         except Refused as refusal:
             self._end_session()
             return ResponseApdu(b"", refusal.sw)
-        self._secure = True
+        context.secure = True
         try:
             response = self._execute(plain)
         finally:
-            self._secure = False
-        return self._cut(messaging.close(response), command)
+            context.secure = False
+        return messaging.close(response)
 
     def _cut(self, response: ResponseApdu, command: CommandApdu) -> ResponseApdu:
         """Return what fits the length asked for; the rest waits for GET RESPONSE."""
@@ -146,22 +152,29 @@ class Card:
         return ResponseApdu(response.data[:limit], 0x6100 | (min(len(self._rest), 256) & 0xFF))
 
     def _execute(self, command: CommandApdu) -> ResponseApdu:
-        """Run one command in the clear; every refusal becomes a status word."""
+        """Run one command that is in the clear now; every refusal becomes a status word."""
+        context = self._context
         is_step = command.ins == self._profile.ins_general_authenticate
-        interrupted = self._pace is not None and not is_step
+        interrupted = context.pace is not None and not is_step
         if interrupted:
-            self._pace = None
+            context.pace = None
         try:
-            if self._state.life_cycle is LifeCycle.TERMINATED:
+            if context.state.life_cycle is LifeCycle.TERMINATED:
                 raise Refused(Sw.CONDITIONS)
             if interrupted and command.ins not in (self._profile.ins_select, self._profile.ins_mse):
                 raise Refused(Sw.CHAIN_EXPECTED)
-            if command.cla & _CHAIN and not is_step:
-                raise Refused(Sw.CHAINING)
+            if not is_step:
+                whole = self._join(command)
+                if whole is None:
+                    return _OK
+                command = whole
+            elif self._chain is not None:
+                self._chain = None
+                raise Refused(Sw.CHAIN_EXPECTED)
             handler = self._handlers.get(command.ins)
             if handler is None:
                 raise Refused(Sw.INS)
-            return handler(command)
+            return ResponseApdu(handler(context, command), Sw.OK)
         except Refused as refusal:
             return ResponseApdu(refusal.data, refusal.sw)
         except MalformedTlv:
@@ -173,301 +186,91 @@ class Card:
             _log.error("emulated card cannot store its state: %s", error)
             return ResponseApdu(b"", Sw.WRITE_FAILED)
 
-    def _end_session(self) -> None:
-        self._messaging = self._pace = None
-        self._rest = b""
-        self._signing = self._agreeing = None
-        self._keys.clear_ephemeral()
-
-    def _require(self, action: Action) -> None:
-        needed = right(self._state.life_cycle, action)
-        if needed is Right.NEVER:
-            raise Refused(Sw.CONDITIONS)
-        if needed is Right.PACE and not self._secure:
-            raise Refused(Sw.SECURITY_STATUS)
-
-    def _save(self) -> None:
-        self._storage.save(encode_state(self._state))
-
-    # --- files --------------------------------------------------------------------------------------------
-
-    def _select(self, command: CommandApdu) -> ResponseApdu:
-        self._require(Action.SELECT)
-        how = command.p1 << 8 | command.p2
-        if how == 0x040C:
-            if command.data != self._profile.application:
-                raise Refused(Sw.NO_FILE)
-            self._file = None
-        elif how == 0x000C:
-            if command.data not in (b"", self._profile.master_file.to_bytes(2, "big")):
-                raise Refused(Sw.NO_FILE)
-            self._file = None
-        elif how == 0x020C:
-            if len(command.data) != 2:
-                raise Refused(Sw.LENGTH)
-            file = int.from_bytes(command.data, "big")
-            self._files.entry(file)
-            self._file = file
-        else:
-            raise Refused(Sw.P1P2)
-        return _OK
-
-    def _address(self, command: CommandApdu) -> tuple[int, int]:
-        """File and offset of a binary command; a short file identifier selects the file too."""
-        if command.p1 & 0x80:
-            short = command.p1 & 0x7F
-            found = [file for file in self._profile.files if file & 0x1F == short]
-            if not found or short > 0x1E:
-                raise Refused(Sw.NO_FILE)
-            self._file = found[0]
-            return found[0], command.p2
-        if self._file is None:
-            raise Refused(Sw.NO_FILE_SELECTED)
-        return self._file, command.p1 << 8 | command.p2
-
-    def _read_binary(self, command: CommandApdu) -> ResponseApdu:
-        if not self._secure:
-            # Who has no rights learns nothing about files that are not free.
-            self._require(Action.READ_FREE)
-        file, offset = self._address(command)
-        self._require(Action.READ_FREE if self._files.entry(file).free_read else Action.READ)
-        if command.data or command.le is None:
-            raise Refused(Sw.LENGTH)
-        data, at_end = self._files.read(file, offset, command.le)
-        return ResponseApdu(data, Sw.END_OF_FILE if at_end else Sw.OK)
-
-    def _update_binary(self, command: CommandApdu) -> ResponseApdu:
-        self._require(Action.UPDATE)
-        file, offset = self._address(command)
-        if not command.data:
-            raise Refused(Sw.LENGTH)
-        content = self._files.updated(file, offset, command.data)
-        old = self._state.files.get(file, b"")
-        self._state.files[file] = content
-        try:
-            self._save()
-        except OSError:
-            self._state.files[file] = old
-            raise
-        return _OK
-
-    # --- PACE and the security environment ----------------------------------------------------------------
-
-    def _manage_environment(self, command: CommandApdu) -> ResponseApdu:
-        profile = self._profile
-        how = command.p1 << 8 | command.p2
-        if how == profile.p1p2_mse_pace:
-            return self._start_pace(command)
-        self._require(Action.USE_KEY)
-        if how not in (profile.p1p2_mse_sign, profile.p1p2_mse_agree):
-            raise Refused(Sw.P1P2)
-        reference = _byte(tlv.unwrap(profile.tag_key_reference, command.data))
-        self._keys.find(reference)
-        if how == profile.p1p2_mse_sign:
-            if self._keys.is_ephemeral(reference):
-                raise Refused(Sw.REFERENCE)
-            self._signing = reference
-        else:
-            self._agreeing = reference
-        return _OK
-
-    def _start_pace(self, command: CommandApdu) -> ResponseApdu:
-        if self._secure:
-            raise Refused(Sw.CONDITIONS)
-        self._require(Action.AUTHENTICATE)
-        objects = tlv.parse_unique(command.data)
-        if not {0x80, 0x83} <= objects.keys() <= {0x80, 0x83, 0x84}:
-            raise Refused(Sw.DATA)
-        suite = BY_OID.get(objects[0x80])
-        if suite is None:
-            raise Refused(Sw.DATA)
-        if _byte(objects[0x83]) != self._profile.password_reference:
-            raise Refused(Sw.REFERENCE)
-        curve = Curve.BRAINPOOL_P256
-        if 0x84 in objects:
-            chosen = _CURVES_BY_ID.get(_byte(objects[0x84]))
-            if chosen is None:
-                raise Refused(Sw.REFERENCE)
-            curve = chosen
-        self._pace = CardPace(
-            suite,
-            curve,
-            self._state.pin,
-            draw_nonce=self._use_try,
-            draw_scalar=lambda: curves.draw_scalar(curve, self._drbg.read),
-            wrong=self._wrong_pin,
-        )
-        left = self._state.pin_left
-        return _OK if left == self._state.pin_start else ResponseApdu(b"", Sw.COUNTER | left)
-
-    def _use_try(self, count: int) -> bytes:
-        """Draw the nonce, and make the use of one try durable before it leaves."""
-        state = self._state
-        if not state.pin_left:
-            raise Refused(Sw.BLOCKED)
-        nonce = self._drbg.read(count)
-        state.pin_left -= 1
-        try:
-            self._save()
-        except OSError:
-            # The state on the medium is unknown now; in memory the try stays used.
-            raise Refused(Sw.WRITE_FAILED) from None
-        return nonce
-
-    def _wrong_pin(self) -> int:
-        left = self._state.pin_left
-        return Sw.COUNTER | left if left else int(Sw.BLOCKED)
-
-    def _general_authenticate(self, command: CommandApdu) -> ResponseApdu:
-        if command.p1 or command.p2:
-            raise Refused(Sw.P1P2)
-        if self._secure:
-            return self._agree(command)
-        pace = self._pace
-        if pace is None:
-            raise Refused(Sw.SECURITY_STATUS)
-        try:
-            data = pace.answer(command.data, chained=bool(command.cla & _CHAIN))
-        except (Refused, ModuleFailed):
-            self._pace = None
-            raise
-        if pace.step is Step.DONE:
-            self._pace = None
-            assert pace.keys is not None
-            self._state.pin_left = self._state.pin_start
-            self._save()
-            self._messaging = CardMessaging(pace.keys)
-        return ResponseApdu(data, Sw.OK)
-
-    # --- keys ---------------------------------------------------------------------------------------------
-
-    def _get_challenge(self, command: CommandApdu) -> ResponseApdu:
-        self._require(Action.RANDOM)
-        if command.p1 or command.p2:
-            raise Refused(Sw.P1P2)
-        if command.data or command.le is None or command.le > self._profile.challenge_max_bytes:
-            raise Refused(Sw.LENGTH)
-        return ResponseApdu(self._drbg.read(command.le), Sw.OK)
-
-    def _generate_key_pair(self, command: CommandApdu) -> ResponseApdu:
-        profile = self._profile
-        if command.p1 not in (profile.p1_generate_new, profile.p1_generate_replace, profile.p1_read_public):
-            raise Refused(Sw.P1P2)
-        reading = command.p1 == profile.p1_read_public
-        objects = self._template(command, reading=reading)
-        reference = _byte(objects[profile.tag_key_reference])
-        if reading:
-            self._require(Action.USE_KEY)
-            return self._public(self._keys.find(reference))
-        ephemeral = self._keys.is_ephemeral(reference)
-        self._require(Action.EPHEMERAL if ephemeral else Action.GENERATE)
-        if not ephemeral and reference not in self._static:
-            raise Refused(Sw.REFERENCE)
-        curve = self._curve(_byte(objects[profile.tag_curve]))
-        if command.p1 == profile.p1_generate_new and self._keys.occupied(reference):
-            raise Refused(Sw.EXISTS)
-        key = new_key(curve, self._drbg.read)
-        if ephemeral:
-            self._keys.put_ephemeral(reference, key)
-        else:
-            old = self._state.keys.get(reference)
-            self._state.keys[reference] = key
-            try:
-                self._save()
-            except OSError:
-                del self._state.keys[reference]
-                if old is not None:
-                    self._state.keys[reference] = old
-                raise
-            self._keys.changed(reference)
-        return self._public(self._keys.find(reference))
-
-    def _template(self, command: CommandApdu, *, reading: bool) -> dict[int, bytes]:
-        profile = self._profile
-        self._require(Action.USE_KEY)
-        if command.p2:
-            raise Refused(Sw.P1P2)
-        if command.le is None:
-            raise Refused(Sw.LENGTH)
-        objects = tlv.parse_unique(tlv.unwrap(profile.key_template, command.data))
-        wanted = {profile.tag_key_reference} if reading else {profile.tag_key_reference, profile.tag_curve}
-        if objects.keys() != wanted:
-            raise Refused(Sw.DATA)
-        return objects
-
-    def _curve(self, number: int) -> Curve:
-        for curve, known in self._profile.curve_ids.items():
-            if known == number:
-                return curve
-        raise Refused(Sw.DATA)
-
-    def _public(self, key: CardKey) -> ResponseApdu:
-        profile = self._profile
-        inner = tlv.encode(profile.tag_curve, bytes((profile.curve_ids[key.curve],)))
-        inner += tlv.encode(profile.tag_public_point, key.point)
-        return ResponseApdu(tlv.encode(profile.tag_public_key, inner), Sw.OK)
-
-    def _perform_operation(self, command: CommandApdu) -> ResponseApdu:
-        self._require(Action.USE_KEY)
-        if command.p1 << 8 | command.p2 != self._profile.p1p2_sign:
-            raise Refused(Sw.P1P2)
-        if self._signing is None:
-            raise Refused(Sw.CONDITIONS)
-        if command.le is None:
-            raise Refused(Sw.LENGTH)
-        return ResponseApdu(self._keys.find(self._signing).sign(command.data), Sw.OK)
-
-    def _agree(self, command: CommandApdu) -> ResponseApdu:
-        self._require(Action.USE_KEY)
-        if command.cla & _CHAIN:
+    def _join(self, command: CommandApdu) -> CommandApdu | None:
+        """Put a chained command together; None while parts are missing."""
+        header = bytes((command.cla & ~_CHAIN, command.ins, command.p1, command.p2))
+        chain, self._chain = self._chain, None
+        if chain is not None and chain[0] != header:
+            raise Refused(Sw.CHAIN_EXPECTED)
+        if not command.cla & _CHAIN and chain is None:
+            return command
+        if command.ins not in self._chainable:
             raise Refused(Sw.CHAINING)
-        reference = self._agreeing
-        if reference is None:
-            raise Refused(Sw.CONDITIONS)
-        profile = self._profile
-        try:
-            key = self._keys.find(reference)
-            if command.le is None:
-                raise Refused(Sw.LENGTH)
-            peer = tlv.unwrap(profile.tag_peer_point, tlv.unwrap(profile.tag_agree, command.data))
-            secret = key.agree(peer)
-        finally:
-            if self._keys.is_ephemeral(reference):
-                # Used up, whatever came of it.
-                self._keys.drop_ephemeral(reference)
-                self._agreeing = None
-        inner = tlv.encode(profile.tag_shared_secret, secret)
-        return ResponseApdu(tlv.encode(profile.tag_agree, inner), Sw.OK)
+        if not self._context.secure:
+            raise Refused(Sw.SECURITY_STATUS)
+        data = (chain[1] if chain else b"") + command.data
+        if len(data) > _MAX_CHAIN_BYTES:
+            raise Refused(Sw.LENGTH)
+        if command.cla & _CHAIN:
+            self._chain = (header, data)
+            return None
+        return CommandApdu(header[0], command.ins, command.p1, command.p2, data, command.le)
 
-    def _delete(self, command: CommandApdu) -> ResponseApdu:
-        if command.p1 or command.p2:
-            raise Refused(Sw.P1P2)
-        self._require(Action.EPHEMERAL)
-        reference = _byte(tlv.unwrap(self._profile.tag_key_reference, command.data))
-        ephemeral = self._keys.is_ephemeral(reference)
-        self._require(Action.EPHEMERAL if ephemeral else Action.DELETE)
-        if not self._keys.occupied(reference):
-            raise Refused(Sw.REFERENCE)
-        if ephemeral:
-            self._keys.drop_ephemeral(reference)
-            return _OK
-        old = self._state.keys.pop(reference)
-        try:
-            self._save()
-        except OSError:
-            self._state.keys[reference] = old
-            raise
-        self._keys.changed(reference)
-        return _OK
+    def _end_session(self) -> None:
+        self._context.end_session()
+        self._rest = b""
+        self._chain = self._envelope = None
 
 
 _OK = ResponseApdu(b"", Sw.OK)
 
 
-def _byte(value: bytes) -> int:
-    if len(value) != 1:
-        raise Refused(Sw.DATA)
-    return value[0]
+def _handlers(profile: Profile) -> dict[int, Handler]:
+    """The command set: instruction byte to handler."""
+    environments: dict[int, Handler] = {
+        profile.p1p2_mse_pace: passwords.start_pace,
+        profile.p1p2_mse_sign: key_commands.choose_signing,
+        profile.p1p2_mse_agree: key_commands.choose_agreement,
+        profile.p1p2_mse_export: key_commands.choose_export,
+        profile.p1p2_mse_internal: key_commands.choose_internal,
+        profile.p1p2_mse_verify: trust.choose_verifying,
+        profile.p1p2_mse_external: trust.choose_external,
+    }
+    operations: dict[int, Handler] = {
+        profile.p1p2_sign: key_commands.sign,
+        profile.p1p2_export: key_commands.export,
+        profile.p1p2_verify_signature: trust.verify_signature,
+        profile.p1p2_verify_certificate: trust.verify_certificate,
+    }
+    return {
+        profile.ins_select: files.select,
+        profile.ins_read_binary: files.read_binary,
+        profile.ins_read_binary_odd: files.read_binary_odd,
+        profile.ins_update_binary: files.update_binary,
+        profile.ins_create: files.create,
+        profile.ins_terminate_file: files.terminate,
+        profile.ins_get_challenge: key_commands.get_challenge,
+        profile.ins_mse: _by_parameters(environments),
+        profile.ins_pso: _by_parameters(operations),
+        profile.ins_general_authenticate: _general_authenticate,
+        profile.ins_generate_key_pair: key_commands.generate,
+        profile.ins_internal_authenticate: key_commands.internal_authenticate,
+        profile.ins_external_authenticate: trust.external_authenticate,
+        profile.ins_change_reference_data: passwords.change,
+        profile.ins_reset_retry_counter: passwords.reset,
+        profile.ins_activate: life.activate,
+        profile.ins_deactivate: life.deactivate,
+        profile.ins_delete: life.delete,
+        profile.ins_terminate_application: life.terminate,
+        profile.ins_terminate_card: life.terminate,
+        profile.ins_increase: life.increase,
+    }
+
+
+def _by_parameters(handlers: dict[int, Handler]) -> Handler:
+    def choose(context: Context, command: CommandApdu) -> bytes:
+        handler = handlers.get(p1p2(command))
+        if handler is None:
+            context.require(Action.USE_KEY)
+            raise Refused(Sw.P1P2)
+        return handler(context, command)
+
+    return choose
+
+
+def _general_authenticate(context: Context, command: CommandApdu) -> bytes:
+    """PACE in the clear, key agreement inside a session."""
+    return (key_commands.agree if context.secure else passwords.continue_pace)(context, command)
 
 
 def _class_fault(cla: int) -> int:

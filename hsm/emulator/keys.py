@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from hsm import curves
 from hsm.apdu import Sw
 from hsm.api import Curve
-from hsm.emulator.state import StoredKey
+from hsm.emulator.state import CardState, StoredKey
 from hsm.emulator.status import Refused
 from hsm.errors import ModuleFailed, PointRefused
 
@@ -94,24 +95,23 @@ def new_key(curve: Curve, draw: Callable[[int], bytes]) -> StoredKey:
     return StoredKey(curve.value, scalar.to_bytes(curve.field_bytes, "big"), curves.multiply(curve, scalar))
 
 
-class KeyStore:
+class KeyRing:
     """Usable keys by reference; static ones are made usable when first asked for, and then kept so."""
 
-    def __init__(self, stored: dict[int, StoredKey], ephemeral: frozenset[int]) -> None:
-        self._stored = stored
+    def __init__(self, ephemeral: frozenset[int]) -> None:
         self._ephemeral_references = ephemeral
-        self._usable: dict[int, CardKey] = {}
+        self._usable: dict[int, tuple[StoredKey, CardKey]] = {}
         self._ephemeral: dict[int, CardKey] = {}
 
     def is_ephemeral(self, reference: int) -> bool:
         """True for the references of ephemeral slots."""
         return reference in self._ephemeral_references
 
-    def occupied(self, reference: int) -> bool:
+    def occupied(self, state: CardState, reference: int) -> bool:
         """True if there is a key."""
-        return reference in (self._ephemeral if self.is_ephemeral(reference) else self._stored)
+        return reference in (self._ephemeral if self.is_ephemeral(reference) else state.keys)
 
-    def find(self, reference: int) -> CardKey:
+    def find(self, state: CardState, reference: int) -> CardKey:
         """The key at a reference.
 
         Raises:
@@ -119,12 +119,27 @@ class KeyStore:
         """
         if self.is_ephemeral(reference):
             key = self._ephemeral.get(reference)
-        else:
-            key = self._usable.get(reference)
-            if key is None and reference in self._stored:
-                key = self._usable[reference] = CardKey(self._stored[reference])
-        if key is None:
+            if key is None:
+                raise Refused(Sw.REFERENCE)
+            return key
+        stored = state.keys.get(reference)
+        if stored is None:
+            self._usable.pop(reference, None)
             raise Refused(Sw.REFERENCE)
+        kept = self._usable.get(reference)
+        if kept is None or kept[0] is not stored:
+            kept = self._usable[reference] = (stored, CardKey(stored))
+        return kept[1]
+
+    def use(self, state: CardState, reference: int) -> CardKey:
+        """The key at a reference, to work with it.
+
+        Raises:
+            Refused: 6A88, nothing there; 6984, deactivated.
+        """
+        key = self.find(state, reference)
+        if reference in state.deactivated:
+            raise Refused(Sw.UNUSABLE)
         return key
 
     def put_ephemeral(self, reference: int, stored: StoredKey) -> None:
@@ -135,10 +150,34 @@ class KeyStore:
         """Erase an ephemeral key."""
         self._ephemeral.pop(reference, None)
 
-    def changed(self, reference: int) -> None:
-        """A static key was replaced or deleted."""
-        self._usable.pop(reference, None)
+    def forget(self, state: CardState) -> None:
+        """Let go of keys that are no longer in the state."""
+        stored = state.keys
+        self._usable = {name: kept for name, kept in self._usable.items() if stored.get(name) is kept[0]}
 
     def clear_ephemeral(self) -> None:
         """End of the session: no ephemeral key survives it."""
         self._ephemeral.clear()
+
+
+def check_signature(curve: Curve, point: bytes, digest: bytes, signature: bytes) -> bool:
+    """Verify r | s over a digest; the pyca library judges, the module's own keys have no part in it.
+
+    Raises:
+        Refused: 6A80, the point is no good or the digest has another length than the curve's hash.
+    """
+    size = curve.field_bytes
+    if len(digest) != size:
+        raise Refused(Sw.DATA)
+    if len(signature) != 2 * size:
+        return False
+    try:
+        curves.check_point(curve, point)
+        public = ec.EllipticCurvePublicKey.from_encoded_point(_CURVES[curve], point)
+        r, s = (int.from_bytes(half, "big") for half in (signature[:size], signature[size:]))
+        public.verify(utils.encode_dss_signature(r, s), digest, _SIGNING[size])
+    except (PointRefused, ValueError):
+        raise Refused(Sw.DATA) from None
+    except InvalidSignature:
+        return False
+    return True

@@ -41,6 +41,9 @@ class CardMessaging:
         found, covered = self._objects(command.data)
         if 0x8E not in found:
             raise Refused(Sw.SM_MISSING)
+        if command.le not in (MAX_SHORT_LE, MAX_LE):
+            # The outer Le is always 00 (TR-03110-3, annex F): the MAC does not cover it.
+            raise Refused(Sw.SM_WRONG)
         mac = found[0x8E]
         objects = command.data[:covered]
         header = pad(command.header)

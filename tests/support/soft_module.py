@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from hsm.api import Curve, DataObject, EphemeralKey, KeySlot, PublicKey
+from hsm.api import Curve, DataObject, EphemeralKey, KeySlot, PublicKey, ServiceKey, WrappedKey
 from hsm.errors import CommandRefused
+from tools.counterparts.keys import verify_signature, wrap_service_key
 
 CURVES: dict[Curve, ec.EllipticCurve] = {
     Curve.P256: ec.SECP256R1(),
@@ -41,6 +42,8 @@ class SoftModule:
     def __init__(self, *, delay_s: float = 0.0) -> None:
         self.keys: dict[KeySlot, ec.EllipticCurvePrivateKey] = {}
         self.ephemerals: dict[int, ec.EllipticCurvePrivateKey] = {}
+        self.services: dict[int, tuple[ec.EllipticCurvePrivateKey, PublicKey]] = {}
+        self.count = 0
         self.objects: dict[DataObject, bytes] = {}
         self.counts: Counter[str] = Counter()
         self.faults: dict[str, BaseException] = {}
@@ -76,7 +79,10 @@ class SoftModule:
 
     async def sign(self, slot: KeySlot, digest: bytes) -> bytes:
         await self._turn("sign")
-        key = self._key(slot)
+        return self._signed(self._key(slot), digest)
+
+    @staticmethod
+    def _signed(key: ec.EllipticCurvePrivateKey, digest: bytes) -> bytes:
         size = _BY_NAME[key.curve.name].field_bytes
         if len(digest) != size:
             raise CommandRefused("sign", 0x6A80)
@@ -110,6 +116,46 @@ class SoftModule:
     async def write_object(self, name: DataObject, data: bytes) -> None:
         await self._turn("write_object")
         self.objects[name] = data
+
+    async def verify(self, key: PublicKey, digest: bytes, signature: bytes) -> bool:
+        await self._turn("verify")
+        return verify_signature(key, digest, signature)
+
+    async def counter(self) -> int:
+        await self._turn("counter")
+        return self.count
+
+    async def increase_counter(self) -> int:
+        await self._turn("increase_counter")
+        self.count += 1
+        return self.count
+
+    async def activate(self, slot: KeySlot) -> None:
+        await self._turn("activate")
+        self._key(slot.pending)
+        self.keys[slot] = self.keys.pop(slot.pending)
+
+    async def delete_key(self, slot: KeySlot) -> None:
+        await self._turn("delete_key")
+        self.keys.pop(slot, None)
+
+    async def generate_service_key(self, curve: Curve, receiver: PublicKey) -> ServiceKey:
+        await self._turn("generate_service_key")
+        reference = next(self._references)
+        self.services[reference] = ec.generate_private_key(CURVES[curve]), receiver
+        return ServiceKey(reference, public_of(self.services[reference][0]))
+
+    async def sign_service(self, key: ServiceKey, digest: bytes) -> bytes:
+        await self._turn("sign_service")
+        if key.reference not in self.services:
+            raise CommandRefused("key", 0x6A88)
+        return self._signed(self.services[key.reference][0], digest)
+
+    async def export_service_key(self, key: ServiceKey) -> WrappedKey:
+        await self._turn("export_service_key")
+        if key.reference not in self.services:
+            raise CommandRefused("key", 0x6A88)
+        return wrap_service_key(*self.services.pop(key.reference))
 
 
 def _exchange(own: ec.EllipticCurvePrivateKey, peer_point: bytes) -> bytes:

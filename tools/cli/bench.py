@@ -21,6 +21,7 @@ class Subject(StrEnum):
     """What can be measured."""
 
     BOOT = "boot"
+    HSM = "hsm"
     TLS = "tls"
     DCNET = "dcnet"
     LMN = "lmn"

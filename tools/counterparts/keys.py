@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
+from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 
-from hsm.api import Curve, DataObject, EphemeralKey, KeySlot, PublicKey
+from hsm.api import Curve, DataObject, EphemeralKey, KeySlot, PublicKey, ServiceKey, WrappedKey
 from hsm.errors import CommandRefused
 
 _CURVES: Final[Mapping[Curve, ec.EllipticCurve]] = {
@@ -74,6 +77,8 @@ class SoftwareKeys:
         self._keys: dict[KeySlot, ec.EllipticCurvePrivateKey] = {}
         self._ephemeral: dict[int, ec.EllipticCurvePrivateKey] = {}
         self._objects: dict[DataObject, bytes] = {}
+        self._service: dict[int, tuple[ec.EllipticCurvePrivateKey, PublicKey]] = {}
+        self._counter = 0
         self._next = 1
         for slot, name in _FILES.items() if folder is not None else ():
             assert folder is not None
@@ -96,11 +101,7 @@ class SoftwareKeys:
 
     def sign_now(self, slot: KeySlot, digest: bytes) -> bytes:
         """`sign` for callers without an event loop; returns r | s."""
-        key = self._key(slot)
-        size = (key.curve.key_size + 7) // 8
-        der = key.sign(digest, ec.ECDSA(utils.Prehashed(_HASHES[len(digest)])))
-        r, s = utils.decode_dss_signature(der)
-        return r.to_bytes(size, "big") + s.to_bytes(size, "big")
+        return _sign(self._key(slot), digest)
 
     def public_key_now(self, slot: KeySlot) -> PublicKey:
         """`public_key` for callers without an event loop."""
@@ -159,3 +160,81 @@ class SoftwareKeys:
     async def write_object(self, name: DataObject, data: bytes) -> None:
         """Keep `data` in memory."""
         self._objects[name] = data
+
+    async def verify(self, key: PublicKey, digest: bytes, signature: bytes) -> bool:
+        """Check r | s over a digest."""
+        return verify_signature(key, digest, signature)
+
+    async def counter(self) -> int:
+        """Return a counter that ends with the process."""
+        return self._counter
+
+    async def increase_counter(self) -> int:
+        """Add one to it."""
+        self._counter += 1
+        return self._counter
+
+    async def activate(self, slot: KeySlot) -> None:
+        """Put the pending key of `slot` in the place of its current one."""
+        self._key(slot.pending)
+        self._keys[slot] = self._keys.pop(slot.pending)
+
+    async def delete_key(self, slot: KeySlot) -> None:
+        """Forget a key."""
+        self._keys.pop(slot, None)
+
+    async def generate_service_key(self, curve: Curve, receiver: PublicKey) -> ServiceKey:
+        """Make a key pair for another device."""
+        reference, self._next = self._next, self._next + 1
+        private = new_private_key(curve)
+        self._service[reference] = private, receiver
+        return ServiceKey(reference, public_key_of(private.public_key()))
+
+    async def sign_service(self, key: ServiceKey, digest: bytes) -> bytes:
+        """Sign with it before it leaves."""
+        if key.reference not in self._service:
+            raise CommandRefused("sign", _NOT_FOUND)
+        return _sign(self._service[key.reference][0], digest)
+
+    async def export_service_key(self, key: ServiceKey) -> WrappedKey:
+        """Wrap it for its receiver, once."""
+        if key.reference not in self._service:
+            raise CommandRefused("export", _NOT_FOUND)
+        return wrap_service_key(*self._service.pop(key.reference))
+
+
+def verify_signature(key: PublicKey, digest: bytes, signature: bytes) -> bool:
+    """Check r | s over a digest.
+
+    Raises:
+        CommandRefused: 6A80, a bad point or a digest of another length than the curve's hash.
+    """
+    size = key.curve.field_bytes
+    if len(digest) != size:
+        raise CommandRefused("verify", _WRONG_DATA)
+    try:
+        public = ec.EllipticCurvePublicKey.from_encoded_point(_CURVES[key.curve], key.point)
+        r, s = (int.from_bytes(half, "big") for half in (signature[:size], signature[size:]))
+        public.verify(utils.encode_dss_signature(r, s), digest, ec.ECDSA(utils.Prehashed(_HASHES[size])))
+    except ValueError as error:
+        raise CommandRefused("verify", _WRONG_DATA) from error
+    except InvalidSignature:
+        return False
+    return len(signature) == 2 * size
+
+
+def wrap_service_key(key: ec.EllipticCurvePrivateKey, receiver: PublicKey) -> WrappedKey:
+    """ECKA-EG, X9.63-KDF and AES key wrap, as `hsm.api.WrappedKey` describes it."""
+    own = public_key_of(key.public_key())
+    ephemeral = new_private_key(receiver.curve)
+    peer = ec.EllipticCurvePublicKey.from_encoded_point(_CURVES[receiver.curve], receiver.point)
+    wrapping = X963KDF(hashes.SHA256(), 32, own.point).derive(ephemeral.exchange(ec.ECDH(), peer))
+    scalar = key.private_numbers().private_value.to_bytes(own.curve.field_bytes, "big")
+    return WrappedKey(public_key_of(ephemeral.public_key()).point, aes_key_wrap(wrapping, scalar))
+
+
+def _sign(key: ec.EllipticCurvePrivateKey, digest: bytes) -> bytes:
+    size = (key.curve.key_size + 7) // 8
+    der = key.sign(digest, ec.ECDSA(utils.Prehashed(_HASHES[len(digest)])))
+    r, s = utils.decode_dss_signature(der)
+    return r.to_bytes(size, "big") + s.to_bytes(size, "big")

@@ -21,6 +21,7 @@ from tools.cli.init import make_folder
 from tools.counterparts.meter_wmbus import ElectricityMeter
 from tools.counterparts.pki import GWA_SERVER_NAME, issue_gateway
 from tools.counterparts.stick_im871a import VirtualStick
+from tools.demo.personalise import put_into_operation
 from tools.demo.plan import GROUP_TOTAL, GWA_POLL_S, METER_INTERVAL_S, Household
 from wan.pki.enrol import make_triple
 
@@ -75,6 +76,7 @@ class Home:
         pin = (self.folder / "pin").read_bytes()
         async with ModuleSession(lambda: EmulatorTransport(card), lambda: pin) as module:
             requests = await make_triple(module, self.household.gateway_id)
+            await put_into_operation(module, pki)
             self._note_module(module.statistics)
         certificates = self.folder / "pki"
         certificates.mkdir()

@@ -7,8 +7,9 @@ import hmac
 import pytest
 
 from hsm.emulator import drbg
-from hsm.emulator.drbg import Drbg, check_health
+from hsm.emulator.drbg import Drbg
 from hsm.emulator.entropy import FixedEntropy, OperatingSystemEntropy
+from hsm.emulator.health import PROPORTION_CUTOFF, REPETITION_CUTOFF, START_SAMPLES, WINDOW, HealthTests
 from hsm.errors import ModuleFailed
 from tests.support.vectors import vectors
 
@@ -63,6 +64,7 @@ def test_published_answer(case: dict[str, str]) -> None:
 def test_against_the_model_with_reseeding() -> None:
     source = FixedEntropy(b"seed")
     generator = Drbg(FixedEntropy(b"seed"), reseed_interval=3)
+    source.read(START_SAMPLES)
     model = Model(source.read(48) + source.read(16))
     for request in range(10):
         if request and request % 3 == 0:
@@ -81,7 +83,7 @@ def test_two_generators_differ() -> None:
 
 @pytest.mark.parametrize("answer", [None, b"\x00", b"\x01\x02", b""])
 def test_a_failing_source_stops_the_generator_for_good(answer: bytes | None) -> None:
-    generator = Drbg(Failing(2, answer), reseed_interval=2)
+    generator = Drbg(Failing(3, answer), reseed_interval=2)
     generator.read(8)
     generator.read(8)
     for _ in range(2):
@@ -90,14 +92,14 @@ def test_a_failing_source_stops_the_generator_for_good(answer: bytes | None) -> 
     assert generator.failed
 
 
-@pytest.mark.parametrize("good", [0, 1])
+@pytest.mark.parametrize("good", [0, 1, 2])
 def test_no_generator_without_seed(good: int) -> None:
     with pytest.raises(ModuleFailed):
         Drbg(Failing(good))
 
 
 def test_reseed_on_demand_fails_for_good() -> None:
-    generator = Drbg(Failing(2))
+    generator = Drbg(Failing(3))
     with pytest.raises(ModuleFailed):
         generator.reseed()
     with pytest.raises(ModuleFailed):
@@ -110,12 +112,44 @@ def test_a_wrong_known_answer_stops_the_card(monkeypatch: pytest.MonkeyPatch) ->
         Drbg(OperatingSystemEntropy())
 
 
-def test_health_tests() -> None:
-    check_health(bytes(range(48)))
-    check_health(b"\x00" * 5 + bytes(range(1, 40)))
-    with pytest.raises(ModuleFailed):
-        check_health(b"\x00" * 6 + bytes(range(1, 40)))
-    with pytest.raises(ModuleFailed):
-        check_health(bytes(x for pair in zip([7] * 20, range(100, 120), strict=True) for x in pair))
-    with pytest.raises(ModuleFailed):
-        check_health(b"")
+def healthy(samples: bytes, *, pieces: int = 100) -> bool:
+    tests = HealthTests()
+    try:
+        for start in range(0, len(samples), pieces):
+            tests.check(samples[start : start + pieces])
+    except ModuleFailed:
+        with pytest.raises(ModuleFailed):  # the first failure is final
+            tests.check(b"")
+        return False
+    return True
+
+
+VARIED = bytes(range(256)) * 4
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 100])
+def test_repetition_count(pieces: int) -> None:
+    assert healthy(VARIED + b"\x07" * (REPETITION_CUTOFF - 1) + VARIED, pieces=pieces)
+    assert not healthy(VARIED + b"\x07" * REPETITION_CUTOFF, pieces=pieces)
+
+
+@pytest.mark.parametrize("pieces", [1, 70, 512])
+def test_adaptive_proportion(pieces: int) -> None:
+    def window(alike: int) -> bytes:
+        pairs = [bytes((7, 8 + index % 200)) for index in range(alike)]
+        return b"".join(pairs) + VARIED[8:256] * 2
+
+    assert healthy(window(PROPORTION_CUTOFF - 3)[:WINDOW], pieces=pieces)
+    assert not healthy(window(PROPORTION_CUTOFF)[:WINDOW], pieces=pieces)
+    # the reference is the first sample of a window: a value that only comes later is counted in the next one
+    assert not healthy(VARIED[:1] + b"\x07\x08" * WINDOW, pieces=pieces)
+
+
+def test_one_input_by_itself() -> None:
+    assert not healthy(bytes(x for pair in zip([7] * 20, range(100, 120), strict=True) for x in pair))
+
+
+def test_a_good_source_raises_no_false_alarm() -> None:
+    tests = HealthTests()
+    for _ in range(200):
+        tests.check(OperatingSystemEntropy().read(1024))
