@@ -35,10 +35,9 @@ from firmware.profile.registry import Registry, SealedProfiles
 from firmware.store.stores import MeterCounters, SealedOutbox, Stores
 from firmware.supervisor import Reporter, Service, ServiceGroup, run_gateway
 from hsm.api import CertificateUse, KeySlot
-from hsm.emulator import load_card
-from hsm.emulator.transport import EmulatorTransport
 from hsm.session import FilePinGuard, ModuleSession, Priority
 from hsm.tls import WAN, TlsContext
+from hsm.transport import opener
 from hsm.x509 import Certificate
 from lmn.wmbus.driver import WmbusStick
 from lmn.wmbus.link import StickStatistics
@@ -133,10 +132,9 @@ async def open_gateway(config: GatewayConfig, clock: Clock | None = None) -> Asy
 
 async def _open_parts(stack: AsyncExitStack, config: GatewayConfig, clock: Clock) -> Parts:
     config.gateway.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    card = load_card(config.module.state)
     module = await stack.enter_async_context(
         ModuleSession(
-            lambda: EmulatorTransport(card),
+            opener(config.module.way),
             partial(read_secret, config.module.pin_file),
             guard=FilePinGuard(config.gateway.state / _PIN_GUARD),
         )
