@@ -27,6 +27,7 @@ ANSWER_S: Final = 30.0
 IDLE_S: Final = 1.0
 """After so long without a command the card is asked for before one is sent."""
 _RELEASE_S: Final = 2.0
+_MIN_ANSWER: Final = 2
 
 _REASONS: Final = {
     0x80100009: "PC/SC knows no such reader",
@@ -150,6 +151,8 @@ class _Calls:
         code, answer = scard.SCardTransmit(self._card, scard.SCARD_PCI_T1, list(command))
         if code != _SUCCESS:
             _refuse(code, "the card")
+        if len(answer) < _MIN_ANSWER:  # what vpcd makes of a card that dies
+            raise ModuleUnavailable("the card was lost during the command")
         self._used_at = monotonic()
         return bytes(answer)
 
@@ -264,7 +267,11 @@ class PcscTransport:
     async def connect(self) -> None:
         """Take the card exclusively and reset it."""
         self._calls, self._worker = _Calls(self._wanted), _Worker()
-        chosen = await self._ask(self._calls.connect)
+        try:
+            chosen = await self._ask(self._calls.connect)
+        except BaseException:
+            await self.close()
+            raise
         self.reader, self.atr = chosen.name, chosen.atr
 
     async def transmit(self, command: bytes) -> bytes:

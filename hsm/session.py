@@ -253,7 +253,7 @@ class ModuleSession(ModuleView):
 
     def _expire(self, request: _Request) -> None:
         if not request.future.done():
-            why = "" if self._transport is not None or self._last_fault is None else f": {self._last_fault}"
+            why = "" if self._channel.protected or self._last_fault is None else f": {self._last_fault}"
             error = ModuleUnavailable(f"the module did not get to it before the deadline{why}")
             error.__cause__ = self._last_fault
             request.future.set_exception(error)

@@ -106,8 +106,8 @@ async def call(card: ShownCard, host: str, port: int) -> None:
 async def shown(card: ShownCard, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[int]:
     """Let readers call while the block lasts; gives the port.
 
-    The next port is taken as well and shows a card that can do nothing: vpcd 3.3 has two slots, calls PORT and
-    PORT + 1, and takes pcscd down with it when one of them refuses or hangs up. Port 0 takes a free pair.
+    The next port is taken as well and shows a card that can do nothing: vpcd 3.3 has two slots, calls PORT
+    and PORT + 1, and takes pcscd down with it when one of them refuses or hangs up. Port 0 takes a free pair.
 
     Raises:
         OSError: one of the two ports is taken.

@@ -136,7 +136,7 @@ needs_pcsc = pytest.mark.skipif(bool(_missing()), reason=_missing() or "there")
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something that has to happen; the test's time-out is the limit."""
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - what is waited for happens on another thread
         await asyncio.sleep(0.01)
 
 

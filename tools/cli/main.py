@@ -13,6 +13,7 @@ _COMMANDS: Final = {
     "init": "make a gateway's own folder with a commented configuration",
     "decode": "telegrams to values",
     "meter": "a virtual meter on a virtual stick",
+    "hsm": "look at a security module, try it, show an emulated one as a smart card",
     "profile": "check profiles and flash them through the administrator's channel",
     "gwa": "the administrator, as a counterpart",
     "emp": "a supplier, as a counterpart",

@@ -96,7 +96,7 @@ class Pcscd:
             listening.bind(str(self.socket))
             listening.listen(16)
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", _LAUNCH, *arguments], stdin=listening, stdout=log, stderr=log
+                ["/bin/sh", "-c", _LAUNCH, *arguments], stdin=listening.fileno(), stdout=log, stderr=log
             )
 
     def stop(self, *, kill: bool = False) -> None:

@@ -173,9 +173,9 @@ async def test_a_card_taken_out_and_put_back_while_idle(
     module = await started()
     await module.generate_key_pair(KeySlot.WAN_SIG, Curve.P256)
     bench.pull()
-    while any(reader.atr for reader in await list_readers()):
+    while any(reader.atr for reader in await list_readers()):  # noqa: ASYNC110 - pcscd does not tell
         await asyncio.sleep(0.02)
-    with pytest.raises(ModuleUnavailable, match="taken out|no card"):
+    with pytest.raises(ModuleUnavailable, match=r"taken out|no card"):
         await module.at(Priority.NORMAL, 0.5).random(8)
     bench.insert(card)
     assert len(await module.at(Priority.NORMAL, WITHIN_S).sign(KeySlot.WAN_SIG, bytes(32))) == 64
@@ -214,7 +214,7 @@ async def test_pcscd_restarted(bench: Bench, kill: bool) -> None:
     module = await started()
     await module.generate_key_pair(KeySlot.WAN_SIG, Curve.P256)
     bench.daemon.stop(kill=kill)
-    with pytest.raises(ModuleUnavailable, match="pcscd does not run|was stopped"):
+    with pytest.raises(ModuleUnavailable, match=r"pcscd does not run|was stopped"):
         await module.at(Priority.NORMAL, 0.5).random(8)
     bench.daemon.start()
     assert len(await module.at(Priority.NORMAL, WITHIN_S).random(8)) == 8
@@ -261,7 +261,7 @@ async def test_a_card_that_does_not_answer_is_given_up(bench: Bench) -> None:
     card.before = once(RANDOM, lambda: time.sleep(0.4))
     slow = PcscTransport(READER, answer_s=0.1)
     await slow.connect()
-    with pytest.raises(ModuleUnavailable, match="within 0.1 s"):
+    with pytest.raises(ModuleUnavailable, match=r"within 0.1 s"):
         await slow.transmit(bytes.fromhex("0084000008"))
     with pytest.raises(NotDelivered):
         await slow.transmit(bytes.fromhex("0084000008"))
@@ -311,7 +311,11 @@ async def test_no_pyscard(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # --- choosing ----------------------------------------------------------------------------------------------
 
-HERE = [Reader("Omnikey 00 00", b"\x3b\x01"), Reader("Virtual 00 00", b"\x3b\x02"), Reader("Virtual 00 01", b"")]
+HERE = [
+    Reader("Omnikey 00 00", b"\x3b\x01"),
+    Reader("Virtual 00 00", b"\x3b\x02"),
+    Reader("Virtual 00 01", b""),
+]
 
 
 @pytest.mark.parametrize(
@@ -327,7 +331,9 @@ def test_a_reader_is_chosen(wanted: str, name: str) -> None:
     assert choose(HERE, wanted).name == name
 
 
-@pytest.mark.parametrize(("wanted", "why"), [("00 00", "more than one"), ("x", "no reader"), ("atr:3b", "no ")])
+@pytest.mark.parametrize(
+    ("wanted", "why"), [("00 00", "more than one"), ("x", "no reader"), ("atr:3b", "no ")]
+)
 def test_a_reader_is_not_guessed(wanted: str, why: str) -> None:
     with pytest.raises(ModuleUnavailable, match=why) as caught:
         choose(HERE, wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 import time
@@ -116,7 +117,7 @@ async def test_the_second_slot_shows_a_card_that_can_do_nothing() -> None:
 
 async def test_a_port_that_is_taken() -> None:
     async with shown(watched()) as port:
-        with pytest.raises(OSError, match="free|in use"):
+        with pytest.raises(OSError, match=r"free|in use"):
             async with shown(watched(), port=port - 1):
                 pass
 
@@ -283,28 +284,27 @@ async def test_a_message_of_the_largest_size_and_one_too_large() -> None:
 
 async def test_forty_handshakes_at_once_queue_for_the_slots() -> None:
     card = watched()
-    async with shown(card) as port:
-        async with session(port) as module:
-            hurry = module.at(Priority.HANDSHAKE, 20)
-            peer = (await module.generate_key_pair(KeySlot.WAN_TLS, Curve.BRAINPOOL_P256)).point
-            held: set[int] = set()
-            most = 0
+    async with shown(card) as port, session(port) as module:
+        hurry = module.at(Priority.HANDSHAKE, 20)
+        peer = (await module.generate_key_pair(KeySlot.WAN_TLS, Curve.BRAINPOOL_P256)).point
+        held: set[int] = set()
+        most = 0
 
-            async def handshake() -> bytes:
-                nonlocal most
-                key = await hurry.generate_ephemeral(Curve.BRAINPOOL_P256)
-                held.add(key.reference)
-                most = max(most, len(held))
-                await asyncio.sleep(0.005)  # the peer's flight
-                await hurry.sign(KeySlot.WAN_TLS, bytes(32))
-                secret = await hurry.agree_ephemeral(key, peer)
-                held.remove(key.reference)
-                return secret
+        async def handshake() -> bytes:
+            nonlocal most
+            key = await hurry.generate_ephemeral(Curve.BRAINPOOL_P256)
+            held.add(key.reference)
+            most = max(most, len(held))
+            await asyncio.sleep(0.005)  # the peer's flight
+            await hurry.sign(KeySlot.WAN_TLS, bytes(32))
+            secret = await hurry.agree_ephemeral(key, peer)
+            held.remove(key.reference)
+            return secret
 
-            secrets = await asyncio.gather(*(handshake() for _ in range(40)))
-            assert len(set(secrets)) == 40
-            assert most == len(PROJECT.ephemeral_references)
-            assert module.statistics.sessions == 1
+        secrets = await asyncio.gather(*(handshake() for _ in range(40)))
+        assert len(set(secrets)) == 40
+        assert most == len(PROJECT.ephemeral_references)
+        assert module.statistics.sessions == 1
 
 
 # --- settings ----------------------------------------------------------------------------------------------
@@ -329,10 +329,8 @@ def test_ways_are_read() -> None:
 
 @given(st.text(max_size=40))
 def test_any_text_is_a_way_or_is_refused(text: str) -> None:
-    try:
+    with contextlib.suppress(ValueError):
         parse_way(text)
-    except ValueError as error:
-        assert str(error)
 
 
 async def test_a_refused_command_is_no_loss() -> None:
