@@ -30,7 +30,9 @@ _EVENTS: Final = {Control.OFF: PowerEvent.OFF, Control.ON: PowerEvent.ON, Contro
 class ShownCard(Protocol):
     """What can be shown: `hsm.emulator.Card`, or something that behaves like one."""
 
-    atr: bytes
+    @property
+    def atr(self) -> bytes:
+        """Answer to reset."""
 
     def power(self, event: PowerEvent) -> None:
         """Power on, off or reset."""

@@ -85,7 +85,7 @@ DCNET_CODECS = ("errors", "messages", "frames", "policy", "kdf", "graph", "arith
 """Wire forms and arithmetic of the DC-net, with the canonical form of its policy that every party hashes."""
 _HSM_FOR_ALL = ("hsm.api", "hsm.errors", "hsm.tlv", "hsm.tls", "hsm.x509")
 _HSM_FOR_ABOVE = (*_HSM_FOR_ALL, "hsm.client", "hsm.session", "hsm.emulator", "hsm.transport")
-_HSM_FOR_TOOLS = (*_HSM_FOR_ABOVE, "hsm.apdu", "hsm.channel", "hsm.profile", "hsm.suites")
+_HSM_FOR_TOOLS = (*_HSM_FOR_ABOVE, "hsm.apdu", "hsm.channel", "hsm.pcsc", "hsm.profile", "hsm.suites")
 """`smgw hsm` talks to any card, command by command."""
 _FIRMWARE_FOR_TOOLS = (
     "firmware.boot",

@@ -14,13 +14,13 @@ from firmware import config
 from firmware.boot import Gateway, open_gateway
 from firmware.metering.register import RegisteredValue
 from hsm.api import CertificateUse
-from hsm.emulator import load_card
-from hsm.emulator.transport import EmulatorTransport
 from hsm.session import ModuleSession, SessionStatistics
+from hsm.transport import opener
 from tools.cli.init import make_folder
 from tools.counterparts.meter_wmbus import ElectricityMeter
 from tools.counterparts.pki import GWA_SERVER_NAME, issue_gateway
 from tools.counterparts.stick_im871a import VirtualStick
+from tools.demo.cards import Cards
 from tools.demo.plan import GROUP_TOTAL, GWA_POLL_S, METER_INTERVAL_S, Household
 from wan.pki.enrol import make_triple
 
@@ -68,12 +68,13 @@ class Home:
         assert self._gateway is not None, "switched off"
         return self._gateway
 
-    async def enrol(self, pki: Path, gwa_port: int) -> None:
+    async def enrol(self, pki: Path, gwa_port: int, cards: Cards) -> None:
         """Make folder and module, keys inside it, certificates from the PKI, and the settings."""
         make_folder(self.folder, gateway_id=self.household.gateway_id)
-        card = load_card(self.folder / "module")
+        self._write_transport(await cards.place(self.household.number, self.folder))
+        way = config.load(self.folder / "gateway.toml").module.way
         pin = (self.folder / "pin").read_bytes()
-        async with ModuleSession(lambda: EmulatorTransport(card), lambda: pin) as module:
+        async with ModuleSession(opener(way), lambda: pin) as module:
             requests = await make_triple(module, self.household.gateway_id)
             self._note_module(module.statistics)
         certificates = self.folder / "pki"
@@ -88,6 +89,13 @@ class Home:
         ):
             (certificates / name).write_bytes((pki / source).read_bytes())
         self._write_settings(gwa_port)
+
+    def _write_transport(self, transport: str) -> None:
+        path = self.folder / "gateway.toml"
+        text = path.read_text(encoding="utf-8")
+        path.write_text(
+            text.replace('transport = "emulator"', f'transport = "{transport}"', 1), encoding="utf-8"
+        )
 
     def _write_settings(self, gwa_port: int) -> None:
         path = self.folder / "gateway.toml"

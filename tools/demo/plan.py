@@ -16,6 +16,7 @@ from typing import Any, Final
 from lmn.model import MeterId
 from lmn.wmbus.frame import from_format_a
 from tools.counterparts.pki import EMP_SERVER_NAME
+from tools.demo.cards import Kind
 
 MIN_GATEWAYS: Final = 4
 """A net of fewer would not survive the drop-out that the demo makes."""
@@ -104,6 +105,8 @@ class Plan:
     gateways: int
     slots: int
     slot_s: int
+    hsm: Kind = Kind.EMULATOR
+    """Where the security module of the first home is; the others are emulated in their gateways."""
     t0_utc: datetime = _NOT_YET
     """Begin of the first slot; known once every gateway is up."""
 

@@ -17,6 +17,7 @@ from firmware.profile.model import NetPolicy
 from tools.counterparts.gwa import place_order
 from tools.counterparts.net_mount import NetSettings, to_toml
 from tools.counterparts.pki import GWA_SERVER_NAME, make_participant, make_pki
+from tools.demo.cards import Cards, Kind
 from tools.demo.home import Home
 from tools.demo.parties import Event, Party
 from tools.demo.plan import STRANGER, SUPPLIER, Plan, peer_entry
@@ -39,6 +40,7 @@ class Outcome:
     homes: tuple[Home, ...]
     gwa: list[Event]
     emp: list[Event]
+    cards: Cards
     forged_order: str
     """Message id of the order that somebody else signed."""
 
@@ -58,10 +60,15 @@ async def play(plan: Plan, progress: Progress) -> Outcome:
     async with AsyncExitStack() as stack:
         gwa = await stack.enter_async_context(Party("gwa", pki / "gwa"))
         gwa_port = await gwa.port()
+        cards = Cards(plan.hsm, stack)
+        if plan.hsm is not Kind.EMULATOR:
+            progress(f"{homes[0].household.name} gets its security module by way of {plan.hsm.value}")
         progress("keys in the security modules, certificates from the PKI")
         for home in homes:
-            await home.enrol(pki, gwa_port)
+            await home.enrol(pki, gwa_port, cards)
             await home.live_here(stack)
+        if cards.lacks:
+            progress(cards.lacks)
         progress("gateways boot: SELECT, PACE, sealed stores, sticks")
         for home in homes:
             stack.push_async_callback(home.switch_off)
@@ -82,7 +89,7 @@ async def play(plan: Plan, progress: Progress) -> Outcome:
         await asyncio.sleep(_SETTLE_S)
         for home in homes:
             await home.switch_off()
-    return Outcome(plan, homes, gwa.events, emp.events, forged)
+    return Outcome(plan, homes, gwa.events, emp.events, cards, forged)
 
 
 async def _order(
