@@ -20,11 +20,14 @@ from rich.table import Table
 from firmware.errors import FirmwareError
 from firmware.log import diagnostics
 from hsm.errors import HsmError
-from tools.demo.cards import Kind, missing
+from tools.demo.cards import Kind, may_have_applet, missing
 from tools.demo.parties import PartyFailed
 from tools.demo.plan import MIN_GATEWAYS, Plan
 from tools.demo.report import Report, judge
 from tools.demo.scenario import play
+
+SLOT_S = 2
+SLOW_SLOT_S = 8
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -33,7 +36,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def demo(
     gateways: Annotated[int, typer.Option(min=1, max=32, help="how many homes, at least 4")] = 5,
     slots: Annotated[int, typer.Option(min=1, max=1000, help="how many slots are summed")] = 3,
-    slot_s: Annotated[int, typer.Option(min=2, max=900, help="length of a slot in seconds")] = 2,
+    slot_s: Annotated[
+        int | None,
+        typer.Option(min=2, max=900, help="length of a slot in seconds; default 2, with an applet 8"),
+    ] = None,
     hsm: Annotated[
         Kind, typer.Option(help="where the first home's security module is; the others are emulated")
     ] = Kind.EMULATOR,
@@ -59,13 +65,17 @@ def demo(
         place.mkdir(parents=True, exist_ok=True)
         log = stack.enter_context((place / "gateways.log").open("w", encoding="utf-8"))
         diagnostics.configure("info", stream=log)
-        report = _run(Plan(place.resolve(), gateways, slots, slot_s, hsm), quiet=as_json)
+        report = _run(Plan(place.resolve(), gateways, slots, slot_s or _slot_s(hsm), hsm), quiet=as_json)
         logging.getLogger("smgw").handlers.clear()
     if as_json:
         print(json.dumps(report.to_dict()))
     else:
         _show(report, Console())
     raise typer.Exit(0 if report.ok else 1)
+
+
+def _slot_s(hsm: Kind) -> int:
+    return SLOW_SLOT_S if may_have_applet(hsm) else SLOT_S
 
 
 def _run(plan: Plan, *, quiet: bool) -> Report:

@@ -47,6 +47,11 @@ def missing(kind: Kind) -> str | None:
     return None
 
 
+def may_have_applet(kind: Kind) -> bool:
+    """Whether a run with `kind` has an applet, if one can be built here; such a card is slow."""
+    return kind is Kind.APPLET or (kind is Kind.PCSC and missing(Kind.APPLET) is None)
+
+
 @dataclass(slots=True)
 class Counted:
     """An emulated card that counts the commands it gets."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 from lmn.model import MeterId
 from lmn.wmbus.frame import from_format_a
 from tools.counterparts.pki import EMP_SERVER_NAME
-from tools.demo.cards import Kind
+from tools.demo.cards import Kind, may_have_applet
 
 MIN_GATEWAYS: Final = 4
 """A net of fewer would not survive the drop-out that the demo makes."""
@@ -28,6 +28,7 @@ GWA_POLL_S: Final = 0.25
 METER_INTERVAL_S: Final = 0.2
 _NOT_YET: Final = datetime.max.replace(tzinfo=UTC)
 LEAD_S: Final = 3.0
+SLOW_LEAD_S: Final = 20.0
 """From the orders to the first slot: time to fetch profiles, publish key bundles and agree on a roster."""
 
 
@@ -135,9 +136,14 @@ class Plan:
         """When the billing period and the last slot are over."""
         return self.t0_utc + timedelta(seconds=self.billing_period_s)
 
+    @property
+    def slow(self) -> bool:
+        """Whether one of the modules takes a tenth of a second for a signature, as cards do."""
+        return may_have_applet(self.hsm)
+
     def starting(self, now_utc: datetime) -> Plan:
         """Set the first slot to the next whole second that leaves enough time."""
-        begin = math.ceil(now_utc.timestamp() + LEAD_S)
+        begin = math.ceil(now_utc.timestamp() + (SLOW_LEAD_S if self.slow else LEAD_S))
         return replace(self, t0_utc=datetime.fromtimestamp(begin, UTC))
 
     def slot_start(self, slot: int) -> datetime:

@@ -216,7 +216,7 @@ def _billed(plan: Plan, bills: tuple[Event, ...]) -> bool:
 def _bill_is_right(plan: Plan, home: Home, bills: tuple[Event, ...]) -> bool:
     registered = home.tally.registered.get(plan.end_utc)
     values = [
-        int(entry["value"])
+        entry["value"] and int(entry["value"])
         for bill in bills
         if bill["gateway"] == home.household.name
         for entry in bill["document"]["entries"]

@@ -24,8 +24,8 @@ from tools.demo.plan import STRANGER, SUPPLIER, Plan, peer_entry
 from wan.pki.profile import Role
 
 Progress = Callable[[str], None]
-_RECEIPT_TIMEOUT_S: Final = 10.0
-_TAIL_S: Final = 6.0
+_RECEIPT_TIMEOUT_S: Final = 20.0
+_TAIL_S: Final = 15.0
 """For the last opening and the bills to arrive after the billing period has ended."""
 _SETTLE_S: Final = 0.3
 """For the last telegrams to pass from the sticks into the stores."""
