@@ -28,6 +28,7 @@ GWA_POLL_S: Final = 0.25
 METER_INTERVAL_S: Final = 0.2
 _NOT_YET: Final = datetime.max.replace(tzinfo=UTC)
 LEAD_S: Final = 3.0
+LEAD_SLOTS: Final = 1.5
 SLOW_LEAD_S: Final = 20.0
 """From the orders to the first slot: time to fetch profiles, publish key bundles and agree on a roster."""
 
@@ -143,7 +144,8 @@ class Plan:
 
     def starting(self, now_utc: datetime) -> Plan:
         """Set the first slot to the next whole second that leaves enough time."""
-        begin = math.ceil(now_utc.timestamp() + (SLOW_LEAD_S if self.slow else LEAD_S))
+        lead_s = SLOW_LEAD_S if self.slow else max(LEAD_S, LEAD_SLOTS * self.slot_s)
+        begin = math.ceil(now_utc.timestamp() + lead_s)
         return replace(self, t0_utc=datetime.fromtimestamp(begin, UTC))
 
     def slot_start(self, slot: int) -> datetime:
