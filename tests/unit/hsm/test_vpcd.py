@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import socket
 import struct
+import subprocess
+import sys
 import time
 from contextlib import asynccontextmanager
 from typing import Any
@@ -338,3 +340,13 @@ async def test_a_refused_command_is_no_loss() -> None:
         with pytest.raises(CommandRefused):
             await module.sign(KeySlot.LMN_TLS, bytes(32))
         assert module.statistics.sessions == 1
+
+
+def test_only_the_way_that_is_taken_is_loaded() -> None:
+    asked = (
+        "import sys, firmware.boot; from hsm.transport import opener, parse_way;"
+        "opener(parse_way('tcp:127.0.0.1:1'))();"
+        "print([name for name in ('hsm.emulator', 'hsm.pcsc', 'hsm.vpcd') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['hsm.vpcd']"

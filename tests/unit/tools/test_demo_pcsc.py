@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def test_one_gateway_runs_through_pcscd() -> None:
     """A process of its own: libpcsclite looks for its daemon once in a process."""
     done = subprocess.run(
-        [*DEMO, "--hsm", "pcsc", "--gateways", "4", "--slots", "2", "--slot-s", "5", "--json"],
+        [*DEMO, "--hsm", "pcsc", "--gateways", "4", "--slot-s", "4", "--json"],
         capture_output=True, text=True, cwd=ROOT, timeout=55, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
