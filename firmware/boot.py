@@ -26,10 +26,8 @@ from firmware.pipeline import DeliveryPipeline, IntakePipeline, RegistrationPipe
 from firmware.profile.registry import Registry, SealedProfiles
 from firmware.store.stores import MeterCounters, Stores
 from firmware.supervisor import Reporter, Service, run_gateway
-from hsm.emulator import load_card
-from hsm.emulator.transport import EmulatorTransport
 from hsm.session import FilePinGuard, ModuleSession, Priority
-from hsm.transport import CardTransport
+from hsm.transport import CardTransport, opener
 from lmn.wmbus.driver import WmbusStick
 from lmn.wmbus.kinds import KINDS
 
@@ -142,11 +140,11 @@ async def _open_parts(
     card_line: Callable[[CardTransport], CardTransport] | None,
 ) -> Parts:
     config.gateway.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    card = load_card(config.module.state)
     guard = FilePinGuard(config.gateway.state / _PIN_GUARD)
+    connect = opener(config.module.way)
 
     def transport() -> CardTransport:
-        line = EmulatorTransport(card)
+        line = connect()
         return line if card_line is None else card_line(line)
 
     module = await stack.enter_async_context(

@@ -15,6 +15,7 @@ import msgspec
 from firmware.document import Document, PortUrl, read_toml
 from firmware.errors import ConfigurationRefused, Fault
 from firmware.profile.model import MeterProfile, MeterText, ObisText
+from hsm.transport import WAYS, Emulator, Tcp, Way, parse_way
 from lmn.model import MeterId
 from lmn.sml.readings import Quirk
 from lmn.wmbus.kinds import KINDS
@@ -29,6 +30,9 @@ GatewayId = Annotated[
         pattern=r"^E[A-Z]{3}[0-9A-F]{2}[0-9]{8}$",
         description='14 characters of a device id (DIN 43849), e.g. "ESGW0100000001"',
     ),
+]
+TransportText = Annotated[
+    str, msgspec.Meta(extra={"check": "transport"}, description=f"how the module is reached: {WAYS}")
 ]
 Host = Annotated[str, msgspec.Meta(min_length=1, max_length=253, description="a host name or an address")]
 PortNumber = Annotated[int, msgspec.Meta(ge=1, le=65535, description="a port number, 1 to 65535")]
@@ -46,11 +50,29 @@ class GatewayTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class ModuleTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The security module and how it is reached."""
 
-    transport: Literal["emulator"] = "emulator"
-    state: Path
-    """Folder of the emulated card."""
+    transport: TransportText = "emulator"
+    state: Path | None = None
+    """Folder of the emulated card; a real one needs none."""
     pin_file: SecretFile
     """Holds the PACE-PIN; also a systemd credential."""
+    insecure_remote: bool = False
+    """Allows a TCP transport that leaves this machine."""
+
+    def __post_init__(self) -> None:
+        way = parse_way(self.transport)
+        if isinstance(way, Emulator) and self.state is None:
+            raise ValueError("the emulator needs module.state, the folder of its card")
+        if isinstance(way, Tcp) and way.remote and not self.insecure_remote:
+            raise ValueError(
+                "a module reached over a network can be cut off by anyone on it; "
+                "module.insecure_remote = true allows it"
+            )
+
+    @property
+    def way(self) -> Way:
+        """How the module is reached."""
+        way = parse_way(self.transport)
+        return Emulator(self.state) if isinstance(way, Emulator) else way
 
 
 class StickTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -272,5 +294,17 @@ def _secret_file(path: Path) -> str | None:
     return expected
 
 
-CHECKS: Final[dict[str, Callable[[Any], str | None]]] = {"file": _plain_file, "secret": _secret_file}
+def _transport(text: str) -> str | None:
+    try:
+        way = parse_way(text)
+    except ValueError as expected:
+        return str(expected)
+    return WAYS + "; the folder is module.state" if isinstance(way, Emulator) and way.folder else None
+
+
+CHECKS: Final[dict[str, Callable[[Any], str | None]]] = {
+    "file": _plain_file,
+    "secret": _secret_file,
+    "transport": _transport,
+}
 """What fields marked so must be on the disk."""

@@ -44,6 +44,16 @@ class Priority(IntEnum):
     BULK = 2
 
 
+@dataclass(slots=True)
+class SessionStatistics:
+    """What the module was asked so far."""
+
+    sessions: int = 0
+    """PACE runs that succeeded."""
+    apdus: int = 0
+    """Command APDUs sent."""
+
+
 class Owner(Protocol):
     """The one who owns the module; `hsm.session.ModuleSession`."""
 
@@ -100,8 +110,11 @@ class ModuleView:
         return await self._call(lambda client: client.public_key(slot))
 
     async def sign(self, slot: KeySlot, digest: bytes) -> bytes:
-        """Sign a digest whose length is that of the curve's hash; returns r | s."""
-        return await self._call(lambda client: client.sign(slot, digest))
+        """Sign a digest whose length is that of the curve's hash; returns r | s.
+
+        Not repeated once the command may have reached the module: it never signs for one call twice.
+        """
+        return await self._call(lambda client: client.sign(slot, digest), repeatable=False)
 
     async def agree(self, slot: KeySlot, peer_point: bytes) -> bytes:
         """ECKA of the static key in `slot` with a peer's point; returns Z."""

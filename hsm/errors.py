@@ -49,6 +49,10 @@ class ModuleUnavailable(HsmError):
     """No card, no reader, or no answer within the deadline."""
 
 
+class NotDelivered(ModuleUnavailable):
+    """The connection was gone before the command left: the card has certainly not carried it out."""
+
+
 class ModuleFailed(HsmError):
     """The module's own check failed (random source, stored state) and it refuses to work."""
 

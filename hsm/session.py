@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from hsm.api import Curve
-from hsm.calls import ModuleView, Priority, Slot
+from hsm.calls import ModuleView, Priority, SessionStatistics, Slot
 from hsm.channel import Channel, Operation
 from hsm.client import ModuleClient
 from hsm.errors import (
@@ -26,6 +26,7 @@ from hsm.errors import (
     MalformedResponse,
     ModuleFailed,
     ModuleUnavailable,
+    NotDelivered,
     PinRefused,
     UnexpectedResponse,
 )
@@ -58,16 +59,6 @@ __all__ = [
     "host_random",
     "pin_digest",
 ]
-
-
-@dataclass(slots=True)
-class SessionStatistics:
-    """What the module was asked so far."""
-
-    sessions: int = 0
-    """PACE runs that succeeded."""
-    apdus: int = 0
-    """Command APDUs sent."""
 
 
 @dataclass(slots=True, eq=False)
@@ -114,7 +105,7 @@ class ModuleSession(ModuleView):
         deadline_s: float = 10.0,
         lifetime_s: float = MAX_SESSION_S - 7200,
         first_pause_s: float = 0.1,
-        longest_pause_s: float = 5.0,
+        longest_pause_s: float = 2.0,
     ) -> None:
         super().__init__(self, Priority.NORMAL, deadline_s)
         self.statistics = SessionStatistics()
@@ -228,7 +219,8 @@ class ModuleSession(ModuleView):
 
     def _expire(self, request: _Request) -> None:
         if not request.future.done():
-            error = ModuleUnavailable("the module did not get to it before the deadline")
+            why = "" if self._channel.protected or self._last_fault is None else f": {self._last_fault}"
+            error = ModuleUnavailable(f"the module did not get to it before the deadline{why}")
             error.__cause__ = self._last_fault
             request.future.set_exception(error)
 
@@ -371,7 +363,7 @@ class ModuleSession(ModuleView):
         await self._drop()
         if isinstance(fault, TimeoutError):
             _fail(request.future, ModuleUnavailable("the module did not answer before the deadline"))
-        elif not request.repeatable or request.attempts > 1 or request.future.done():
+        elif not (request.repeatable or isinstance(fault, NotDelivered)) or request.attempts > 1:
             if isinstance(fault, HsmError):
                 _fail(request.future, fault)
             else:

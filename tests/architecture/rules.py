@@ -85,6 +85,8 @@ DCNET_CODECS = ("errors", "messages", "frames", "policy", "kdf", "graph", "arith
 """Wire forms and arithmetic of the DC-net, with the canonical form of its policy that every party hashes."""
 _HSM_FOR_ALL = ("hsm.api", "hsm.errors", "hsm.tlv", "hsm.tls", "hsm.x509")
 _HSM_FOR_ABOVE = (*_HSM_FOR_ALL, "hsm.client", "hsm.session", "hsm.emulator", "hsm.transport")
+_HSM_FOR_TOOLS = (*_HSM_FOR_ABOVE, "hsm.apdu", "hsm.channel", "hsm.pcsc", "hsm.profile", "hsm.suites")
+"""`smgw hsm` talks to any card, command by command."""
 _FIRMWARE_FOR_TOOLS = (
     "firmware.boot",
     "firmware.config",
@@ -105,7 +107,7 @@ PUBLIC = {
     ("wan", "hsm"): _HSM_FOR_ALL,
     ("han", "hsm"): _HSM_FOR_ALL,
     ("firmware", "hsm"): _HSM_FOR_ABOVE,
-    ("tools", "hsm"): _HSM_FOR_ABOVE,
+    ("tools", "hsm"): _HSM_FOR_TOOLS,
     ("wan", "lmn"): ("lmn.model", "lmn.errors", "lmn.ports"),
     ("han", "lmn"): ("lmn.model", "lmn.errors", "lmn.ports"),
     ("tools", "firmware"): _FIRMWARE_FOR_TOOLS,

@@ -20,6 +20,7 @@ from rich.table import Table
 from firmware.errors import FirmwareError
 from firmware.log import diagnostics
 from hsm.errors import HsmError
+from tools.demo.cards import Kind, missing
 from tools.demo.parties import PartyFailed
 from tools.demo.plan import MIN_GATEWAYS, SHORTEST_SLOT_S, Plan
 from tools.demo.report import Report, judge
@@ -38,6 +39,9 @@ def demo(
             min=SHORTEST_SLOT_S, max=900, help="length of a slot in seconds; default: as fast as we can"
         ),
     ] = None,
+    hsm: Annotated[
+        Kind, typer.Option(help="where the first home's security module is; the others are emulated")
+    ] = Kind.EMULATOR,
     folder: Annotated[Path | None, typer.Option("--dir", help="keep everything in this new folder")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on standard output")] = False,
 ) -> None:
@@ -53,12 +57,14 @@ def demo(
         raise typer.BadParameter(
             f"{folder} is not empty; each run starts in a fresh folder", param_hint="--dir"
         )
+    if (lack := missing(hsm)) is not None:
+        raise typer.BadParameter(lack, param_hint="--hsm")
     with ExitStack() as stack:
         place = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="smgw-demo-")))
         place.mkdir(parents=True, exist_ok=True)
         log = stack.enter_context((place / "gateways.log").open("w", encoding="utf-8"))
         diagnostics.configure("info", stream=log)
-        report = _run(Plan(place.resolve(), gateways, slots, slot_s or 0), quiet=as_json)
+        report = _run(Plan(place.resolve(), gateways, slots, slot_s or 0, hsm), quiet=as_json)
         logging.getLogger("smgw").handlers.clear()
     if as_json:
         print(json.dumps(report.to_dict()))
@@ -93,6 +99,8 @@ def _show(report: Report, console: Console) -> None:
     console.print(
         f"[bold]{result['gateways']} gateways[/], each the real firmware with its own security module"
     )
+    for name, way in report.modules.items():
+        console.print(f"  the module of {name} is reached by way of {way}", markup=False)
     console.print(f"  PACE sessions {pace['sessions']}, APDUs {pace['apdus']}")
     console.print(
         f"  {tls['version']}, {tls['group']}, {tls['suite']}; client key and ephemeral key in the module"

@@ -14,6 +14,7 @@ _COMMANDS: Final = {
     "listen": "what does my stick hear; pick a meter, see its values, keep its profile",
     "decode": "telegrams to values",
     "meter": "a virtual meter on a virtual stick",
+    "hsm": "look at a security module, try it, show an emulated one as a smart card",
     "profile": "check profiles and flash them through the administrator's channel",
     "gwa": "the administrator, as a counterpart",
     "emp": "a supplier, as a counterpart",

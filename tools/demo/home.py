@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import tomllib
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -14,13 +15,13 @@ from firmware import config
 from firmware.boot import Gateway, open_gateway
 from firmware.metering.register import RegisteredValue
 from hsm.api import CertificateUse
-from hsm.emulator import load_card
-from hsm.emulator.transport import EmulatorTransport
 from hsm.session import ModuleSession, SessionStatistics
+from hsm.transport import opener
 from tools.cli.init import make_folder
 from tools.counterparts.meter_wmbus import ElectricityMeter
 from tools.counterparts.pki import GWA_SERVER_NAME, issue_gateway
 from tools.counterparts.stick_im871a import VirtualStick
+from tools.demo.cards import Cards
 from tools.demo.personalise import put_into_operation
 from tools.demo.plan import GROUP_TOTAL, GWA_POLL_S, METER_INTERVAL_S, Household
 from wan.pki.enrol import make_triple
@@ -58,6 +59,8 @@ class Home:
             seed=household.number,
             import_wh=1_000_000 * household.number,
         )
+        self.boot_s = 0.0
+        """How long enrolment and start took; tells how fast machine and module are."""
         self._meter_stopped = False
         self._gateway: Gateway | None = None
         self._power: asyncio.Event | None = None
@@ -69,15 +72,19 @@ class Home:
         assert self._gateway is not None, "switched off"
         return self._gateway
 
-    async def enrol(self, pki: Path, gwa_port: int) -> None:
+    async def enrol(self, pki: Path, gwa_port: int, cards: Cards) -> None:
         """Make folder and module, keys inside it, certificates from the PKI, and the settings."""
         make_folder(self.folder, gateway_id=self.household.gateway_id)
-        card = load_card(self.folder / "module")
+        self._write_transport(await cards.place(self.household.number, self.folder))
+        way = config.load(self.folder / "gateway.toml").module.way
         pin = (self.folder / "pin").read_bytes()
-        async with ModuleSession(lambda: EmulatorTransport(card), lambda: pin) as module:
+        began_s = time.monotonic()
+        async with ModuleSession(opener(way), lambda: pin) as module:
             requests = await make_triple(module, self.household.gateway_id)
-            await put_into_operation(module, pki)
+            if cards.knows_operation(self.household.number):
+                await put_into_operation(module, pki)
             self._note_module(module.statistics)
+        self.boot_s = time.monotonic() - began_s
         certificates = self.folder / "pki"
         certificates.mkdir()
         for use, pem in issue_gateway(pki, self.household.gateway_id, requests).items():
@@ -90,6 +97,13 @@ class Home:
         ):
             (certificates / name).write_bytes((pki / source).read_bytes())
         self._write_settings(gwa_port)
+
+    def _write_transport(self, transport: str) -> None:
+        path = self.folder / "gateway.toml"
+        text = path.read_text(encoding="utf-8")
+        path.write_text(
+            text.replace('transport = "emulator"', f'transport = "{transport}"', 1), encoding="utf-8"
+        )
 
     def _write_settings(self, gwa_port: int) -> None:
         path = self.folder / "gateway.toml"
@@ -112,6 +126,7 @@ class Home:
         Raises:
             Exception: whatever the gateway stopped with.
         """
+        began_s = time.monotonic()
         up, self._power = asyncio.Event(), asyncio.Event()
         self._life = asyncio.create_task(self._live(up, self._power), name=f"demo.{self.household.name}")
         listening = asyncio.create_task(self._ready(up))
@@ -119,6 +134,7 @@ class Home:
         listening.cancel()
         if self._life.done():
             self._life.result()
+        self.boot_s += time.monotonic() - began_s
 
     async def switch_off(self) -> None:
         """Stop the firmware in its order."""

@@ -16,6 +16,7 @@ from typing import Any, Final
 from lmn.model import MeterId
 from lmn.wmbus.frame import from_format_a
 from tools.counterparts.pki import EMP_SERVER_NAME
+from tools.demo.cards import Kind
 
 MIN_GATEWAYS: Final = 4
 """A net of fewer would not survive the drop-out that the demo makes."""
@@ -113,6 +114,8 @@ class Plan:
     slots: int
     slot_s: int
     """Length of a slot; 0 until `starting` chooses one that this machine can keep up with."""
+    hsm: Kind = Kind.EMULATOR
+    """Where the security module of the first home is; the others are emulated in their gateways."""
     t0_utc: datetime = _NOT_YET
     """Begin of the first slot; known once every gateway is up."""
 
@@ -147,7 +150,7 @@ class Plan:
         Args:
             now_utc: aware.
             start_s: how long the administrator's process took to start; the supplier's is still to come.
-            boot_s: how long it took to set up and boot one gateway: what tells how fast this machine is now.
+            boot_s: how long it took to set up and boot a gateway: how fast machine and modules are.
         """
         lead_s = _LEAD_PER_START * start_s + max(_SHORTEST_LEAD_S, _LEAD_PER_BOOT * boot_s)
         begin = math.ceil(now_utc.timestamp() + lead_s)

@@ -59,6 +59,8 @@ class Report:
     bills: tuple[Event, ...]
     share: MaskedShare | None
     checks: dict[str, bool]
+    modules: dict[str, str]
+    """Gateway -> how it reaches its module, where that is not the emulator in its own process."""
 
     @property
     def ok(self) -> bool:
@@ -73,6 +75,8 @@ class Report:
         )
         return {
             "gateways": len(self.homes),
+            "hsm": self.plan.hsm.value,
+            "modules": self.modules,
             "pace": {
                 "sessions": sum(tally.pace_runs for tally in tallies),
                 "apdus": sum(tally.apdus for tally in tallies),
@@ -110,7 +114,8 @@ def judge(outcome: Outcome) -> Report:
     slots = tuple(_slot(plan, homes, slot, totals.get(slot)) for slot in range(plan.slots))
     bills = tuple(event for event in outcome.emp if event["event"] == "delivery")
     share = _share(plan, homes[0], outcome.emp)
-    return Report(plan, homes, slots, bills, share, dict(_checks(outcome, slots, bills, share)))
+    modules = {homes[number - 1].household.name: way for number, way in sorted(outcome.cards.places.items())}
+    return Report(plan, homes, slots, bills, share, dict(_checks(outcome, slots, bills, share)), modules)
 
 
 def _slot(plan: Plan, homes: tuple[Home, ...], slot: int, total: Event | None) -> SlotReport:
@@ -171,6 +176,11 @@ def _checks(
         "the repeated telegrams were rejected, all others accepted",
         all(_telegrams_right(plan, home) for home in homes),
     )
+    if (card := outcome.cards.through_pcscd) is not None:
+        yield (
+            "each command of the first gateway came to its card through pcscd, and no other one",
+            card.commands == homes[0].tally.apdus > 0,
+        )
     yield (
         "a masked share shows another number than the reading",
         (share is not None and share.reading_wh is not None and share.masked != share.reading_wh * _TENTHS),
@@ -206,7 +216,7 @@ def _billed(plan: Plan, bills: tuple[Event, ...]) -> bool:
 def _bill_is_right(plan: Plan, home: Home, bills: tuple[Event, ...]) -> bool:
     registered = home.tally.registered.get(plan.end_utc)
     values = [
-        int(entry["value"])
+        entry["value"] and int(entry["value"])
         for bill in bills
         if bill["gateway"] == home.household.name
         for entry in bill["document"]["entries"]

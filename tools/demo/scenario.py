@@ -17,14 +17,15 @@ from firmware.profile.model import NetPolicy
 from tools.counterparts.gwa import place_order
 from tools.counterparts.net_mount import NetSettings, to_toml
 from tools.counterparts.pki import GWA_SERVER_NAME, make_participant, make_pki
+from tools.demo.cards import Cards, Kind
 from tools.demo.home import Home
 from tools.demo.parties import Event, Party
 from tools.demo.plan import STRANGER, SUPPLIER, Plan, peer_entry
 from wan.pki.profile import Role
 
 Progress = Callable[[str], None]
-_RECEIPT_TIMEOUT_S: Final = 10.0
-_TAIL_S: Final = 6.0
+_RECEIPT_TIMEOUT_S: Final = 20.0
+_TAIL_S: Final = 15.0
 """For the last opening and the bills to arrive after the billing period has ended."""
 _SETTLE_S: Final = 0.3
 """For the last telegrams to pass from the sticks into the stores."""
@@ -39,6 +40,7 @@ class Outcome:
     homes: tuple[Home, ...]
     gwa: list[Event]
     emp: list[Event]
+    cards: Cards
     forged_order: str
     """Message id of the order that somebody else signed."""
 
@@ -61,15 +63,21 @@ async def play(plan: Plan, progress: Progress) -> Outcome:
         gwa = await stack.enter_async_context(Party("gwa", pki / "gwa"))
         gwa_port = await gwa.port()
         started_s = now_s()
+        cards = Cards(plan.hsm, stack)
+        if plan.hsm is not Kind.EMULATOR:
+            progress(f"{homes[0].household.name} gets its security module by way of {plan.hsm.value}")
         progress("keys in the security modules, certificates from the PKI")
         for home in homes:
-            await home.enrol(pki, gwa_port)
+            await home.enrol(pki, gwa_port, cards)
             await home.live_here(stack)
+        if cards.lacks:
+            progress(cards.lacks)
         progress("gateways boot: SELECT, PACE, sealed stores, sticks")
         for home in homes:
             stack.push_async_callback(home.switch_off)
             await home.switch_on()
-        boot_s = (now_s() - started_s) / len(homes)
+        boots_s = [home.boot_s for home in homes]
+        boot_s = max(boots_s) if cards.places else sum(boots_s) / len(homes)
         plan = plan.starting(datetime.now(UTC), start_s=started_s - began_s, boot_s=boot_s)
         emp, forged = await _order(stack, plan, pki, gwa, gwa_port, progress)
         progress("meters transmit: published telegrams, and a simulated meter in every home")
@@ -86,7 +94,7 @@ async def play(plan: Plan, progress: Progress) -> Outcome:
         await asyncio.sleep(_SETTLE_S)
         for home in homes:
             await home.switch_off()
-    return Outcome(plan, homes, gwa.events, emp.events, forged)
+    return Outcome(plan, homes, gwa.events, emp.events, cards, forged)
 
 
 async def _order(

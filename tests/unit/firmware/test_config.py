@@ -22,6 +22,7 @@ from firmware.config import GatewayConfig, load, load_meters, read_secret
 from firmware.document import decode_toml, read_json, read_toml, read_toml_text
 from firmware.errors import ConfigurationRefused
 from firmware.toml_lines import key_lines
+from hsm.transport import Pcsc, Tcp
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = ROOT / "tools" / "examples"
@@ -142,7 +143,7 @@ level = "Warning"
         (3, "gateway.stat"): "did you mean 'state'",
         (1, "gateway.state"): "missing",
         (5, "modul"): "did you mean 'module'",
-        (7, "module.transport"): "one of 'emulator', did you mean 'emulator'",
+        (7, "module.transport"): '"emulator", "tcp:HOST:PORT"',
         (8, "module.state"): "a path",
         (9, "module.pin_file"): "existing file",
         (11, "lmn.stick[0].kind"): "one of 'im871a'",
@@ -188,6 +189,52 @@ level = "Warning"
 def test_broken_files(folder, text, line, key, expected):
     found = faults_of(written(folder, text))
     assert any(fault[:2] == (line, key) and expected in fault[2] for fault in found), found
+
+
+@pytest.mark.parametrize(
+    ("text", "way"),
+    [
+        ("tcp:127.0.0.1:35963", Tcp("127.0.0.1", 35963)),
+        ("tcp:[::1]:1", Tcp("::1", 1)),
+        ("tcp-listen:localhost:9", Tcp("localhost", 9, listen=True)),
+        ("pcsc:Virtual PCD 00 00", Pcsc("Virtual PCD 00 00")),
+        ("pcsc:atr:3B80800101", Pcsc("atr:3B80800101")),
+    ],
+)
+def test_a_module_that_is_no_emulator_needs_no_folder(folder, text, way):
+    content = MINIMAL.replace('state = "module"', f'transport = "{text}"')
+    assert load(written(folder, content)).module.way == way
+    far = content.replace("127.0.0.1", "192.0.2.1")
+    if far != content:
+        assert any("insecure_remote" in fault[2] for fault in faults_of(written(folder, far)))
+        far = far.replace("[module]", "[module]\ninsecure_remote = true")
+        assert load(written(folder, far)).module.way.remote
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "usb",
+        "tcp:",
+        "tcp:1",
+        "tcp:h:",
+        "tcp:h:x",
+        "tcp:h:65536",
+        "pcsc:",
+        "pcsc:[",
+        "pcsc:atr:3",
+        "emulator:x",
+    ],
+)
+def test_a_module_nobody_can_reach_is_a_fault(folder, text):
+    found = faults_of(written(folder, MINIMAL.replace("[module]", f'[module]\ntransport = "{text}"')))
+    assert any(fault[1] == "module.transport" for fault in found), found
+
+
+def test_an_emulator_needs_its_folder(folder):
+    found = faults_of(written(folder, MINIMAL.replace('state = "module"', "")))
+    assert any("module.state" in fault[2] for fault in found), found
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"a = 1\n\xff", b"#" * (document.MAX_BYTES + 1)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tools.demo.cards import Cards, Kind
 from tools.demo.home import Home
 from tools.demo.plan import BILLING, STRANGER, Plan
 from tools.demo.report import judge
@@ -43,7 +45,7 @@ def honest(folder: Path) -> Outcome:
     ]
     gwa = [receipt(name, f"2-{name}") for name in names]
     gwa.append(receipt(names[0], FORGED) | {"accepted": False, "code": "signature"})
-    return Outcome(plan, homes, gwa, emp, FORGED)
+    return Outcome(plan, homes, gwa, emp, Cards(Kind.EMULATOR, AsyncExitStack()), FORGED)
 
 
 def receipt(gateway: str, message_id: str) -> dict[str, Any]:

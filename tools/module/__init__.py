@@ -1,0 +1,1 @@
+"""What can be found out about a security module from outside, over any transport."""
