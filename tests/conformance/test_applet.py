@@ -1,4 +1,4 @@
-"""The conformance suite on the Java Card applet: a second implementation, in another language, by other libraries."""
+"""The conformance suite on the Java Card applet: a second implementation, in another language."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The applet with the gateway's own session, and what jCardSim would spoil: randomness, persistence, reset."""
+"""The applet with the gateway's own session, and what jCardSim would spoil: randomness, memory, reset."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from hsm import curves
-from hsm.api import Curve, DataObject, KeySlot, PublicKey, SecurityModule
 from hsm.apdu import Sw
+from hsm.api import Curve, DataObject, KeySlot, PublicKey, SecurityModule
 from hsm.errors import CommandRefused, ModuleUnavailable, PinRefused
 from hsm.profile import PROJECT
 from hsm.session import ModuleSession
@@ -148,9 +148,8 @@ async def test_a_wrong_pin_uses_a_try_up_for_good(build: Build, tmp_path: Path) 
             with pytest.raises(PinRefused) as caught:
                 await session.__aenter__()
             assert caught.value.attempts_left == left
-    with AppletCard(build, folder, pin=PIN) as card:
-        with pytest.raises(PinRefused, match="not tried"):
-            await session_on(card).__aenter__()
+    with AppletCard(build, folder, pin=PIN) as card, pytest.raises(PinRefused, match="not tried"):
+        await session_on(card).__aenter__()
 
 
 def test_a_damaged_card_does_not_start(build: Build, tmp_path: Path) -> None:
@@ -178,7 +177,7 @@ def test_a_pin_that_is_none_makes_no_card(build: Build, tmp_path: Path) -> None:
 
 
 def test_the_card_calls_a_reader_that_waits(build: Build, tmp_path: Path) -> None:
-    """The other direction of connecting, which vpcd in its usual mode asks for; it calls again when hung up on."""
+    """The direction of connecting that vpcd usually asks for; the card calls again when hung up on."""
     with socket.create_server(("127.0.0.1", 0)) as reader:
         reader.settimeout(60)
         seen: list[bytes] = []
@@ -188,7 +187,7 @@ def test_the_card_calls_a_reader_that_waits(build: Build, tmp_path: Path) -> Non
                 connection, _ = reader.accept()
                 with connection:
                     connection.sendall(b"\x00\x01\x04")
-                    seen.append(connection.recv(64, socket.MSG_WAITALL if False else 0))
+                    seen.append(connection.recv(64))
 
         thread = threading.Thread(target=answer)
         thread.start()
@@ -208,7 +207,7 @@ def test_the_host_ends_with_its_input(build: Build, tmp_path: Path) -> None:
 
 
 def test_random_bytes_leave_the_applet_alive(applet: AppletCard) -> None:
-    """A seeded plain mutator on whole APDUs; afterwards the card still serves, and no try of the PIN is gone."""
+    """A seeded plain mutator on whole APDUs; afterwards the card serves, and no try of the PIN is gone."""
     line = Line(applet.port)
     line.reset()
     seeds = [
@@ -252,9 +251,11 @@ async def test_a_card_that_is_gone_is_unavailable(build: Build, tmp_path: Path) 
         await TcpTransport(port).connect()
 
 
-# --- the codings ------------------------------------------------------------------------------------------------
+# --- the codings ---
 
-_CONSTANT = re.compile(r"^    (?:byte|short) (\w+) = (?:\((?:byte|short)\) )?(0x[0-9A-Fa-f]+|\d+);$", re.MULTILINE)
+_CONSTANT = re.compile(
+    r"^    (?:byte|short) (\w+) = (?:\((?:byte|short)\) )?(0x[0-9A-Fa-f]+|\d+);$", re.MULTILINE
+)
 _OTHER_NAMES = {
     "EPHEMERAL_FIRST": PROJECT.ephemeral_references[0],
     "EPHEMERAL_COUNT": len(PROJECT.ephemeral_references),
@@ -291,7 +292,9 @@ def test_the_codings_of_the_applet_are_the_profiles() -> None:
     assert {name: int(value, 0) for name, value in found.items()} == {name: _expected(name) for name in found}
     name = re.search(r"NAME = \{(.*)\}", (folder / "Commands.java").read_text(encoding="utf-8"))
     assert name is not None
-    octets = [int(item, 0) if item.startswith("0x") else ord(item[1]) for item in re.findall(r"0x\w+|'.'", name[1])]
+    octets = [
+        int(item, 0) if item.startswith("0x") else ord(item[1]) for item in re.findall(r"0x\w+|'.'", name[1])
+    ]
     assert bytes(octets) == PROJECT.application
 
 

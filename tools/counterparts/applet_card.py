@@ -1,10 +1,10 @@
-"""The Java Card applet as a card: builds it with Maven when its sources changed, runs it in jCardSim on loopback.
+"""The Java Card applet as a card: built with Maven when its sources changed, run in jCardSim on loopback.
 
     build = ensure_built()
     with AppletCard(build, folder, pin=b"...") as card: ...  # card.port speaks the vpcd protocol
 
-Output lives under `.tools/applet` of the checkout (or $SMGW_TOOLS/applet), never in git. Maven's own registry set-up
-is the machine's; nothing here names one.
+Output lives under `.tools/applet` of the checkout (or $SMGW_TOOLS/applet), never in git. Where Maven gets its
+artefacts from is the machine's own set-up; nothing here says.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import IO, Final, Self
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 SOURCES: Final = _ROOT / "hsm" / "applet"
-PROBE_S: Final = 60.0
+PROBE_S: Final = 120.0
 """How long Maven may take to fetch the one artefact that nothing else has."""
 _BUILD_S: Final = 900.0
 _START_S: Final = 60.0
@@ -36,7 +36,7 @@ _JCARDSIM_SHA256: Final = "db6de7ffde71651c45d00df7e160771685cec3e14e444bf36b796
 
 
 class AppletUnavailable(Exception):
-    """No JDK, no Maven, or Maven does not answer: the applet cannot be built here, which is no fault of it."""
+    """No JDK, no Maven, or Maven does not answer: no applet can be built here, which is no fault of it."""
 
 
 class AppletBroken(Exception):
@@ -113,11 +113,13 @@ def _maven(maven: str, *arguments: str, limit_s: float) -> subprocess.CompletedP
 
 
 def _probe(maven: str, output: Path, limit_s: float) -> None:
-    """Fetch jCardSim, once and within a time limit: whether Maven answers is decided here and nowhere else."""
+    """Fetch jCardSim, once, within a limit: whether Maven answers is decided here and nowhere else."""
     if _text(output / "probed") == _JCARDSIM:
         return
     try:
-        run = _maven(maven, "dependency:get", f"-Dartifact={_JCARDSIM}", "-Dtransitive=false", limit_s=limit_s)
+        run = _maven(
+            maven, "dependency:get", f"-Dartifact={_JCARDSIM}", "-Dtransitive=false", limit_s=limit_s
+        )
     except subprocess.TimeoutExpired:
         raise AppletUnavailable(f"Maven did not deliver {_JCARDSIM} within {limit_s:.0f} s") from None
     if run.returncode:
@@ -217,7 +219,8 @@ class AppletCard:
         process, self._process = self._process, None
         if process is None:
             return
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         process.stdin.close()
         try:
             process.wait(_STOP_S)
