@@ -269,12 +269,44 @@ _OTHER_NAMES = {
     "P1P2_SELECT_MASTER": 0x000C,
     "P1P2_SELECT_FILE": 0x020C,
     "SW_MORE": 0x6100,
+    "P1P2_INCREASE": 0x0001,
 }
+# Codings of the whole command set: compared where the profile has them.
+_WIDER = {
+    "INS_READ_BINARY_ODD": 0xB1,
+    "INS_ACTIVATE": 0x44,
+    "INS_INCREASE": 0x32,
+    "P1_PENDING": 0x20,
+    "TAG_OFFSET": 0x54,
+    "TAG_DATA": 0x53,
+    "FILE_CRYPTO_INFO": 0x0102,
+    "FILE_CERTIFICATES": 0x0103,
+    "FILE_OWN_DATA": 0x0104,
+    "FILE_COUNTER": 0x0105,
+    "SIZE_CERTIFICATES": 16384,
+    "SIZE_OWN_DATA": 1024,
+    "SIZE_COUNTER": 8,
+}
+
+
+def _file(name: str, default: int) -> int:
+    found = DataObject.__members__.get(name.partition("_")[2])
+    if found is None:
+        return default
+    return int(found) if name.startswith("FILE_") else PROJECT.files[found].size_bytes
 
 
 def _expected(name: str) -> int:
     if name in _OTHER_NAMES:
         return _OTHER_NAMES[name]
+    if name in _WIDER:
+        literal = _WIDER[name]
+        known = (
+            _file(name, literal)
+            if name[:5] in ("FILE_", "SIZE_")
+            else getattr(PROJECT, name.lower(), literal)
+        )
+        return int(known)
     if name.startswith("SW_"):
         return Sw[name[3:]]
     if name.startswith("CURVE_"):

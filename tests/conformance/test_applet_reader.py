@@ -16,8 +16,9 @@ from tools.counterparts.applet_card import AppletCard
 pcsc = pytest.importorskip("hsm.pcsc", reason="PC/SC is not built yet")
 require_tools()
 
-from tests.support.reader import needs_pcsc, pcsc_daemon  # noqa: E402
 from tools.counterparts.pcscd import free_pair  # noqa: E402
+
+from tests.support.reader import needs_pcsc, pcsc_daemon  # noqa: E402
 
 pytestmark = [needs_pcsc, pytest.mark.timeout(900)]
 

@@ -11,12 +11,15 @@ interface Codings {
 
     byte INS_SELECT = (byte) 0xA4;
     byte INS_READ_BINARY = (byte) 0xB0;
+    byte INS_READ_BINARY_ODD = (byte) 0xB1;
     byte INS_UPDATE_BINARY = (byte) 0xD6;
     byte INS_GET_CHALLENGE = (byte) 0x84;
     byte INS_MSE = 0x22;
     byte INS_GENERAL_AUTHENTICATE = (byte) 0x86;
     byte INS_GENERATE_KEY_PAIR = 0x46;
     byte INS_PSO = 0x2A;
+    byte INS_ACTIVATE = 0x44;
+    byte INS_INCREASE = 0x32;
     byte INS_DELETE = (byte) 0xE4;
     byte INS_GET_RESPONSE = (byte) 0xC0;
 
@@ -31,6 +34,9 @@ interface Codings {
     byte P1_GENERATE_REPLACE = (byte) 0xC2;
     byte P1_READ_PUBLIC = (byte) 0x81;
 
+    byte P1_PENDING = 0x20;
+    short P1P2_INCREASE = 0x0001;
+
     short KEY_TEMPLATE = 0xB6;
     short TAG_KEY_REFERENCE = 0x84;
     short TAG_CURVE = 0x80;
@@ -39,6 +45,9 @@ interface Codings {
     short TAG_AGREE = 0x7C;
     short TAG_PEER_POINT = 0x85;
     short TAG_SHARED_SECRET = 0x86;
+
+    short TAG_OFFSET = 0x54;
+    short TAG_DATA = 0x53;
 
     short MASTER_FILE = 0x3F00;
     byte PASSWORD_REFERENCE = 0x03;
@@ -50,7 +59,14 @@ interface Codings {
 
     short FILE_CARD_ACCESS = 0x011C;
     short FILE_IDENTIFIERS = 0x0101;
+    short FILE_CRYPTO_INFO = 0x0102;
+    short FILE_CERTIFICATES = 0x0103;
+    short FILE_OWN_DATA = 0x0104;
+    short FILE_COUNTER = 0x0105;
     short SIZE_IDENTIFIERS = 4096;
+    short SIZE_CERTIFICATES = 16384;
+    short SIZE_OWN_DATA = 1024;
+    short SIZE_COUNTER = 8;
 
     byte CURVE_P256 = 12;
     byte CURVE_BRAINPOOL_P256 = 13;

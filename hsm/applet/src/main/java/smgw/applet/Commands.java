@@ -75,7 +75,9 @@ final class Commands {
                 select(command);
                 return Codings.SW_OK;
             case Codings.INS_READ_BINARY:
-                return readBinary(command, reply);
+                return readBinary(command, reply, secure);
+            case Codings.INS_READ_BINARY_ODD:
+                return readBinaryOdd(command, reply, secure);
             case Codings.INS_UPDATE_BINARY:
                 updateBinary(command, secure);
                 return Codings.SW_OK;
@@ -92,6 +94,12 @@ final class Commands {
                 return Codings.SW_OK;
             case Codings.INS_PSO:
                 sign(command, reply, secure);
+                return Codings.SW_OK;
+            case Codings.INS_ACTIVATE:
+                activate(command, secure);
+                return Codings.SW_OK;
+            case Codings.INS_INCREASE:
+                increase(command, reply, secure);
                 return Codings.SW_OK;
             case Codings.INS_DELETE:
                 delete(command, secure);
@@ -137,11 +145,61 @@ final class Commands {
         }
     }
 
-    private short readBinary(Command command, Reply reply) {
-        // Both files may be read by anybody.
+    private short readBinary(Command command, Reply reply, boolean secure) {
         short offset = files.address(command.p1(), command.p2());
+        require(secure || files.isFree());
         require(command.length() == 0 && command.hasLe(), Codings.SW_LENGTH);
         return files.read(offset, command.le(), reply) ? Codings.SW_OK : Codings.SW_END_OF_FILE;
+    }
+
+    /** ISO/IEC 7816-4, 11.3.3: offset in object 54, answer in object 53; Le counts the whole object. */
+    private short readBinaryOdd(Command command, Reply reply, boolean secure) {
+        short before = files.selected();
+        if (command.p1p2() != 0) {
+            files.select(command.p1p2());
+        }
+        require(files.selected() != FileSystem.NONE, Codings.SW_NO_FILE_SELECTED);
+        byte[] data = command.data;
+        short offset;
+        try {
+            require(secure || files.isFree());
+            require(command.hasLe(), Codings.SW_LENGTH);
+            tlv.unwrap(Codings.TAG_OFFSET, data, (short) 0, command.length());
+            offset = offset(data, tlv.start(), tlv.end());
+        } catch (ISOException refusal) {
+            files.restore(before);
+            throw refusal;
+        }
+        short le = command.le();
+        short room = (short) (le <= 129 ? le - 2 : le - 4);
+        // Read behind the place of the longest header, then moved against the real one.
+        boolean whole = files.read(offset, room < 1 ? 1 : room, reply);
+        short length = reply.length();
+        reply.insert(Codings.TAG_DATA, length);
+        return whole ? Codings.SW_OK : Codings.SW_END_OF_FILE;
+    }
+
+    /** An offset of one to four octets; what no file reaches is the largest there is. */
+    private static short offset(byte[] data, short at, short end) {
+        require(end > at && (short) (end - at) <= 4, Codings.SW_DATA);
+        short value = 0;
+        for (; at < end; at++) {
+            if (value > 0x7F) {
+                return Short.MAX_VALUE;
+            }
+            value = (short) (value << 8 | data[at] & 0xFF);
+            if (value < 0) {
+                return Short.MAX_VALUE;
+            }
+        }
+        return value;
+    }
+
+    private void increase(Command command, Reply reply, boolean secure) {
+        require(secure);
+        require(command.p1p2() == Codings.P1P2_INCREASE, Codings.SW_P1P2);
+        require(command.length() == 0 && command.hasLe(), Codings.SW_LENGTH);
+        files.increase(reply);
     }
 
     private void updateBinary(Command command, boolean secure) {
@@ -272,6 +330,13 @@ final class Commands {
         require(reference != NO_KEY, Codings.SW_CONDITIONS);
         require(command.hasLe(), Codings.SW_LENGTH);
         keys.sign(reference, command.data, command.length(), reply);
+    }
+
+    private void activate(Command command, boolean secure) {
+        require(secure);
+        require(command.length() == 0, Codings.SW_LENGTH);
+        require(command.p1() == Codings.P1_PENDING, Codings.SW_P1P2);
+        keys.activate(command.p2());
     }
 
     private void delete(Command command, boolean secure) {

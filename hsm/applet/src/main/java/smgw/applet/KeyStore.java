@@ -11,13 +11,21 @@ import javacard.security.ECPrivateKey;
  * <p>A record is curve id (0: empty) | scalar | point, both left-aligned in fields of the longest length.
  */
 final class KeyStore {
-    private static final byte[] STATIC = {0x01, 0x02, 0x03, 0x04, 0x05, 0x08, 0x10, 0x11, 0x12, 0x13};
+    /** Set in the reference of the slot where a key's successor waits. */
+    private static final byte PENDING = (byte) 0x80;
+    /** The store's key comes last: it alone has no successor. */
+    private static final byte[] STATIC = {
+        0x01, 0x02, 0x03, 0x04, 0x05, 0x10, 0x11, 0x12, 0x13,
+        (byte) 0x81, (byte) 0x82, (byte) 0x83, (byte) 0x84, (byte) 0x85, (byte) 0x90, (byte) 0x91, (byte) 0x92, (byte) 0x93,
+        0x08
+    };
+    private static final short SUCCEEDED = 9;
     private static final short SCALAR = 1;
     private static final short POINT = (short) (SCALAR + Curves.MAX_FIELD);
     private static final short RECORD = (short) (POINT + Curves.MAX_POINT);
 
     /** What the static keys take of the image. */
-    static final short STATIC_BYTES = (short) (10 * RECORD);
+    static final short STATIC_BYTES = (short) (19 * RECORD);
 
     private final Memory memory;
     private final Curves curves;
@@ -70,6 +78,22 @@ final class KeyStore {
     /** Erases the key of an occupied slot; 6581 as {@link #generate}. */
     void erase(byte reference) {
         put(reference);
+    }
+
+    /** Puts a pending key in the place of the current one, which is erased; 6A88 if there is none, 6581 as {@link #generate}. */
+    void activate(byte reference) {
+        short index = index(reference);
+        if (index < 0 || index >= SUCCEEDED) {
+            ISOException.throwIt(Codings.SW_REFERENCE);
+        }
+        byte pending = (byte) (reference | PENDING);
+        require(pending);
+        memory.begin();
+        Util.arrayCopyNonAtomic(memory.image, record(pending), memory.image, record(reference), RECORD);
+        Util.arrayFillNonAtomic(memory.image, record(pending), RECORD, (byte) 0);
+        if (!memory.commit()) {
+            ISOException.throwIt(Codings.SW_WRITE_FAILED);
+        }
     }
 
     /** Appends the point to a reply. */

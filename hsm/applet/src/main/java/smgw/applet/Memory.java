@@ -21,8 +21,8 @@ public final class Memory {
     private static final short PIN_LENGTH_AT = 6;
     private static final short PIN_AT = 7;
     private static final short KEYS_AT = (short) (PIN_AT + PIN_MAX);
-    private static final short FILE_AT = (short) (KEYS_AT + KeyStore.STATIC_BYTES);
-    private static final short SUM_AT = (short) (FILE_AT + Codings.SIZE_IDENTIFIERS);
+    private static final short FILES_AT = (short) (KEYS_AT + KeyStore.STATIC_BYTES);
+    private static final short SUM_AT = (short) (FILES_AT + FileSystem.STORED_BYTES);
 
     /** Length of the image in bytes. */
     public static final short BYTES = (short) (SUM_AT + 4);
@@ -113,8 +113,8 @@ public final class Memory {
         return KEYS_AT;
     }
 
-    short fileOffset() {
-        return FILE_AT;
+    short filesOffset() {
+        return FILES_AT;
     }
 
     /** Uses one try up; it stays used in memory even if it could not be stored (6581). */

@@ -8,6 +8,9 @@ final class Reply {
     /** Room for a whole file under secure messaging. */
     static final short MAX_DATA = (short) (Codings.SIZE_IDENTIFIERS + 256);
 
+    /** The most that one answer carries in the clear. */
+    static final short ROOM = (short) (Codings.SIZE_IDENTIFIERS + 64);
+
     final byte[] data = JCSystem.makeTransientByteArray(MAX_DATA, JCSystem.CLEAR_ON_RESET);
     private final short[] numbers = JCSystem.makeTransientShortArray((short) 1, JCSystem.CLEAR_ON_RESET);
 
@@ -46,6 +49,15 @@ final class Reply {
             append((byte) 0x81);
         }
         append((byte) length);
+    }
+
+    /** Puts tag and length in front of what is there, which becomes the value. */
+    void insert(short tag, short length) {
+        short header = overhead(tag, length);
+        Util.arrayCopyNonAtomic(data, (short) 0, data, header, length);
+        numbers[0] = 0;
+        open(tag, length);
+        numbers[0] = (short) (header + length);
     }
 
     /** Octets that tag and length of such an object take; tags here have one octet, or two if the upper one is not 0. */
