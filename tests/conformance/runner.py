@@ -161,7 +161,7 @@ def _fill(template: str, values: Values) -> str:
 
 
 def match_data(template: str, data: bytes, values: Values, place: str) -> None:
-    """Compare data with hex text; `{name:n}` takes n bytes, or repeats what was taken; `{_:n}` is anything."""
+    """Compare data with hex text; `{name:n}` takes n bytes or repeats what was taken; `{_:n}` is any."""
     at = 0
     text = template.replace(" ", "")
     for part in re.split(r"(\{[^}]*\})", text):

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import re
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -337,9 +336,3 @@ def test_the_applet_uses_what_a_card_has() -> None:
         assert re.findall(r"^import (?!javacardx?\.).*$", text, re.MULTILINE) == [], source.name
         code = re.sub(r"/\*.*?\*/|//[^\n]*", "", text, flags=re.DOTALL)
         assert not re.search(r"\b(int|long|float|double|char|String|Integer)\b", code), source.name
-
-
-def test_build_output_is_ignored_by_git() -> None:
-    for path in ("hsm/applet/target/x.class", ".tools/applet/lib/x.jar"):
-        run = subprocess.run(["git", "check-ignore", "-q", path], cwd=SOURCES.parents[1], check=False)
-        assert run.returncode == 0, path

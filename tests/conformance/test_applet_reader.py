@@ -34,8 +34,8 @@ async def test_the_gateway_reaches_the_applet_through_pcscd(tmp_path: Path) -> N
         card = AppletCard(build, tmp_path / "card", pin=PIN, reader_port=port)
         await asyncio.to_thread(card.start)
         try:
-            while not any(reader.atr for reader in await pcsc.list_readers()):
-                await asyncio.sleep(0.05)  # pcscd looks every 0.4 s
+            while not any(reader.atr for reader in await pcsc.list_readers()):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)  # pcscd looks every 0.4 s, and tells nobody
             async with ModuleSession(lambda: pcsc.PcscTransport(READER), lambda: PIN) as module:
                 key = await module.generate_key_pair(KeySlot.WAN_TLS, Curve.BRAINPOOL_P256)
                 digest = bytes(range(32))

@@ -174,9 +174,16 @@ class AppletCard:
         """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         pin_file = self._folder / "pin"
-        if not pin_file.exists():
+        if not (self._folder / "card").exists():
+            pin_file.unlink(missing_ok=True)
             pin_file.touch(mode=0o600)
             pin_file.write_bytes(self._pin)
+        try:
+            self._launch(pin_file)
+        finally:
+            pin_file.unlink(missing_ok=True)
+
+    def _launch(self, pin_file: Path) -> None:
         errors = self._folder / "errors.log"
         with errors.open("wb") as sink:
             self._process = subprocess.Popen(

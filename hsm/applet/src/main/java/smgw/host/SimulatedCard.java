@@ -20,13 +20,12 @@ public final class SimulatedCard {
     private static final byte[] INTERRUPTION = {0x00, 0x00, 0x00, 0x00};
 
     private final AID aid = new AID(NAME, (short) 0, (byte) NAME.length);
-    private final LeanTransientMemory transientMemory = new LeanTransientMemory();
     private final Simulator simulator;
     private boolean powered;
 
     /** Puts the applet on a card with this memory; the card is not powered yet. */
     public SimulatedCard(Memory memory) {
-        simulator = new Simulator(new Runtime(transientMemory));
+        simulator = new Simulator(new Runtime());
         simulator.changeProtocol("T=1");
         HostedApplet.prepare(memory);
         simulator.installApplet(aid, HostedApplet.class);
@@ -62,11 +61,6 @@ public final class SimulatedCard {
         return simulator.transmitCommand(command);
     }
 
-    /** Transient arrays the simulator has a list of. */
-    int transientArrays() {
-        return transientMemory.listed();
-    }
-
     /** True for one of the seven cases of ISO/IEC 7816-3, 12.1.3. */
     static boolean wellFormed(byte[] command) {
         int size = command.length;
@@ -93,8 +87,8 @@ public final class SimulatedCard {
 
     /** jCardSim drops the data of an answer whose status word is an error; under secure messaging that is its protection. */
     private static final class Runtime extends SimulatorRuntime {
-        Runtime(LeanTransientMemory memory) {
-            super(memory);
+        Runtime() {
+            super(new LeanTransientMemory());
         }
 
         @Override

@@ -14,6 +14,7 @@ import java.net.ServerSocket;
 import java.net.Socket;
 import java.nio.file.Path;
 import java.util.HexFormat;
+import javacard.framework.JCSystem;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -133,15 +134,19 @@ class VpcdTest {
 
     @Test
     void transientArraysDoNotPileUp() {
-        SimulatedCard card = card();
-        for (int i = 0; i < 200; i++) {
-            send(card, "0022C1A412800A04007F00070202040202" + "830103" + "84010D");
-            send(card, "1086000002" + "7D0000");
+        LeanTransientMemory memory = new LeanTransientMemory();
+        byte[] kept = memory.makeByteArray(8, JCSystem.CLEAR_ON_RESET);
+        kept[0] = 1;
+        for (int i = 0; i < 50_000; i++) {
+            memory.makeByteArray(64, JCSystem.CLEAR_ON_RESET);
+            if (i % 5_000 == 0) {
+                System.gc();
+            }
         }
-        int before = card.transientArrays();
-        for (int i = 0; i < 200; i++) {
-            send(card, SELECT);
-        }
-        assertTrue(card.transientArrays() <= before + 16);
+        assertTrue(memory.listed() < 40_000, "nothing was ever let go");
+        memory.clearOnReset();
+        assertEquals(0, kept[0], "what is still used is cleared");
+        assertEquals(JCSystem.CLEAR_ON_RESET, memory.isTransient(kept));
+        assertEquals(JCSystem.NOT_A_TRANSIENT_OBJECT, memory.isTransient(new byte[1]));
     }
 }
