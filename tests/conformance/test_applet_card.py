@@ -98,6 +98,27 @@ async def test_killed_at_work_the_card_comes_back_with_its_keys(build: Build, tm
             await asyncio.to_thread(again.stop)
 
 
+@pytest.mark.parametrize("rounds", [4, pytest.param(60, marks=pytest.mark.nightly)])
+async def test_killed_while_it_writes_the_card_has_the_old_or_the_new(
+    build: Build, tmp_path: Path, rounds: int
+) -> None:
+    allowed = {b""}
+    for number in range(rounds):
+        card = AppletCard(build, tmp_path / "card", pin=PIN)
+        await asyncio.to_thread(card.start)
+        async with session_on(card) as module:
+            found = await module.read_object(DataObject.IDENTIFIERS)
+            assert found in allowed
+            written = bytes((number,)) * 200
+            writing = asyncio.create_task(module.write_object(DataObject.IDENTIFIERS, written))
+            await asyncio.sleep(number % 16 * 0.0007)  # SELECT and one UPDATE BINARY take some milliseconds
+            await asyncio.to_thread(card.kill)
+            acknowledged = writing.done() and writing.exception() is None
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+        allowed = {written} if acknowledged else {found, written}
+
+
 def session_count(module: ModuleSession) -> int:
     return module.statistics.sessions
 
