@@ -553,6 +553,168 @@ def _keys() -> Iterator[Case]:
     )
 
 
+def _long() -> Iterator[Case]:
+    """Chaining, extended length, GET RESPONSE, ENVELOPE, odd instructions."""
+    access = "31143012060a04007f0007020204020202010202010d"
+    yield Case(
+        "READ BINARY with an odd instruction",
+        "long",
+        (
+            Send("00a4020c", "011c"),
+            Send("00b10000", "54020002", 256, "6282", "5314" + access[4:]),
+            Send("00b1011c", "540100", 4, data="53023114"),
+            Send("00b10000", "54020100", 256, "6b00"),
+            Send("00b10000", "5500", 256, "6a80"),
+        ),
+        protected=True,
+    )
+    yield Case(
+        "READ BINARY with an odd instruction, in the clear",
+        "long",
+        (Raw("00b1011c0354010000", "6282", "5316" + access),),
+    )
+    yield Case(
+        "UPDATE BINARY in a chain",
+        "long",
+        (
+            Send("00a4020c", "0101"),
+            Send("10d60000", "0004aa"),
+            Send("10d60000", "bb"),
+            Send("00d60000", "ccdd"),
+            Send("00b00000", le=6, data="0004aabbccdd"),
+            Send("10d60000", "00"),
+            Send("00840000", le=8, sw="6883"),
+            Send("00840000", le=8, data="{random:8}"),
+            Send("10d60000", "00"),
+            Send("00d60001", "00", sw="6883"),
+            Send("10840000", le=8, sw="6884"),
+            Send("00d60000", "0000"),
+        ),
+        protected=True,
+    )
+    big = "5a" * 1000
+    yield Case(
+        "extended length both ways",
+        "long",
+        (
+            Send("00a4020c", "0101"),
+            Send("00d60000", "03e8" + big),
+            Send("00b00000", le=1002, data="03e8" + big),
+            Send("00d60000", "0000"),
+        ),
+        protected=True,
+    )
+    yield Case(
+        "GET RESPONSE gives what did not fit",
+        "long",
+        (
+            Raw("00a4020c02011c"),
+            Raw("00c200000500b000001002", "610e", access[:4]),
+            Raw("00c0000004", "610a", access[4:12]),
+            Raw("00c0000000", "9000", access[12:32]),
+            Raw("00c0000000", "6d00"),
+        ),
+        raw_chaining=True,
+    )
+    yield Case(
+        "ENVELOPE carries a command",
+        "long",
+        (
+            Raw("00c200000700a4020c02011c00"),
+            Raw("10c200000300b000"),
+            Raw("00c20000020002 00".replace(" ", ""), "9000", "3114"),
+            Raw("00c200000500c200000000", "6a80"),
+            Raw("00c200000200a400", "6700"),
+            Raw("00c200010100", "6a86"),
+        ),
+    )
+
+
+def _whole() -> Iterator[Case]:
+    """Commands that leave the card as it was and that no core module need serve."""
+    curve = Curve.BRAINPOOL_P256
+    digest = hashlib.sha256(b"conformance").digest().hex()
+    yield Case(
+        "verify one's own signature",
+        "whole",
+        (
+            generate(0x02, curve),
+            Send("002241b6", "840102"),
+            Send("002a9e9a", digest, 256, data="{signature:64}"),
+            Send("002a00a8", f"9a20{digest}9e40{{signature}}7f494680010d8641{{point}}"),
+            Send("002a00a8", f"9a20{'00' * 32}9e40{{signature}}7f494680010d8641{{point}}", sw="6300"),
+            Send("002a00a8", f"9e40{{signature}}9a20{digest}7f494680010d8641{{point}}", sw="6a80"),
+            Send("002a00a8", f"9a20{digest}9e40{{signature}}", sw="6985"),
+        ),
+        protected=True,
+    )
+    yield Case(
+        "the counter goes up by one",
+        "whole",
+        (
+            Send("00320001", le=8, data="{one:8}"),
+            Send("00320001", le=8, data="{two:8}"),
+            _differ("one", "two"),
+            Send("00b08500", le=8, data="{two}"),
+            Send("00320002", le=8, sw="6a86"),
+        ),
+        protected=True,
+    )
+    yield Case(
+        "a pending key takes over",
+        "whole",
+        (
+            generate(0x82, curve),
+            Send("00442002"),
+            Send("00468100", "b603840102", 256, data=_public(curve)),
+            Send("00442002", sw="6a88"),
+        ),
+        protected=True,
+    )
+    yield Case(
+        "files are made and deleted",
+        "whole",
+        (
+            Send("00e00000", "620883020201 80020010".replace(" ", "")),
+            Send("00e00000", "62088302020180020010", sw="6a8a"),
+            Send("00d60000", "aa"),
+            Send("00b00000", le=16, data="aa" + "00" * 15),
+            Send("00e40000", "620483020201"),
+            Send("00a4020c", "0201", sw="6a82"),
+            Send("00e40000", "620483020101", sw="6982"),
+        ),
+        protected=True,
+    )
+    yield Case(
+        "a service key is made for its receiver and leaves once",
+        "whole",
+        (
+            generate(0x02, curve),
+            Send("00468200", "b64f84015080010d7f494680010d8641{point}", 256, data=_public(curve, "service")),
+            Send("002241b8", "840102", sw="6a88"),
+            Send("002241b8", "840150"),
+            Send("002a8680", le=256, data="8641{_:65}8728{_:40}"),
+            Send("002a8680", le=256, sw="6985"),
+            Send("002241b8", "840150", sw="6a88"),
+            Send("00468200", "b60684015080010d", 256, "6a80"),
+        ),
+        protected=True,
+    )
+    yield Case(
+        "nothing of the administrator's without the administrator",
+        "whole",
+        (
+            Send("00820000", "00" * 64, sw="6985"),
+            Send("002281a4", "830132", sw="6a88"),
+            Send("00240103", "31" * 10, sw="6985"),
+            Send("002c0303", sw="6985"),
+            Send("00fe0000", sw="6985"),
+            Send("00440005", sw="6985"),
+        ),
+        protected=True,
+    )
+
+
 CASES: tuple[Case, ...] = (
     *_selection(),
     *_before_pace(),
@@ -563,5 +725,7 @@ CASES: tuple[Case, ...] = (
     *_messaging(),
     *_keys(),
     *_curve_cases(),
+    *_long(),
+    *_whole(),
 )
 """The suite. Names are unique."""
