@@ -70,6 +70,8 @@ def it_prints_the_documented_object(run: Run) -> None:
         "denied": int,
         "tls": {"version": str, "group": str, "suite": str},
         "checks": dict,
+        "hsm": str,
+        "modules": dict,
         "ok": bool,
     }
     assert set(result) == set(shape)

@@ -26,6 +26,7 @@ from tests.hostile.killed import Killed
 from tools.counterparts.gwa import place_order
 from tools.counterparts.net_mount import NetSettings, to_toml
 from tools.counterparts.pki import GWA_SERVER_NAME, make_pki
+from tools.demo.cards import Cards, Kind
 from tools.demo.home import Home
 from tools.demo.parties import Event, Party
 from tools.demo.plan import GROUP_TOTAL, SUPPLIER, Plan, peer_entry
@@ -52,7 +53,7 @@ class Stage:
         self.gwa = await stack.enter_async_context(Party("gwa", self.pki / "gwa"))
         port = await self.gwa.port()
         for home in self.homes:
-            await home.enrol(self.pki, port)
+            await home.enrol(self.pki, port, Cards(Kind.EMULATOR, stack))
             await home.live_here(stack)
         for home in self.homes:
             stack.push_async_callback(home.switch_off)
