@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import json
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -27,9 +27,15 @@ class Subject(StrEnum):
     LMN = "lmn"
 
 
+_PARTS: Final = {Subject.HSM: ("hsm", "hsm_pcsc"), Subject.LMN: ("lmn", "sml")}
+"""Subjects that are measured by more than the module of their name."""
+
+
 def _measure(subject: Subject, rounds: int) -> list[Figure]:
-    module = importlib.import_module(f"tools.bench.{subject.value}")
-    figures: list[Figure] = asyncio.run(module.run(rounds))
+    figures: list[Figure] = []
+    for name in _PARTS.get(subject, (subject.value,)):
+        module = importlib.import_module(f"tools.bench.{name}")
+        figures += asyncio.run(module.run(rounds))
     return figures
 
 

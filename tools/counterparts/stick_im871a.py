@@ -12,6 +12,7 @@ from typing import Final
 
 from lmn.crc import crc16_x25
 from lmn.wmbus.sticks.im871a import BAUDRATE, RADIO_INDICATION, Endpoint, Message, build_message
+from lmn.wmbus.sticks.im871a_config import DeviceInformation
 from tools.counterparts.stick_pty import CHUNK, PtyStick
 
 _DEVICE_ID: Final = 0x50001234
@@ -58,9 +59,8 @@ class VirtualStick(PtyStick):
             case Message.PING_REQUEST:
                 self._reply(Message.PING_ANSWER, b"")
             case Message.DEVICE_INFO_REQUEST:
-                # module type iM871A, device mode "other", firmware 1.3, HCI 1.6, device id
-                info = bytes((0x33, 0x00, 0x13, 0x16)) + _DEVICE_ID.to_bytes(4, "little")
-                self._reply(Message.DEVICE_INFO_ANSWER, info)
+                info = DeviceInformation(module=0x33, role=0, firmware=0x13, hci=0x16, device_id=_DEVICE_ID)
+                self._reply(Message.DEVICE_INFO_ANSWER, info.to_payload())
             case Message.GET_CONFIG_REQUEST:
                 self._reply(Message.GET_CONFIG_ANSWER, self._config)
             case Message.SET_CONFIG_REQUEST:

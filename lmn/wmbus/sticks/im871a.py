@@ -13,9 +13,10 @@ from enum import Enum, IntEnum
 from typing import Final
 
 from lmn.crc import crc16_x25
-from lmn.errors import UnexpectedMessage
+from lmn.errors import MalformedFrame, UnexpectedMessage
 from lmn.wmbus.inbox import Inbox
 from lmn.wmbus.link import ReceivedFrame, StickState, StickStatistics
+from lmn.wmbus.sticks.im871a_config import DeviceInformation, SetConfiguration
 
 START_OF_FRAME: Final = 0xA5
 BAUDRATE: Final = 57600
@@ -130,7 +131,7 @@ DEVICE_INFO: Final = build_message(Endpoint.MANAGEMENT, Message.DEVICE_INFO_REQU
 
 def set_link_mode(mode: LinkMode) -> bytes:
     """Configuration request, in RAM only: link mode, RSSI and time stamp attached to each telegram."""
-    payload = bytes((0x00, 0x02, mode, 0x30, 0x01, 0x01))
+    payload = SetConfiguration(mode).to_payload()
     return build_message(Endpoint.MANAGEMENT, Message.SET_CONFIG_REQUEST, payload)
 
 
@@ -276,10 +277,12 @@ class Im871a:
         self._outbox += DEVICE_INFO
 
     def _on_device_info(self, message: HciMessage) -> None:
-        # module type, device mode, firmware version, HCI version, device id (4)
-        self.statistics.device = (
-            f"iM871A type {message.payload[:1].hex()} id {message.payload[4:8][::-1].hex()}"
-        )
+        try:
+            device = DeviceInformation.from_payload(message.payload)
+        except MalformedFrame:
+            self.statistics.device = "iM871A that does not say which"
+        else:
+            self.statistics.device = f"iM871A type {device.module:02x} id {device.device_id:08x}"
         self._outbox += set_link_mode(self._mode)
 
     def _on_config_set(self, _message: HciMessage) -> None:

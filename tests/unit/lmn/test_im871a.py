@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmn.errors import LmnError, UnexpectedMessage
+from lmn.errors import LmnError, MalformedFrame, UnexpectedMessage
 from lmn.wmbus.link import ReceivedFrame, StickState, StickStatistics
 from lmn.wmbus.sticks.im871a import (
     DEVICE_INFO,
@@ -20,6 +20,7 @@ from lmn.wmbus.sticks.im871a import (
     build_message,
     set_link_mode,
 )
+from lmn.wmbus.sticks.im871a_config import DeviceInformation, SetConfiguration
 
 PONG = bytes.fromhex("A58102004CA3")
 CONFIG_SET = bytes.fromhex("A58104009CF7")
@@ -175,3 +176,24 @@ def test_hostile_bytes_give_frames_or_a_named_error() -> None:
             core.receive(bytes(data), number * 0.01)
         except LmnError:
             core = Im871a(StickStatistics())
+
+
+def test_the_configuration_and_the_device_are_declared_both_ways() -> None:
+    assert (
+        SetConfiguration.from_payload(SetConfiguration(LinkMode.C1_A).to_payload()).link_mode == LinkMode.C1_A
+    )
+    device = DeviceInformation(module=0x33, role=0, firmware=0x13, hci=0x16, device_id=0x50001234)
+    assert device.to_payload().hex() == "3300131634120050"
+    assert DeviceInformation.from_payload(device.to_payload() + b"\x01\x02") == device
+
+
+@pytest.mark.parametrize("cut", range(8))
+def test_a_device_answer_that_is_cut_off_is_named(cut: int) -> None:
+    with pytest.raises(MalformedFrame):
+        DeviceInformation.from_payload(bytes(cut))
+
+
+@pytest.mark.parametrize("payload", ["", "000203300101ff", "010203300101", "0002033001"])
+def test_another_configuration_is_refused(payload: str) -> None:
+    with pytest.raises(MalformedFrame):
+        SetConfiguration.from_payload(bytes.fromhex(payload))
