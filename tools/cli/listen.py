@@ -162,6 +162,15 @@ def tell_json(event: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def tell_new(session: Session, named: int, console: Console) -> int:
+    """Name the meters numbered above `named`, a line each; how many are named then."""
+    for heard in session.hearing.meters():
+        if heard.number > named:
+            console.print(f"{heard.number}: {heard.meter}, {heard.medium}, {heard.security}", markup=False)
+            named = heard.number
+    return named
+
+
 async def _run(session: Session, seconds: float | None, meters: Path, *, as_json: bool) -> None:
     loop = asyncio.get_running_loop()
     stop, typed = asyncio.Event(), asyncio.Event()
@@ -170,6 +179,7 @@ async def _run(session: Session, seconds: float | None, meters: Path, *, as_json
     listening = asyncio.create_task(session.run())
     deadline = None if seconds is None else loop.time() + seconds
     console = Console()
+    named = 0
     try:
         if as_json:
             async with asyncio.timeout(seconds):
@@ -184,6 +194,8 @@ async def _run(session: Session, seconds: float | None, meters: Path, *, as_json
                         break
                     await asyncio.sleep(REFRESH_S)
                     live.update(table(session, loop.time()), refresh=True)
+                    if console.is_dumb_terminal:  # it cannot redraw: each meter is told once
+                        named = tell_new(session, named, console)
             if typed.is_set():
                 typed.clear()
                 if not select.select([sys.stdin], [], [], 0)[0]:

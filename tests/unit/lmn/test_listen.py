@@ -155,7 +155,8 @@ async def test_as_json_without_a_terminal(tmp_path: Path) -> None:
     assert (events[-1]["event"], events[-1]["meters"], events[-1]["telegrams"]) == ("stick", 4, 4)
 
 
-async def test_at_a_terminal_from_the_stick_to_the_profile(tmp_path: Path) -> None:
+@pytest.mark.parametrize("terminal", ["xterm", "dumb"])
+async def test_at_a_terminal_from_the_stick_to_the_profile(tmp_path: Path, terminal: str) -> None:
     """What an owner of a stick does first: look, type the meter's number, its key, a name."""
     master, slave = os.openpty()
     termios.tcsetwinsize(slave, (40, 160))
@@ -181,6 +182,7 @@ async def test_at_a_terminal_from_the_stick_to_the_profile(tmp_path: Path) -> No
             sys.executable, "-m", "tools.cli", "listen", "--port", str(stick.link), "--kind", "im871a",
             "--meters", str(tmp_path / "meters.toml"),
             stdin=slave, stdout=slave, stderr=slave, cwd=ROOT, preexec_fn=own_terminal,
+            env={**os.environ, "TERM": terminal},
         )  # fmt: skip
         await asyncio.wait_for(stick.listening(), 40)
         await stick.transmit(VirtualMeter(MeterKind.GAS).telegram())
