@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import importlib.util
 import os
+import shutil
 import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from hsm.emulator import Card, load_card
 from hsm.emulator.card import PowerEvent
 from hsm.emulator.vpcd import shown
 from hsm.errors import HsmError, ModuleFailed, ModuleUnavailable
 from hsm.pcsc import check_installed, list_readers
+from tools.counterparts.applet_card import AppletBroken, AppletCard, AppletUnavailable, ensure_built
 from tools.counterparts.pcscd import SOCKET_VARIABLE, Pcscd, PcscdMissing, find_pcscd
 
 READER: Final = "smgw 00 00"
 _READY_S: Final = 10.0
 _POLL_S: Final = 0.02
-_APPLET: Final = "tools.counterparts.applet_card"
 
 
 class Kind(StrEnum):
@@ -42,8 +41,8 @@ def missing(kind: Kind) -> str | None:
             check_installed()
         except (PcscdMissing, HsmError) as error:
             return f"{error} (./smgw demo --hsm pcsc sets it up in this folder)"
-    if kind is Kind.APPLET and importlib.util.find_spec(_APPLET) is None:
-        return "the launcher of the Java Card applet is not part of this version"
+    if kind is Kind.APPLET and shutil.which("java") is None:
+        return "there is no Java here (./smgw test installs a JDK and Maven where it may)"
     return None
 
 
@@ -95,7 +94,7 @@ class Cards:
             self.places[number] = await self._behind_pcscd(folder)
         elif number == 1 and self.kind is Kind.APPLET:
             self.places[number] = await self._applet(folder)
-        elif number == 2 and self.kind is Kind.PCSC and missing(Kind.APPLET) is None:
+        elif number == 2 and self.kind is Kind.PCSC:
             try:
                 self.places[number] = await self._applet(folder)
             except ModuleUnavailable as error:
@@ -120,15 +119,14 @@ class Cards:
         return f"pcsc:{READER}"
 
     async def _applet(self, folder: Path) -> str:
-        launcher: Any = importlib.import_module(_APPLET)
         try:
-            build = await asyncio.to_thread(launcher.ensure_built)
+            build = await asyncio.to_thread(ensure_built)
             pin = (folder / "pin").read_bytes().strip()
-            card = launcher.AppletCard(build, folder / "applet", pin=pin)
+            card = AppletCard(build, folder / "applet", pin=pin)
             await asyncio.to_thread(card.start)
-        except launcher.AppletUnavailable as error:
+        except AppletUnavailable as error:
             raise ModuleUnavailable(f"no Java Card applet here: {error}") from error
-        except launcher.AppletBroken as error:
+        except AppletBroken as error:
             raise ModuleFailed(f"the Java Card applet does not work: {error}") from error
         self.stack.push_async_callback(asyncio.to_thread, card.stop)
         return f"tcp:127.0.0.1:{card.port}"

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 from tests.support.reader import needs_pcsc
 from tools.cli.demo import app
-from tools.demo import cards
 from tools.demo.cards import Kind, missing
 
 DEMO = (sys.executable, "-m", "tools.cli", "demo")
@@ -44,8 +43,8 @@ def test_without_pcscd_it_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_without_the_applet_it_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "300")
-    monkeypatch.setattr(cards, "_APPLET", "tools.counterparts.no_such_launcher")
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     result = CliRunner().invoke(app, ["--hsm", "applet"])
     assert result.exit_code == 2
-    assert "launcher" in result.output
+    assert "there is no Java here" in result.output
     assert missing(Kind.EMULATOR) is None
