@@ -25,7 +25,9 @@ from lmn.ports import MeterAccess, ReceptionMode
 from lmn.wmbus.frame import check_bare, from_format_a, from_format_b
 from tools.cli.decode_sml import sml
 
-app = typer.Typer(help="Telegrams to values.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Telegrams to values.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
+)
 
 
 @app.callback()

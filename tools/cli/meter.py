@@ -25,7 +25,7 @@ from tools.counterparts.sticks import EMULATED
 SPEED: Final = 60
 """A second of the virtual meter's life lasts this long in its household: registers that move are nicer."""
 
-app = typer.Typer(help="A virtual meter on a virtual stick.", rich_markup_mode=None)
+app = typer.Typer(help="A virtual meter on a virtual stick.", add_completion=False, rich_markup_mode=None)
 
 
 def _key(text: str) -> bytes:
