@@ -34,6 +34,8 @@ _NOT_YET: Final = datetime.max.replace(tzinfo=UTC)
 SHORTEST_SLOT_S: Final = 2
 _SLOT_PER_BOOT: Final = 4
 _LEAD_PER_BOOT: Final = 6
+_REGULAR_GATEWAYS: Final = 5
+"""What the two factors above are for."""
 _LEAD_PER_START: Final = 1.5
 _SHORTEST_LEAD_S: Final = 2.0
 """From the orders to the first slot: time to fetch profiles, publish key bundles and agree on a roster."""
@@ -152,9 +154,12 @@ class Plan:
             start_s: how long the administrator's process took to start; the supplier's is still to come.
             boot_s: how long it took to set up and boot a gateway: how fast machine and modules are.
         """
-        lead_s = _LEAD_PER_START * start_s + max(_SHORTEST_LEAD_S, _LEAD_PER_BOOT * boot_s)
+        load_s = boot_s * max(
+            1.0, self.gateways / _REGULAR_GATEWAYS
+        )  # all of them work at once, on one machine
+        lead_s = _LEAD_PER_START * start_s + max(_SHORTEST_LEAD_S, _LEAD_PER_BOOT * load_s)
         begin = math.ceil(now_utc.timestamp() + lead_s)
-        slot_s = self.slot_s or max(SHORTEST_SLOT_S, math.ceil(_SLOT_PER_BOOT * boot_s))
+        slot_s = self.slot_s or max(SHORTEST_SLOT_S, math.ceil(_SLOT_PER_BOOT * load_s))
         return replace(self, slot_s=slot_s, t0_utc=datetime.fromtimestamp(begin, UTC))
 
     def slot_start(self, slot: int) -> datetime:
