@@ -154,12 +154,10 @@ class Plan:
             start_s: how long the administrator's process took to start; the supplier's is still to come.
             boot_s: how long it took to set up and boot a gateway: how fast machine and modules are.
         """
-        load_s = boot_s * max(
-            1.0, self.gateways / _REGULAR_GATEWAYS
-        )  # all of them work at once, on one machine
-        lead_s = _LEAD_PER_START * start_s + max(_SHORTEST_LEAD_S, _LEAD_PER_BOOT * load_s)
-        begin = math.ceil(now_utc.timestamp() + lead_s)
-        slot_s = self.slot_s or max(SHORTEST_SLOT_S, math.ceil(_SLOT_PER_BOOT * load_s))
+        share = max(1.0, self.gateways / _REGULAR_GATEWAYS)  # all of them work at once, on one machine
+        lead_s = max(_SHORTEST_LEAD_S, _LEAD_PER_BOOT * boot_s * share**2)  # each agrees on a key with each
+        begin = math.ceil(now_utc.timestamp() + _LEAD_PER_START * start_s + lead_s)
+        slot_s = self.slot_s or max(SHORTEST_SLOT_S, math.ceil(_SLOT_PER_BOOT * boot_s * share))
         return replace(self, slot_s=slot_s, t0_utc=datetime.fromtimestamp(begin, UTC))
 
     def slot_start(self, slot: int) -> datetime:
