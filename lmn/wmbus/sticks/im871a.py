@@ -161,14 +161,16 @@ class HciInbox:
         messages: list[HciMessage] = []
         if not data:
             return messages
-        if self._inbox.stale(at):
-            self._inbox.discard(1)  # this message will not be completed; perhaps another starts inside it
-            self._cut(messages, give_up=True)
-        self._inbox.add(data, at)
-        self._cut(messages, give_up=False)
+        inbox, stale = self._inbox, self._inbox.stale(at)
+        inbox.add(data, at)
+        self._cut(messages)
+        # A busy host reads late what came in time: a pause condemns only what no new byte has completed.
+        while stale and len(inbox.data) > len(data):
+            inbox.discard(1)  # perhaps another message starts inside it
+            self._cut(messages)
         return messages
 
-    def _cut(self, messages: list[HciMessage], *, give_up: bool) -> None:
+    def _cut(self, messages: list[HciMessage]) -> None:
         inbox, data = self._inbox, self._inbox.data
         while data:
             start = data.find(START_OF_FRAME)
@@ -176,7 +178,7 @@ class HciInbox:
                 inbox.discard(len(data) if start < 0 else start)
                 continue
             total = _message_length(data)
-            if total == 0 or (give_up and (total is None or total > len(data))):
+            if total == 0:
                 inbox.discard(1)
                 continue
             if total is None or total > len(data):

@@ -156,6 +156,24 @@ def test_a_message_that_never_ends_does_not_swallow_the_next() -> None:
     assert frames[0].first_byte_at == 1.0 + 2 * GAP_S
 
 
+@pytest.mark.parametrize("cut", range(1, len(indication())))
+def test_a_telegram_whose_end_a_busy_host_reads_late_is_heard(cut: int) -> None:
+    core = listening()
+    whole = indication()
+    assert core.receive(whole[:cut], 1.0) == []
+    frames = core.receive(whole[cut:] + whole, 1.0 + 2 * GAP_S)
+    assert [frame.data for frame in frames] == [TELEGRAM, TELEGRAM]
+    assert frames[0].first_byte_at == 1.0
+    assert core.statistics.garbage_bytes == 0
+
+
+@pytest.mark.parametrize("cut", range(1, len(indication())))
+def test_a_telegram_cut_off_by_a_pause_costs_itself_alone(cut: int) -> None:
+    core = listening()
+    assert core.receive(indication()[:cut], 1.0) == []
+    assert [frame.data for frame in core.receive(indication(), 1.0 + 2 * GAP_S)] == [TELEGRAM]
+
+
 def test_the_inbox_is_bounded() -> None:
     core = listening()
     for _ in range(2000):
