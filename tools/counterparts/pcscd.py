@@ -2,7 +2,8 @@
 
 pcscd takes its listening socket from its parent (systemd's socket activation), its readers from a folder, and
 clients find it by PCSCLITE_CSOCK_NAME. The distribution's reader file, whose vpcd listens on every interface,
-is not used.
+is not used. One path cannot be chosen: pcsc-lite 2 makes its folder below /run and ends if it may not. So a
+copy of the program runs, whose folder is its own; the system's pcscd and its files are not touched.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ SOCKET_VARIABLE: Final = "PCSCLITE_CSOCK_NAME"
 _STOP_S: Final = 5.0
 _START_S: Final = 10.0
 _PATH: Final = ":/usr/sbin:/sbin"
+_RUN_FOLDER: Final = b"/run/pcscd"
+_OWN_FOLDER: Final = b"/dev//fd/7"
+"""The daemon's own, open as descriptor 7. As long as the other one: it takes its place in the program."""
 # The shell gets the socket as standard input: only its own process id is the one that pcscd wants to see.
-_LAUNCH: Final = 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@" 3<&0 </dev/null'
+_LAUNCH: Final = 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@" 3<&0 7<. </dev/null'
 
 
 class PcscdMissing(Exception):
@@ -55,13 +59,16 @@ class Pcscd:
     """
 
     def __init__(self, folder: Path, *devices: str) -> None:
-        self._program, driver = find_pcscd()
-        self._folder = folder
+        found, driver = find_pcscd()
+        self._folder = folder = folder.resolve()
         self.socket = folder / "pcscd.comm"
         """What PCSCLITE_CSOCK_NAME is to say."""
         self._process: subprocess.Popen[bytes] | None = None
         readers = folder / "readers"
         readers.mkdir(parents=True, exist_ok=True)
+        self._program = folder / "pcscd"
+        self._program.write_bytes(found.read_bytes().replace(_RUN_FOLDER, _OWN_FOLDER))
+        self._program.chmod(0o700)
         blocks = []
         for device in devices:
             port = int(device.rpartition(":")[2])
@@ -96,7 +103,11 @@ class Pcscd:
             listening.bind(str(self.socket))
             listening.listen(16)
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", _LAUNCH, *arguments], stdin=listening.fileno(), stdout=log, stderr=log
+                ["/bin/sh", "-c", _LAUNCH, *arguments],
+                cwd=self._folder,
+                stdin=listening.fileno(),
+                stdout=log,
+                stderr=log,
             )
 
     def stop(self, *, kill: bool = False) -> None:
