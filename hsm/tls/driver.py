@@ -47,6 +47,8 @@ class ModuleCalls:
     def __init__(self, module: SecurityModule, loop: EventLoop, deadline_s: float) -> None:
         self._module, self._loop, self._deadline_s = module, loop, deadline_s
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._unused: dict[int, EphemeralKey] = {}
+        """Ephemeral keys that were made and neither agreed nor discarded, by identity."""
         self._aborted = False
         self._loop_thread = get_ident()
 
@@ -56,7 +58,9 @@ class ModuleCalls:
 
     def generate(self, curve: Curve) -> EphemeralKey:
         """See `KeyModule`."""
-        return self._call(lambda: self._module.generate_ephemeral(curve))
+        key = self._call(lambda: self._module.generate_ephemeral(curve))
+        self._unused[id(key)] = key
+        return key
 
     def agree(self, key: EphemeralKey, peer_point: bytes) -> bytes:
         """See `KeyModule`."""
@@ -65,13 +69,25 @@ class ModuleCalls:
         except ModuleUnavailable:
             self.discard(key)  # the call may never have reached the module; erasing twice is no error
             raise
+        finally:
+            self._unused.pop(id(key), None)
 
     def discard(self, key: EphemeralKey) -> None:
         """See `KeyModule`."""
+        if self._unused.pop(id(key), None) is None:
+            return
         try:
             self._loop.call_soon_threadsafe(self._begin_discard, key)
         except RuntimeError:
             _log.debug("ephemeral key left to the module: the event loop is closed")
+
+    def settle(self) -> None:
+        """The handshake is over: give back what OpenSSL made for it and holds until the connection ends.
+
+        A key share for TLS 1.3, say, that a peer with TLS 1.2 had no use for; the module has few places.
+        """
+        for key in tuple(self._unused.values()):
+            self.discard(key)
 
     def _begin_discard(self, key: EphemeralKey) -> None:
         task = self._loop.create_task(self._discard(key))

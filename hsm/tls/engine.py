@@ -168,6 +168,7 @@ class TlsEngine:
                 if result == 1:
                     self._check_peer()
                     self.finished = True
+                    self._calls.settle()
                 elif self._stopped(result):
                     raise self._handshake_error()
             finally:

@@ -74,6 +74,21 @@ async def test_forty_connections_at_once_with_few_admitted() -> None:
     assert client.module.counts["sign"] == server.module.counts["sign"] == 40
 
 
+async def test_a_key_share_that_the_peer_had_no_use_for_is_given_back_while_the_connection_lives() -> None:
+    client = await side()
+    server = await side(server=True, rules=profile(Curve.P256, maximum=TlsVersion.TLS12))
+    async with serve(server.context, echo, "127.0.0.1", 0) as listener:
+        stream = await open_stream(client, listener.port)
+        assert stream.version == "TLSv1.2"
+        assert client.module.counts["generate_ephemeral"] == 2  # one of them was a share for TLS 1.3
+        assert await settled(client.module)
+        await stream.write(b"alive")
+        assert await stream.readexactly(5) == b"alive"
+        await stream.close()
+    await asyncio.sleep(0.05)
+    assert client.module.counts["discard_ephemeral"] == 1  # not once more when OpenSSL forgets it
+
+
 async def test_exporters_and_facts_agree_on_both_ends() -> None:
     client, server = await side(BP), await side(BP, server=True)
     seen: list[TlsStream] = []
