@@ -210,6 +210,7 @@ class Home:
 
     async def meter_runs(self, draws: Callable[[], int], interval_s: float) -> None:
         """Let the electricity meter draw and send, every `interval_s` of the home's clock, until it stops."""
+        due_s = self._clock.monotonic()
         while not self._meter_stopped:
             self._meter.step(draws())
             telegram, register_wh = self._meter.telegram(), self._meter.import_wh
@@ -217,7 +218,8 @@ class Home:
             if self._gateway is not None and await self._stick.transmit(telegram):
                 self.tally.sent += 1
                 self.tally.transmitted.append((sent_utc, register_wh))
-            await self._clock.sleep(interval_s)
+            due_s += interval_s
+            await self._clock.sleep(due_s - self._clock.monotonic())
 
 
 def _whole_wh(value: RegisteredValue) -> int | None:
