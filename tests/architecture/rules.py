@@ -89,6 +89,7 @@ _HSM_FOR_TOOLS = (*_HSM_FOR_ABOVE, "hsm.apdu", "hsm.channel", "hsm.pcsc", "hsm.p
 """`smgw hsm` talks to any card, command by command."""
 _FIRMWARE_FOR_TOOLS = (
     "firmware.boot",
+    "firmware.clock",
     "firmware.config",
     "firmware.errors",
     "firmware.log.diagnostics",

@@ -20,7 +20,8 @@ from hsm.emulator import load_card
 from hsm.emulator.transport import EmulatorTransport
 from hsm.session import ModuleSession
 from tests.support.whole_gateway import ROOT
-from tools.demo.plan import BILLING, GROUP_TOTAL, Household, published_telegrams
+from tools.demo.plan import BILLING, GROUP_TOTAL, published_telegrams
+from tools.homes.household import Household
 
 _GATEWAYS, _SLOTS = 4, 2
 pytestmark = pytest.mark.timeout(240)

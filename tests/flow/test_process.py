@@ -27,7 +27,7 @@ from tests.support.whole_gateway import (
     registering,
     whole_second,
 )
-from tools.demo.plan import peer_entry
+from tools.homes.peers import peer_entry
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -143,7 +143,7 @@ async def test_an_order_of_somebody_else_is_refused_and_the_next_one_is_not(road
 async def test_a_supplier_whose_enc_certificate_is_too_old(road: Road, tmp_path: Path) -> None:
     """Nothing is sealed for it, other recipients get theirs, and it gets its own once it has a new one."""
     from tests.support.whole_gateway import bill_for, registering, whole_second
-    from tools.demo.plan import peer_entry
+    from tools.homes.peers import peer_entry
 
     make_participant(
         road.pki, tmp_path / "old", Role.EMP, "oldemp", server_name="old.sm-pki.test",

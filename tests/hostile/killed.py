@@ -19,15 +19,16 @@ from firmware.store.stores import Stores
 from hsm.emulator import load_card
 from hsm.emulator.transport import EmulatorTransport
 from hsm.session import ModuleSession
-from tools.demo.home import Home
-from tools.demo.plan import BILLING, GROUP_TOTAL, Household
+from tools.demo.plan import BILLING, GROUP_TOTAL
+from tools.homes.home import Home
+from tools.homes.household import Household
 
 
 class Killed(Home):
     """Switched on by a new process; `kill` is SIGKILL, at whatever it is doing."""
 
     def __init__(self, household: Household, folder: Path) -> None:
-        super().__init__(household, folder)
+        super().__init__(household, folder, GROUP_TOTAL)
         self.process: asyncio.subprocess.Process | None = None
         self.lives = 0
 

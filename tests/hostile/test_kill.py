@@ -26,10 +26,11 @@ from tests.hostile.killed import Killed
 from tools.counterparts.gwa import place_order
 from tools.counterparts.net_mount import NetSettings, to_toml
 from tools.counterparts.pki import GWA_SERVER_NAME, make_pki
-from tools.demo.cards import Cards, Kind
-from tools.demo.home import Home
-from tools.demo.parties import Event, Party
-from tools.demo.plan import GROUP_TOTAL, SUPPLIER, Plan, peer_entry
+from tools.demo.plan import GROUP_TOTAL, GWA_POLL_S, METER_INTERVAL_S, SUPPLIER, Plan
+from tools.homes.cards import Cards, Kind
+from tools.homes.home import Home
+from tools.homes.parties import Event, Party
+from tools.homes.peers import peer_entry
 
 SLOT_S = 3
 TENTHS = 10
@@ -43,7 +44,10 @@ class Stage:
         self.plan = Plan(folder, gateways=4, slots=2, slot_s=SLOT_S)
         homes = self.plan.households
         self.victim = Killed(homes[-1], folder / homes[-1].name)
-        self.homes: list[Home] = [*(Home(one, folder / one.name) for one in homes[:-1]), self.victim]
+        self.homes: list[Home] = [
+            *(Home(one, folder / one.name, GROUP_TOTAL) for one in homes[:-1]),
+            self.victim,
+        ]
         self.suppliers: dict[str, dict[str, Any]] = {}
         self.gwa: Party
         self.emp: Party
@@ -53,7 +57,7 @@ class Stage:
         self.gwa = await stack.enter_async_context(Party("gwa", self.pki / "gwa"))
         port = await self.gwa.port()
         for home in self.homes:
-            await home.enrol(self.pki, port, Cards(Kind.EMULATOR, stack))
+            await home.enrol(self.pki, port, Cards(Kind.EMULATOR, stack), GWA_POLL_S)
             await home.live_here(stack)
         for home in self.homes:
             stack.push_async_callback(home.switch_off)
@@ -110,7 +114,7 @@ async def run(folder: Path, *, kills: int, seed: int) -> None:
         await stage.build(stack)
         async with asyncio.TaskGroup() as meters:
             for home in stage.homes:
-                meters.create_task(home.meter_runs(draws(home.household.number)))
+                meters.create_task(home.meter_runs(draws(home.household.number), METER_INTERVAL_S))
             try:
                 for number in range(kills):
                     # From the middle of the boot to well inside the slots.

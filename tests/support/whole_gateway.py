@@ -39,7 +39,8 @@ from tools.counterparts.meter_wmbus import ElectricityMeter
 from tools.counterparts.pki import GWA_SERVER_NAME, issue_gateway
 from tools.counterparts.server import Listening
 from tools.counterparts.stick_im871a import VirtualStick
-from tools.demo.plan import OBIS, peer_entry
+from tools.demo.plan import OBIS
+from tools.homes.peers import peer_entry
 from wan.emp.outbox import Outbox, Pace
 from wan.pki.enrol import make_triple
 

@@ -20,11 +20,11 @@ from rich.table import Table
 from firmware.errors import FirmwareError
 from firmware.log import diagnostics
 from hsm.errors import HsmError
-from tools.demo.cards import Kind, missing
-from tools.demo.parties import PartyFailed
 from tools.demo.plan import MIN_GATEWAYS, SHORTEST_SLOT_S, Plan
 from tools.demo.report import Report, judge
 from tools.demo.scenario import play
+from tools.homes.cards import Kind, missing
+from tools.homes.parties import PartyFailed
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -10,6 +10,7 @@ from typing import Final
 
 _COMMANDS: Final = {
     "demo": "the whole road on one machine: meters, gateways, administrator, supplier",
+    "street": "many complete gateways in one process, for experiments and load",
     "init": "make a gateway's own folder with a commented configuration",
     "listen": "what does my stick hear; pick a meter, see its values, keep its profile",
     "decode": "telegrams to values",

@@ -8,15 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from lmn.model import MeterId
 from lmn.wmbus.frame import from_format_a
-from tools.counterparts.pki import EMP_SERVER_NAME
-from tools.demo.cards import Kind
+from tools.homes.cards import Kind
+from tools.homes.household import Household
 
 MIN_GATEWAYS: Final = 4
 """A net of fewer would not survive the drop-out that the demo makes."""
@@ -70,41 +68,9 @@ def _published(entry: dict[str, Any]) -> Published:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Household:
-    """One home: a gateway and its electricity meter."""
-
-    number: int
-    """From 1."""
-
-    @property
-    def gateway_id(self) -> str:
-        """Device id, upper case."""
-        return f"ESGW01{self.number:08d}"
-
-    @property
-    def name(self) -> str:
-        """Device id as URLs and events have it."""
-        return self.gateway_id.lower()
-
-    @property
-    def consumer(self) -> str:
-        """Who lives there."""
-        return f"consumer-{self.number}"
-
-    @property
-    def meter(self) -> MeterId:
-        """The simulated electricity meter."""
-        return MeterId("SMG", f"{10_000_000 + self.number}", 0x01, 0x02)
-
-    @property
-    def meter_key(self) -> bytes:
-        """Its master key, different in every home."""
-        return sha256(f"demo meter {self.number}".encode()).digest()[:16]
-
-    def heard(self) -> Iterator[Published]:
-        """The published telegrams that this home's stick transmits."""
-        return (one for one in published_telegrams() if one.gateway == self.number)
+def heard_by(household: Household) -> Iterator[Published]:
+    """The published telegrams that a home's stick transmits."""
+    return (one for one in published_telegrams() if one.gateway == household.number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +184,7 @@ def _meters(household: Household) -> Iterator[dict[str, str]]:
         "mode": "strict",
         "consumer": household.consumer,
     }
-    for one in household.heard():
+    for one in heard_by(household):
         yield {
             "id": one.name.lower(),
             "meter": one.meter,
@@ -239,17 +205,3 @@ def _communication(
         "purpose": purpose,
         "peer": suppliers[recipient],
     }
-
-
-def peer_entry(name: str, folder: Path, port: int, server_name: str = EMP_SERVER_NAME) -> dict[str, Any]:
-    """A supplier of the test PKI as profiles name it."""
-    texts = {
-        f"{use}_certificate": _first_pem((folder / f"{use}.pem").read_text(encoding="ascii"))
-        for use in ("tls", "sig", "enc")
-    }
-    return {"name": name, "host": "127.0.0.1", "port": port, "server_name": server_name, **texts}
-
-
-def _first_pem(text: str) -> str:
-    end = "-----END CERTIFICATE-----\n"
-    return text[: text.index(end) + len(end)]

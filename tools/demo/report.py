@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from tools.demo.home import Home
-from tools.demo.parties import Event
-from tools.demo.plan import BILLING, STRANGER, Plan
+from tools.demo.plan import BILLING, STRANGER, Plan, heard_by
 from tools.demo.scenario import Outcome
+from tools.homes.home import Home
+from tools.homes.parties import Event
 
 _TENTHS: Final = 10
 _LANE_IMPORT: Final = 0
@@ -240,7 +240,7 @@ def _orders_right(outcome: Outcome) -> bool:
 
 
 def _telegrams_right(plan: Plan, home: Home) -> bool:
-    repeated = 1 if any(home.household.heard()) else 0
+    repeated = 1 if any(heard_by(home.household)) else 0
     tally = home.tally
     heard = tally.accepted + tally.rejected
     switched_off = plan.drop_out_slot is not None and home.household == plan.drop_out

@@ -17,10 +17,11 @@ from firmware.profile.model import NetPolicy
 from tools.counterparts.gwa import place_order
 from tools.counterparts.net_mount import NetSettings, to_toml
 from tools.counterparts.pki import GWA_SERVER_NAME, make_participant, make_pki
-from tools.demo.cards import Cards, Kind
-from tools.demo.home import Home
-from tools.demo.parties import Event, Party
-from tools.demo.plan import STRANGER, SUPPLIER, Plan, peer_entry
+from tools.demo.plan import GROUP_TOTAL, GWA_POLL_S, METER_INTERVAL_S, STRANGER, SUPPLIER, Plan, heard_by
+from tools.homes.cards import Cards, Kind
+from tools.homes.home import Home
+from tools.homes.parties import Event, Party
+from tools.homes.peers import peer_entry
 from wan.pki.profile import Role
 
 Progress = Callable[[str], None]
@@ -56,7 +57,7 @@ async def play(plan: Plan, progress: Progress) -> Outcome:
     progress("test SM-PKI: root, sub-CA, administrator, supplier")
     make_pki(pki, emp=SUPPLIER)
     make_participant(pki, pki / STRANGER, Role.EMP, STRANGER, server_name=_STRANGER_NAME)
-    homes = tuple(Home(household, plan.folder / household.name) for household in plan.households)
+    homes = tuple(Home(household, plan.folder / household.name, GROUP_TOTAL) for household in plan.households)
     async with AsyncExitStack() as stack:
         now_s = asyncio.get_running_loop().time
         began_s = now_s()
@@ -68,7 +69,7 @@ async def play(plan: Plan, progress: Progress) -> Outcome:
             progress(f"{homes[0].household.name} gets its security module by way of {plan.hsm.value}")
         progress("keys in the security modules, certificates from the PKI")
         for home in homes:
-            await home.enrol(pki, gwa_port, cards)
+            await home.enrol(pki, gwa_port, cards, GWA_POLL_S)
             await home.live_here(stack)
         if cards.lacks:
             progress(cards.lacks)
@@ -83,8 +84,8 @@ async def play(plan: Plan, progress: Progress) -> Outcome:
         progress("meters transmit: published telegrams, and a simulated meter in every home")
         async with asyncio.TaskGroup() as meters:
             for home in homes:
-                meters.create_task(home.meter_runs(_load(home)))
-                meters.create_task(home.transmit_published())
+                meters.create_task(home.meter_runs(_load(home), METER_INTERVAL_S))
+                meters.create_task(home.transmit(_published(home)))
             try:
                 await _slots(plan, homes, emp, progress)
             finally:
@@ -159,6 +160,12 @@ def _bill_of(gateway: str) -> Callable[[Event], bool]:
 
 async def _until(instant_utc: datetime) -> None:
     await asyncio.sleep(max(0.0, (instant_utc - datetime.now(UTC)).total_seconds()))
+
+
+def _published(home: Home) -> list[bytes]:
+    """The published telegrams of a home, the last of them twice."""
+    heard = [one.telegram for one in heard_by(home.household)]
+    return [*heard, *heard[-1:]]
 
 
 def _load(home: Home) -> Callable[[], int]:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from tests.support.reader import needs_pcsc
 from tools.cli.demo import app
-from tools.demo.cards import Kind, missing
+from tools.homes.cards import Kind, missing
 
 DEMO = (sys.executable, "-m", "tools.cli", "demo")
 ROOT = Path(__file__).resolve().parents[3]

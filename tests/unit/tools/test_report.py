@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tools.demo.cards import Cards, Kind
-from tools.demo.home import Home
-from tools.demo.plan import BILLING, STRANGER, Plan
+from tools.demo.plan import BILLING, GROUP_TOTAL, STRANGER, Plan
 from tools.demo.report import judge
 from tools.demo.scenario import Outcome
+from tools.homes.cards import Cards, Kind
+from tools.homes.home import Home
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FORGED = "00000001-forged"
@@ -24,7 +24,7 @@ FORGED = "00000001-forged"
 def honest(folder: Path) -> Outcome:
     """Four homes, two slots, the last home drops out of the second: what everybody saw in a good run."""
     plan = replace(Plan(folder, 4, 2, 2), t0_utc=T0)
-    homes = tuple(Home(household, folder / household.name) for household in plan.households)
+    homes = tuple(Home(household, folder / household.name, GROUP_TOTAL) for household in plan.households)
     for home in homes:
         tally, number = home.tally, home.household.number
         for position in range(3):

@@ -1,18 +1,19 @@
-"""One home of the demo: folder, security module, virtual stick and meter, and the real firmware."""
+"""One home: folder, security module, virtual stick and meter, and the real firmware."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from firmware import config
 from firmware.boot import Gateway, open_gateway
+from firmware.clock import Clock, SystemClock
 from firmware.metering.register import RegisteredValue
 from hsm.api import CertificateUse
 from hsm.session import ModuleSession, SessionStatistics
@@ -21,9 +22,9 @@ from tools.cli.init import make_folder
 from tools.counterparts.meter_wmbus import ElectricityMeter
 from tools.counterparts.pki import GWA_SERVER_NAME, issue_gateway
 from tools.counterparts.stick_im871a import VirtualStick
-from tools.demo.cards import Cards
-from tools.demo.personalise import put_into_operation
-from tools.demo.plan import GROUP_TOTAL, GWA_POLL_S, METER_INTERVAL_S, Household
+from tools.homes.cards import Cards
+from tools.homes.household import Household
+from tools.homes.personalise import put_into_operation
 from wan.pki.enrol import make_triple
 
 
@@ -47,10 +48,19 @@ class Tally:
 
 
 class Home:
-    """A home that can be entered, switched off and on again."""
+    """A home that can be entered, switched off and on again.
 
-    def __init__(self, household: Household, folder: Path) -> None:
-        self.household, self.folder = household, folder
+    Args:
+        household: who lives there.
+        folder: of the gateway; new, or one that a run before left.
+        profile: the processing profile whose registered values are noted when the gateway stops.
+        clock: the time of gateway and meter; the operating system's if None.
+    """
+
+    def __init__(self, household: Household, folder: Path, profile: str, clock: Clock | None = None) -> None:
+        self.household, self.folder, self._profile = household, folder, profile
+        self._clock = clock if clock is not None else SystemClock()
+        self._began_utc = self._clock.now_utc()
         self.tally = Tally()
         self._stick = VirtualStick(folder / "stick0")
         self._meter = ElectricityMeter(
@@ -72,8 +82,11 @@ class Home:
         assert self._gateway is not None, "switched off"
         return self._gateway
 
-    async def enrol(self, pki: Path, gwa_port: int, cards: Cards) -> None:
-        """Make folder and module, keys inside it, certificates from the PKI, and the settings."""
+    async def enrol(self, pki: Path, gwa_port: int, cards: Cards, poll_s: float) -> None:
+        """Make folder and module, keys inside it, certificates from the PKI, and the settings.
+
+        `poll_s` is the pause after which the gateway asks its administrator again.
+        """
         make_folder(self.folder, gateway_id=self.household.gateway_id)
         self._write_transport(await cards.place(self.household.number, self.folder))
         way = config.load(self.folder / "gateway.toml").module.way
@@ -96,7 +109,7 @@ class Home:
             ("gwa-sig.pem", "gwa/sig.pem"),
         ):
             (certificates / name).write_bytes((pki / source).read_bytes())
-        self._write_settings(gwa_port)
+        self._write_settings(gwa_port, poll_s)
 
     def _write_transport(self, transport: str) -> None:
         path = self.folder / "gateway.toml"
@@ -105,7 +118,7 @@ class Home:
             text.replace('transport = "emulator"', f'transport = "{transport}"', 1), encoding="utf-8"
         )
 
-    def _write_settings(self, gwa_port: int) -> None:
+    def _write_settings(self, gwa_port: int, poll_s: float) -> None:
         path = self.folder / "gateway.toml"
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
         text = "\n".join(lines).replace("insecure_small_nets = false", "insecure_small_nets = true")
@@ -115,7 +128,7 @@ class Home:
             + "".join(f'{use.value} = "pki/{use.value}.pem"\n' for use in CertificateUse)
             + f'[wan.gwa]\nhost = "127.0.0.1"\nport = {gwa_port}\nserver_name = "{GWA_SERVER_NAME}"\n'
             'tls_certificate = "pki/gwa-tls.pem"\nsig_certificate = "pki/gwa-sig.pem"\n'
-            f"poll_s = {GWA_POLL_S}\n"
+            f"poll_s = {poll_s}\n"
         )
         tomllib.loads(text)
         path.write_text(text, encoding="utf-8")
@@ -128,7 +141,7 @@ class Home:
         """
         began_s = time.monotonic()
         up, self._power = asyncio.Event(), asyncio.Event()
-        self._life = asyncio.create_task(self._live(up, self._power), name=f"demo.{self.household.name}")
+        self._life = asyncio.create_task(self._live(up, self._power), name=f"home.{self.household.name}")
         listening = asyncio.create_task(self._ready(up))
         await asyncio.wait((self._life, listening), return_when=asyncio.FIRST_COMPLETED)
         listening.cancel()
@@ -149,7 +162,7 @@ class Home:
 
     async def _live(self, up: asyncio.Event, power: asyncio.Event) -> None:
         settings = config.load(self.folder / "gateway.toml")
-        async with open_gateway(settings) as gateway:
+        async with open_gateway(settings, self._clock) as gateway:
             self._gateway = gateway
             up.set()
             serving = asyncio.create_task(gateway.run())
@@ -171,8 +184,8 @@ class Home:
         tally.orders_refused += gateway.counts.orders_refused
         tally.tls |= {(facts.version, facts.group, facts.cipher) for facts in gateway.tls_facts()}
         self._note_module(gateway.module.statistics)
-        now_utc = datetime.now(UTC)
-        for value in await gateway.originals.between(GROUP_TOTAL, now_utc - timedelta(hours=1), now_utc):
+        now_utc = self._clock.now_utc()
+        for value in await gateway.originals.between(self._profile, self._began_utc, now_utc):
             tally.registered[value.instant_utc] = _whole_wh(value)
 
     def _note_module(self, statistics: SessionStatistics) -> None:
@@ -185,29 +198,28 @@ class Home:
         """Plug the stick in; it stays until `stack` ends."""
         await stack.enter_async_context(self._stick)
 
-    async def transmit_published(self) -> None:
-        """Let the published telegrams come out of the air, the last of them twice."""
-        heard = list(self.household.heard())
-        for one in [*heard, *heard[-1:]]:
-            heard_it = await self._stick.transmit(
-                one.telegram
-            )  # not in one line with +=: the meter counts, too
+    async def transmit(self, telegrams: Iterable[bytes]) -> None:
+        """Let telegrams of other meters come out of the air."""
+        for telegram in telegrams:
+            heard_it = await self._stick.transmit(telegram)  # not in one line with +=: the meter counts, too
             self.tally.sent += heard_it
 
     def meter_stops(self) -> None:
         """Let the electricity meter finish its telegram and send no more."""
         self._meter_stopped = True
 
-    async def meter_runs(self, draws: Callable[[], int]) -> None:
-        """Let the electricity meter draw and send, until `meter_stops`."""
+    async def meter_runs(self, draws: Callable[[], int], interval_s: float) -> None:
+        """Let the electricity meter draw and send, every `interval_s` of the home's clock, until it stops."""
+        due_s = self._clock.monotonic()
         while not self._meter_stopped:
             self._meter.step(draws())
             telegram, register_wh = self._meter.telegram(), self._meter.import_wh
-            sent_utc = datetime.now(UTC)
+            sent_utc = self._clock.now_utc()
             if self._gateway is not None and await self._stick.transmit(telegram):
                 self.tally.sent += 1
                 self.tally.transmitted.append((sent_utc, register_wh))
-            await asyncio.sleep(METER_INTERVAL_S)
+            due_s += interval_s
+            await self._clock.sleep(due_s - self._clock.monotonic())
 
 
 def _whole_wh(value: RegisteredValue) -> int | None:

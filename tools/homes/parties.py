@@ -36,7 +36,7 @@ class Party:
                 sys.executable, "-m", "tools.cli", self.word, "--dir", str(self._folder), "--jsonl",
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log,
             )  # fmt: skip
-        self._reader = asyncio.create_task(self._read(), name=f"demo.{self.word}")
+        self._reader = asyncio.create_task(self._read(), name=f"party.{self.word}")
         return self
 
     async def __aexit__(

@@ -1,0 +1,1 @@
+"""Homes with real gateways, and the parties around them: what a demo and a street are made of."""

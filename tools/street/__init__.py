@@ -1,0 +1,1 @@
+"""A street: many complete gateways in one process, for experiments and load."""
