@@ -67,7 +67,7 @@ class Chronicle:
         """An order of the administrator was carried out or refused."""
         if receipt.accepted:
             self.counts.orders_applied += 1
-            _GATEWAY.info("order %s is active", receipt.message_id)
+            _GATEWAY.info("order %s: %s", receipt.message_id, receipt.reason)
             await self._logs.system.write(Event.ORDER_APPLIED, subject=receipt.message_id, user="gwa")
             await self._logs.calibration.write(Event.PROFILE_CHANGE, subject=receipt.message_id, user="gwa")
             return

@@ -33,6 +33,8 @@ MINIMUM_SLOTS: Final = 2
 """A plain interval must cover at least so many concealed slots."""
 _KEEP_S: Final = 400 * 86400
 _MAX_STEPS: Final = 200_000
+_Span = tuple[int, int]
+"""First and last instant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,22 +96,32 @@ def after(given: Iterable[Grid], now_utc: datetime) -> tuple[Grid, ...]:
 def until(given: Iterable[Grid], now_utc: datetime) -> tuple[Grid, ...]:
     """Return what has been given up to `now_utc`, to be remembered after a change of profiles.
 
-    Grids that ended more than 400 days ago are forgotten; one that was continued is remembered once.
+    Grids that ended more than 400 days ago are forgotten; one that was continued is remembered once, one that
+    paused as two: what was hidden in between is not enclosed by it.
     """
     now = int(now_utc.timestamp())
-    kept: dict[Grid, Grid] = {}
+    kept: dict[Grid, list[_Span]] = {}
     for grid in given:
         last = now if grid.last is None else min(grid.last, now)
-        if grid.first > last or last < now - _KEEP_S:
-            continue
-        key = replace(grid, first=grid.first % grid.step, last=None)
-        known = kept.get(key)
-        kept[key] = replace(
-            grid,
-            first=grid.first if known is None else min(known.first, grid.first),
-            last=last if known is None or known.last is None else max(known.last, last),
-        )
-    return tuple(kept.values())
+        if grid.first <= last and last >= now - _KEEP_S:
+            pattern = replace(grid, first=grid.first % grid.step, last=None)
+            kept.setdefault(pattern, []).append((grid.first, last))
+    return tuple(
+        replace(pattern, first=first, last=last)
+        for pattern, spans in kept.items()
+        for first, last in _joined(spans, pattern.step)
+    )
+
+
+def _joined(spans: list[_Span], step: int) -> Iterator[_Span]:
+    """Join what overlaps or goes on at the next instant."""
+    first, last = min(spans)
+    for begin, end in sorted(spans):
+        if begin > last + step:
+            yield first, last
+            first = begin
+        last = max(last, end)
+    yield first, last
 
 
 def conflicts(given: Iterable[Grid]) -> list[Conflict]:

@@ -13,31 +13,19 @@ from typing import Final, Protocol
 
 import msgspec
 
-from firmware.enforcement.determination import Grid, after, conflicts, grids, until
-from firmware.errors import ConfigurationRefused, StoreCorrupt
-from firmware.profile import codec
+from firmware.errors import StoreCorrupt
 from firmware.profile.model import CommunicationProfile, MeterProfile, ProfileSet
+from firmware.profile.orders import carry_out
 from firmware.profile.pem import to_der
+from firmware.profile.record import NOTHING, ActiveRecord
 from firmware.store.partition import Partition
 from firmware.store.stores import ProfileArchive, ReplayMemory
 from lmn.model import MeterId
 from lmn.ports import MeterAccess
 from wan.ports import Order, Peer, Receipt
 
-ORDER_KIND: Final = "profiles"
 _REFUSALS_KEPT: Final = 256
 _REASON_CHARS: Final = 2000
-
-
-class ActiveRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What is stored: the active set and what must be remembered of the sets before it."""
-
-    version: int
-    profiles: ProfileSet
-    since: dict[str, datetime]
-    """"communication/<id>" or "processing/<id>" -> when its present content became active."""
-    history: tuple[Grid, ...]
-    """What recipients got under earlier sets (`firmware.enforcement.determination`)."""
 
 
 class ProfileStore(Protocol):
@@ -102,7 +90,7 @@ class Registry:
     ) -> None:
         self._store, self._now_utc, self._report = store, now_utc, report
         self._small_nets_allowed = small_nets_allowed
-        self._record = ActiveRecord(version=0, profiles=ProfileSet(), since={}, history=())
+        self._record = NOTHING
         self._refusals: OrderedDict[str, Receipt] = OrderedDict()
         self._watchers: list[Callable[[ProfileSet], None]] = []
         self._local = _access(local_meters)
@@ -156,14 +144,13 @@ class Registry:
             stored = msgspec.json.decode(record, type=ActiveRecord)
         except (msgspec.MsgspecError, ValueError) as error:
             raise StoreCorrupt("the stored profiles cannot be read") from error
-        self._activate(stored)
+        self._take(stored, activates=True)
 
     async def apply(self, order: Order) -> Receipt:
         """Carry out an order once; the same message id again returns the first receipt.
 
-        The set is staged (read, checked, held against what is and was active), stored together with its
-        receipt in one transaction and only then active. A kill at any point leaves the old set or the new
-        one, never both.
+        What it does (`firmware.profile.orders`) is stored together with its receipt in one transaction and
+        only then holds. A kill at any point leaves the old set or the new one, never both.
 
         Raises:
             StoreUnavailable: nothing changed; the order can be given again.
@@ -175,15 +162,17 @@ class Registry:
             known = await self._store.receipt(order.message_id)
             if known is not None:
                 return known
-            staged, receipt = self._stage(order)
-            text = None if staged is None else msgspec.json.encode(staged)
-            await self._store.keep(text, receipt)
-            if staged is not None:
-                self._activate(staged)
+            effect = carry_out(
+                self._record, order, self._now_utc(), small_nets_allowed=self._small_nets_allowed
+            )
+            record = effect.record
+            await self._store.keep(None if record is None else msgspec.json.encode(record), effect.receipt)
+            if record is not None:
+                self._take(record, activates=effect.activates)
         finally:
             self._applying = False
-        await self._report(receipt)
-        return receipt
+        await self._report(effect.receipt)
+        return effect.receipt
 
     async def refuse(self, message_id: str, code: str, reason: str) -> Receipt:
         """Note an order that was refused before it could be applied (signature, form).
@@ -201,49 +190,14 @@ class Registry:
         await self._report(receipt)
         return receipt
 
-    def _stage(self, order: Order) -> tuple[ActiveRecord | None, Receipt]:
-        def refused(code: str, reason: str) -> tuple[None, Receipt]:
-            return None, Receipt(order.message_id, accepted=False, code=code, reason=reason[:_REASON_CHARS])
-
-        if order.kind != ORDER_KIND:
-            return refused("kind", f"this gateway carries out orders of kind {ORDER_KIND}")
-        if order.version <= self.version:
-            return refused("version", f"version {order.version} is not above the active {self.version}")
-        try:
-            profiles = codec.from_json(order.body, small_nets_allowed=self._small_nets_allowed)
-        except ConfigurationRefused as error:
-            return refused("invalid", str(error))
-        now_utc = self._now_utc()
-        given = until((*self._record.history, *grids(self.active)), now_utc)
-        found = conflicts((*given, *after(grids(profiles), now_utc)))
-        if found:
-            return refused("undoes-concealment", "; ".join(str(conflict) for conflict in found))
-        since = self._since(profiles, now_utc)
-        record = ActiveRecord(version=order.version, profiles=profiles, since=since, history=given)
-        return record, Receipt(
-            order.message_id, accepted=True, code="ok", reason=f"version {order.version} is active"
-        )
-
-    def _since(self, profiles: ProfileSet, now_utc: datetime) -> dict[str, datetime]:
-        """Return since when each profile of a set has its present content: now unless it had it before."""
-        before, known = self.active, self._record.since
-        since: dict[str, datetime] = {}
-        for processing in profiles.processing:
-            key = f"processing/{processing.id}"
-            since[key] = known.get(key, now_utc) if processing in before.processing else now_utc
-        for communication in profiles.communication:
-            key = f"communication/{communication.id}"
-            unchanged = communication in before.communication and (
-                before.processing_of(communication) == profiles.processing_of(communication)
-            )
-            since[key] = known.get(key, now_utc) if unchanged else now_utc
-        return since
-
-    def _activate(self, record: ActiveRecord) -> None:
+    def _take(self, record: ActiveRecord, *, activates: bool) -> None:
+        self._record = record
+        if not activates:
+            return
         profiles = record.profiles
         access = {**self._local, **_access(profiles.meters)}
         peers = {one.peer.name: _peer(one) for one in profiles.communication}
-        self._record, self._access, self._peers = record, access, peers
+        self._access, self._peers = access, peers
         for changed in self._watchers:
             changed(profiles)
 

@@ -99,6 +99,7 @@ _FIRMWARE_FOR_TOOLS = (
     "firmware.enforcement.schedule",
     "firmware.profile.check",
     "firmware.profile.codec",
+    "firmware.profile.difference",
     "firmware.profile.model",
     *(f"firmware.enforcement.dcnet.{name}" for name in DCNET_CODECS),
 )

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 if TYPE_CHECKING:
+    from firmware.profile.difference import Change
     from firmware.profile.model import ProfileSet
+    from tools.counterparts.spool import Ordered
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 
@@ -19,6 +21,8 @@ _GATEWAY_ID: Final = 14
 
 FileArgument = typer.Argument(metavar="FILE", help="a TOML file of profiles", exists=True, dir_okay=False)
 JsonOption = typer.Option("--json", help="one JSON object on standard output")
+AdminOption = typer.Option("--admin", metavar="DIR", help="the administrator's folder")
+GatewayOption = typer.Option("--gateway", metavar="ID", help="e.g. ESGW0100000001")
 SmallNetsOption = typer.Option(
     "--insecure-small-nets", help="check as a gateway does whose gateway.toml allows them"
 )
@@ -96,28 +100,113 @@ def show(file: Annotated[Path, FileArgument], as_json: Annotated[bool, JsonOptio
 
 
 @app.command()
+def plan(
+    file: Annotated[Path, FileArgument],
+    admin: Annotated[Path, AdminOption],
+    gateway: Annotated[str, GatewayOption],
+    small_nets: Annotated[bool, SmallNetsOption] = False,
+    as_json: Annotated[bool, JsonOption] = False,
+) -> None:
+    """Say what ordering a file would change, against what the gateway was ordered so far. Tells no key."""
+    profiles = _load(file, small_nets=small_nets, as_json=as_json)
+    from firmware.profile.difference import difference
+
+    changes = difference(_ordered(admin, gateway).active, profiles)
+    if as_json:
+        _print_json({"gateway": gateway.lower(), "changes": [_change(one) for one in changes]})
+        return
+    for one in changes:
+        whose = ", ".join(sorted(one.consumers)) or "nobody"
+        sys.stdout.write(f"{one.kind.value:8}{one.table}/{one.identity}  (concerns {whose})\n")
+        for field in one.fields:
+            sys.stdout.write(f"          {field.place}: {field.before} -> {field.after}\n")
+    if not changes:
+        sys.stdout.write("no change\n")
+
+
+@app.command()
 def flash(
     file: Annotated[Path, FileArgument],
-    admin: Annotated[Path, typer.Option("--admin", metavar="DIR", help="the administrator's folder")],
-    gateway: Annotated[str, typer.Option("--gateway", metavar="ID", help="e.g. ESGW0100000001")],
+    admin: Annotated[Path, AdminOption],
+    gateway: Annotated[str, GatewayOption],
+    stage: Annotated[
+        bool, typer.Option("--stage", help="keep it checked; `activate` makes it active")
+    ] = False,
     small_nets: Annotated[bool, SmallNetsOption] = False,
     as_json: Annotated[bool, JsonOption] = False,
 ) -> None:
     """Check a file and order it: signed into the administrator's spool, for the gateway's next call."""
-    if len(gateway) != _GATEWAY_ID or not gateway.isascii() or not gateway.isalnum():
-        raise typer.BadParameter("a gateway id has 14 letters and digits, e.g. ESGW0100000001")
+    _demand_gateway(gateway)
     profiles = _load(file, small_nets=small_nets, as_json=as_json)
     from firmware.profile.codec import to_json
+
+    kind = "profiles.stage" if stage else "profiles"
+    _order(admin, gateway, kind, json.loads(to_json(profiles)), as_json=as_json)
+
+
+@app.command()
+def activate(
+    admin: Annotated[Path, AdminOption],
+    gateway: Annotated[str, GatewayOption],
+    as_json: Annotated[bool, JsonOption] = False,
+) -> None:
+    """Order that the set which was staged last becomes active."""
+    staged = _ordered(admin, gateway).staged
+    if staged is None:
+        sys.stderr.write(f"nothing is staged for {gateway.lower()}; `smgw profile flash --stage` does that\n")
+        raise typer.Exit(1)
+    _order(admin, gateway, "profiles.activate", {"version": staged[0]}, as_json=as_json)
+
+
+@app.command()
+def rollback(
+    admin: Annotated[Path, AdminOption],
+    gateway: Annotated[str, GatewayOption],
+    as_json: Annotated[bool, JsonOption] = False,
+) -> None:
+    """Order that the set before the active one becomes active again: a new order with a new version."""
+    if _ordered(admin, gateway).before is None:
+        sys.stderr.write(f"there is no earlier set of {gateway.lower()} to go back to\n")
+        raise typer.Exit(1)
+    _order(admin, gateway, "profiles.rollback", {}, as_json=as_json)
+
+
+def _demand_gateway(gateway: str) -> None:
+    if len(gateway) != _GATEWAY_ID or not gateway.isascii() or not gateway.isalnum():
+        raise typer.BadParameter("a gateway id has 14 letters and digits, e.g. ESGW0100000001")
+
+
+def _ordered(admin: Path, gateway: str) -> Ordered:
+    """What the administrator has ordered for a gateway so far."""
+    _demand_gateway(gateway)
+    from tools.counterparts.spool import profiles_ordered
+
+    try:
+        return profiles_ordered(admin, gateway.lower())
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"{admin}: {error}") from error
+
+
+def _order(admin: Path, gateway: str, kind: str, body: dict[str, Any], *, as_json: bool) -> None:
     from tools.counterparts.gwa import place_order
 
     try:
-        message_id = place_order(admin, gateway, "profiles", json.loads(to_json(profiles)))
+        message_id = place_order(admin, gateway, kind, body)
     except (OSError, ValueError) as error:
         raise typer.BadParameter(f"{admin}: {error}") from error
     if as_json:
-        _print_json({"ok": True, "message_id": message_id, "gateway": gateway.lower()})
+        _print_json({"ok": True, "message_id": message_id, "gateway": gateway.lower(), "kind": kind})
     else:
-        sys.stdout.write(f"ordered {message_id} for {gateway.lower()}\n")
+        sys.stdout.write(f"ordered {message_id} ({kind}) for {gateway.lower()}\n")
+
+
+def _change(change: Change) -> dict[str, Any]:
+    return {
+        "profile": f"{change.table}/{change.identity}",
+        "change": change.kind.value,
+        "consumers": sorted(change.consumers),
+        "fields": [{"place": one.place, "before": one.before, "after": one.after} for one in change.fields],
+    }
 
 
 def _load(path: Path, *, small_nets: bool, as_json: bool) -> ProfileSet:

@@ -12,16 +12,14 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from firmware.profile.model import CommunicationProfile, NetPolicy, ProfileSet
-from hsm.x509.certificate import Certificate, load_pem_chain
+from firmware.profile.model import CommunicationProfile, NetPolicy
+from hsm.x509.certificate import load_pem_chain
 from tools.counterparts.net import NetCoordinator
 from tools.counterparts.net_keys import CmsKeys
 from tools.counterparts.net_witness import NetWitness, OrderedNet
 from tools.counterparts.server import Emit, client_context, gateway_of, peer_common_name, split_address
-from wan.cms import signed
-from wan.errors import MalformedMessage, OrderRefused, UnexpectedReply
-from wan.gwa import orders
-from wan.ports import Receipt
+from tools.counterparts.spool import profiles_ordered
+from wan.errors import OrderRefused, UnexpectedReply
 
 _COUNTERSIGN_TIMEOUT_S: Final = 20.0
 _NET: Final = "{net:[0-9a-f]{16}}"
@@ -123,7 +121,7 @@ def ordered_net(folder: Path, net: str) -> OrderedNet | None:
     """What the newest orders say about a net; None if nothing, or not the same to all its gateways."""
     found: dict[str, CommunicationProfile] = {}
     for spool in sorted((folder / "spool").glob("*")):
-        for profile in _newest_profiles(folder, spool).communication:
+        for profile in profiles_ordered(folder, spool.name).active.communication:
             if profile.concealment == "dc-net" and profile.net is not None and profile.net.net_id == net:
                 found[spool.name] = profile
     terms = {(profile.net, profile.peer.sig_certificate) for profile in found.values()}
@@ -134,23 +132,6 @@ def ordered_net(folder: Path, net: str) -> OrderedNet | None:
         return None
     (certificate,) = load_pem_chain(pem.encode("utf-8"))[:1]
     return OrderedNet(policy, certificate.der, frozenset(found))
-
-
-def _newest_profiles(folder: Path, spool: Path) -> ProfileSet:
-    """The last set of profiles that this administrator signed for a gateway and that it has not refused."""
-    own = Certificate.from_pem((folder / "sig.pem").read_bytes())
-    for path in sorted(spool.glob("*.order"), reverse=True):
-        receipt = path.with_suffix(".receipt")
-        if receipt.exists() and not msgspec.json.decode(receipt.read_bytes(), type=Receipt).accepted:
-            continue
-        try:
-            message = signed.parse(path.read_bytes())
-            order = orders.decode(message.content, spool.name)
-            if order.kind == "profiles" and message.signer.matches(own.der, own.key_identifier):
-                return msgspec.json.decode(order.body, type=ProfileSet)
-        except (MalformedMessage, OrderRefused, msgspec.MsgspecError):
-            continue
-    return ProfileSet()
 
 
 def to_toml(settings: NetSettings) -> str:

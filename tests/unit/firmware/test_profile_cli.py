@@ -100,3 +100,55 @@ def test_flash_wants_a_gateway_id(tmp_path, gateway):
 
 def test_flash_wants_an_administrator(tmp_path):
     assert run("flash", "--admin", tmp_path, "--gateway", "ESGW0100000001", HOUSEHOLD).exit_code == 2
+
+
+@pytest.fixture
+def admin(tmp_path):
+    make_pki(tmp_path / "pki")
+    return tmp_path / "pki" / "gwa"
+
+
+def order_words(admin):
+    return ("--admin", admin, "--gateway", "ESGW0100000001")
+
+
+def without_net(tmp_path):
+    text = HOUSEHOLD.read_text()
+    start = text.rindex("[[communication]]")
+    (tmp_path / "example-emp.pem").write_bytes((EXAMPLES / "example-emp.pem").read_bytes())
+    path = tmp_path / "smaller.toml"
+    path.write_text(text[:start])
+    return path
+
+
+def test_plan_tells_what_a_file_would_change_and_no_key(tmp_path, admin):
+    first = run("plan", *order_words(admin), "--json", HOUSEHOLD)
+    assert {one["change"] for one in json.loads(first.stdout)["changes"]} == {"added"}
+    run("flash", *order_words(admin), HOUSEHOLD)
+    assert run("plan", *order_words(admin), HOUSEHOLD).stdout == "no change\n"
+    result = run("plan", *order_words(admin), without_net(tmp_path))
+    assert result.stdout.startswith("removed communication/group-total")
+    key = tmp_path / "key.toml"
+    key.write_text(HOUSEHOLD.read_text().replace("000102030405", "ff0102030405"))
+    result = run("plan", *order_words(admin), key)
+    assert "key_hex: one -> another" in result.stdout
+    assert "0102030405" not in result.stdout
+
+
+def test_staging_activating_and_rolling_back_are_orders_of_their_own(tmp_path, admin):
+    assert run("activate", *order_words(admin)).exit_code == 1
+    assert run("rollback", *order_words(admin)).exit_code == 1
+    run("flash", *order_words(admin), HOUSEHOLD)
+    staged = json.loads(run("flash", "--stage", "--json", *order_words(admin), without_net(tmp_path)).stdout)
+    assert staged["kind"] == "profiles.stage"
+    assert run("plan", *order_words(admin), HOUSEHOLD).stdout == "no change\n"
+    assert json.loads(run("activate", "--json", *order_words(admin)).stdout)["kind"] == "profiles.activate"
+    assert "group-total" in run("plan", *order_words(admin), HOUSEHOLD).stdout
+    assert json.loads(run("rollback", "--json", *order_words(admin)).stdout)["kind"] == "profiles.rollback"
+    assert run("plan", *order_words(admin), HOUSEHOLD).stdout == "no change\n"
+
+
+@pytest.mark.parametrize("word", ["plan", "flash", "activate", "rollback"])
+def test_an_id_that_is_none_is_wrong_usage(word, tmp_path):
+    files = [HOUSEHOLD] if word in ("plan", "flash") else []
+    assert run(word, "--admin", tmp_path, "--gateway", "nobody", *files).exit_code == 2

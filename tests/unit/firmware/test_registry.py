@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from msgspec.structs import replace
@@ -70,7 +71,8 @@ def order(profiles: ProfileSet | bytes, version=1, identity=None, kind="profiles
 async def test_an_order_becomes_active():
     world = World()
     receipt = await world.registry.apply(order(household()))
-    assert receipt == Receipt("order-1", accepted=True, code="ok", reason="version 1 is active")
+    changes = "+meters/meter +processing/bill +processing/series +communication/billing +communication/total"
+    assert receipt == Receipt("order-1", accepted=True, code="ok", reason=f"version 1 is active: {changes}")
     assert (world.registry.active, world.registry.version) == (household(), 1)
     assert world.reports == [receipt]
 
@@ -277,3 +279,115 @@ async def test_two_names_of_one_supplier_count_as_one():
     )
     assert (await World().registry.apply(order(twice))).code == "undoes-concealment"
     assert replace(plain_series(), meters=()).meters == ()
+
+
+def _order(kind: str, version: int, body: bytes = b"{}") -> Order:
+    return order(body, version, kind=kind)
+
+
+FIRST, SECOND = household(), household(communication=(billing(),))
+
+
+async def test_a_staged_set_is_checked_and_waits():
+    world = World()
+    seen = []
+    world.registry.watch(seen.append)
+    await world.registry.apply(order(FIRST))
+    receipt = await world.registry.apply(order(SECOND, 2, kind="profiles.stage"))
+    assert receipt.accepted
+    assert receipt.reason == "version 2 is staged: -communication/total"
+    assert (world.registry.active, world.registry.version, seen) == (FIRST, 1, [FIRST])
+    bad = await world.registry.apply(order(b'{"meters":[{}]}', 3, kind="profiles.stage"))
+    assert (bad.accepted, bad.code) == (False, "invalid")
+    done = await world.registry.apply(_order("profiles.activate", 4, b'{"version":2}'))
+    assert done.reason == "version 2 is active, by version 4: -communication/total"
+    assert (world.registry.active, world.registry.version, seen) == (SECOND, 4, [FIRST, SECOND])
+
+
+async def test_what_is_staged_survives_a_restart_and_is_used_up():
+    store = MemoryProfiles()
+    await World(store).registry.apply(order(FIRST, kind="profiles.stage"))
+    second = World(store)
+    await second.registry.load()
+    assert second.registry.active == ProfileSet()
+    assert (await second.registry.apply(_order("profiles.activate", 2, b'{"version":1}'))).accepted
+    third = World(store)
+    await third.registry.load()
+    assert third.registry.active == FIRST
+    again = await third.registry.apply(_order("profiles.activate", 3, b'{"version":1}'))
+    assert (again.accepted, again.code) == (False, "not-staged")
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"version":"1"}', b'{"version":1,"more":2}', b"[", b"\xff"])
+async def test_an_order_to_activate_with_another_form_is_refused(body):
+    world = World()
+    await world.registry.apply(order(FIRST, kind="profiles.stage"))
+    receipt = await world.registry.apply(_order("profiles.activate", 2, body))
+    assert (receipt.accepted, receipt.code) == (False, "invalid")
+
+
+async def test_a_roll_back_brings_the_set_before_and_then_the_one_it_replaced():
+    world = World()
+    nothing = await world.registry.apply(_order("profiles.rollback", 1))
+    assert (nothing.accepted, nothing.code) == (False, "nothing-before")
+    await world.registry.apply(order(FIRST, 2))
+    world.now = at(10)
+    await world.registry.apply(order(SECOND, 3))
+    back = await world.registry.apply(_order("profiles.rollback", 4))
+    assert back.reason == "rolled back, by version 4: +communication/total"
+    assert (world.registry.active, world.registry.version) == (FIRST, 4)
+    # What was away counts as new: values measured meanwhile never leave under it.
+    assert world.registry.communication_since("total") == at(10)
+    assert world.registry.communication_since("billing") == at(0)
+    await world.registry.apply(_order("profiles.rollback", 5))
+    assert world.registry.active == SECOND
+
+
+PLAIN = ProfileSet(meters=FIRST.meters, processing=(series(),), communication=(billing(processing="series"),))
+HIDDEN = household(processing=(series(),), communication=(group_total(),))
+
+
+async def test_a_roll_back_that_would_undo_a_concealment_is_refused():
+    """The values before and after a slot that was hidden for a moment enclose it."""
+    world = World()
+    await world.registry.apply(order(PLAIN, 1))
+    world.now = at(7 * 86400 + 100)
+    assert (await world.registry.apply(order(HIDDEN, 2))).accepted
+    world.now = at(7 * 86400 + 200)
+    refused = await world.registry.apply(_order("profiles.rollback", 3))
+    assert (refused.accepted, refused.code) == (False, "undoes-concealment")
+    assert world.registry.active == HIDDEN
+
+
+async def test_who_went_from_plain_values_into_a_net_may_go_on():
+    """Neither the plain values of the time before nor those of the time after enclose what was hidden."""
+    world = World()
+    strict = replace(HIDDEN, meters=(meter_profile(mode=ReceptionMode.STRICT, key_hex="00" * 16),))
+    for version, (day, profiles) in enumerate(
+        [(0, PLAIN), (7, HIDDEN), (8, strict), (9, PLAIN), (16, HIDDEN), (17, strict)], start=1
+    ):
+        world.now = at(day * 86400)
+        receipt = await world.registry.apply(order(profiles, version))
+        assert receipt.accepted, receipt
+
+
+async def test_no_version_is_taken_twice_whatever_the_kind_was():
+    world = World()
+    await world.registry.apply(order(FIRST, 5, kind="profiles.stage"))
+    for kind, body in (("profiles", codec.to_json(SECOND)), ("profiles.activate", b'{"version":5}')):
+        receipt = await world.registry.apply(Order(f"late-{kind}", kind, at(0), 5, body))
+        assert (receipt.accepted, receipt.code) == (False, "version")
+    assert world.registry.active == ProfileSet()
+
+
+async def test_a_record_of_the_first_firmware_is_read():
+    store = MemoryProfiles()
+    await World(store).registry.apply(order(FIRST, 7))
+    record = json.loads(store.record)
+    known = ("version", "profiles", "since", "history")
+    store.record = json.dumps({key: record[key] for key in known}).encode()
+    world = World(store)
+    await world.registry.load()
+    assert world.registry.active == FIRST
+    assert not (await world.registry.apply(order(SECOND, 7, identity="again"))).accepted
+    assert (await world.registry.apply(_order("profiles.rollback", 8))).code == "nothing-before"

@@ -1,0 +1,43 @@
+"""What is stored of the profiles: the active set, the one before it, one that waits. A value."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from firmware.enforcement.determination import Grid
+from firmware.profile.model import ProfileSet
+
+
+class Staged(msgspec.Struct, frozen=True, kw_only=True):
+    """A set that was checked and waits for the order to activate it."""
+
+    version: int
+    profiles: ProfileSet
+
+
+class ActiveRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What is stored: the active set and what must be remembered of the sets before it."""
+
+    version: int
+    """Of the order that made the set active."""
+    profiles: ProfileSet
+    since: dict[str, datetime]
+    """"communication/<id>" or "processing/<id>" -> when its present content became active."""
+    history: tuple[Grid, ...]
+    """What recipients got under earlier sets (`firmware.enforcement.determination`)."""
+    newest: int = 0
+    """The highest version of any order that was carried out; none at or below it is taken again."""
+    before: ProfileSet | None = None
+    """The set that the active one replaced; None: there was none."""
+    staged: Staged | None = None
+
+    @property
+    def floor(self) -> int:
+        """The version that an order must exceed."""
+        return max(self.version, self.newest)  # a record of the first firmware had no `newest`
+
+
+NOTHING = ActiveRecord(version=0, profiles=ProfileSet(), since={}, history=())
+"""Before the first order."""
