@@ -217,6 +217,7 @@ class Im871a:
     """Finds the stick, sets its mode, then turns its byte stream into telegrams."""
 
     baudrate = BAUDRATE
+    undecided = False
 
     def __init__(self, statistics: StickStatistics, mode: LinkMode = LinkMode.T1) -> None:
         self.state = StickState.PROBING
@@ -236,6 +237,15 @@ class Im871a:
         """Return the ping that opens the talk."""
         self.statistics.opened += 1
         return PING
+
+    @property
+    def recognised(self) -> bool:
+        """Whether a right pong came."""
+        return self.state is not StickState.PROBING
+
+    def farewell(self) -> bytes:
+        """Return nothing: a ping leaves no trace."""
+        return b""
 
     def to_send(self) -> bytes:
         """Return and forget what is due.
