@@ -188,6 +188,7 @@ class WmbusStick:
             await port.write(core.start())
             if core.state is StickState.LISTENING:
                 guard.reschedule(None)  # a receiver that needs no configuration
+                _LOG.info("%s: listening", self.name)
             while (data := await self._read(port, core)) != b"":
                 for frame in core.receive(data or b"", self._now()):
                     self._emit(frame)
