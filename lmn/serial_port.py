@@ -213,8 +213,10 @@ def borrowed(path: str) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             before = termios.tcgetattr(descriptor)
+        except BlockingIOError as error:
+            raise PortClosed(f"{path}: another process has it") from error
         except (OSError, termios.error) as error:
-            raise PortClosed(f"{path}: {error}") from error
+            raise PortClosed(f"{path}: no serial device") from error
         try:
             yield
         finally:

@@ -9,8 +9,8 @@ replace this module.
     naming    UI to unnamed ones:       03, server id, address
     silence   a named station answers no call 01
 
-A primary that was away knows no addresses any more, while the stations have kept theirs and would be silent for
-ever: its first call is a 04.
+A primary that was away knows no addresses any more, while the stations have kept theirs and would be silent
+for ever: its first call is a 04.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ _COMMANDS: Final = {
     "demo": "the whole road on one machine: meters, gateways, administrator, supplier",
     "init": "make a gateway's own folder with a commented configuration",
     "listen": "what does my stick hear; pick a meter, see its values, keep its profile",
+    "doctor": "when nothing works: machine, configuration, sticks and lines, module, certificates",
     "decode": "telegrams to values",
     "meter": "a virtual meter on a virtual stick",
     "hsm": "look at a security module, try it, show an emulated one as a smart card",
