@@ -12,12 +12,8 @@ settings.load_profile("smgw")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--nightly", action="store_true", help="also run what takes longer than a CI run allows")
-    real = parser.getgroup(
-        "hardware", "the tests of tests/hardware, on real parts")
-    )
-    real.addoption(
-        "--hardware", action="store_true", help="only these; parts not named are emulated"
-    )
+    real = parser.getgroup("hardware", "the tests of tests/hardware, on real parts")
+    real.addoption("--hardware", action="store_true", help="only these; parts not named are emulated")
     real.addoption("--stick", metavar="PORT", help="serial device of a radio stick")
     real.addoption("--stick-kind", metavar="KIND", help="its kind; it is asked if this is left out")
     real.addoption(
