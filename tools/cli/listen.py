@@ -95,6 +95,8 @@ class Session:
             return f"trouble: {self.trouble}"
         if not seen.bytes:
             return "no byte from the receiver yet: right kind? `smgw doctor --port ...` looks closer"
+        if not seen.frames and seen.garbage_bytes:
+            return f"{seen.garbage_bytes} bytes that are no message: is it another kind? name it with --kind"
         if not seen.frames:
             return f"mode {seen.link_mode}: nothing heard yet; some meters send every few minutes only"
         if seen.truncated > seen.frames:
