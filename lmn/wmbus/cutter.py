@@ -21,6 +21,10 @@ from lmn.wmbus.link import StickStatistics
 class Form(Protocol):
     """What the messages of a line look like."""
 
+    @property
+    def sure(self) -> bool:
+        """Whether the line's own check leaves no doubt, as a CRC does: then a whole message needs no more."""
+
     def length(self, data: bytes | bytearray) -> int | None:
         """Bytes of the message that starts `data`, None as long as that is open, 0 if none starts here."""
 
@@ -50,11 +54,12 @@ class Cutter:
             if total == 0:
                 inbox.discard(self._next_start())
                 continue
-            if inbox.seam and (total is None or inbox.seam < total):
+            whole = total is not None and total <= len(data)
+            if inbox.seam and (total is None or inbox.seam < total) and not (whole and form.sure):
                 if self._cut_off():
                     inbox.discard(inbox.seam)
                     continue
-                if inbox.seam and total is not None and total <= len(data) and not nothing_followed:
+                if inbox.seam and whole and not nothing_followed:
                     return  # whole, if nothing follows
             if total is None or total > len(data):
                 return
@@ -70,7 +75,9 @@ class Cutter:
     @property
     def undecided(self) -> bool:
         """Whether a message is whole, if nothing follows."""
-        total = self._form.length(self._inbox.data) if self._inbox.seam else None
+        if not self._inbox.seam or self._form.sure:
+            return False
+        total = self._form.length(self._inbox.data)
         return bool(total) and total is not None and self._inbox.seam < total <= len(self._inbox.data)
 
     def _cut_off(self) -> bool:

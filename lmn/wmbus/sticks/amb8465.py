@@ -74,6 +74,8 @@ def build_command(command: int, payload: bytes) -> bytes:
 class _Command:
     """The form of one command or answer: FF | number | length | payload | XOR."""
 
+    sure = False
+
     def __init__(self, number: int, shortest: int = 0) -> None:
         self._start, self._shortest = bytes((START, number)), shortest
 

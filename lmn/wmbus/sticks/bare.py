@@ -20,6 +20,8 @@ CONTROL: Final = frozenset((0x44, 0x46, 0x47, 0x48, 0x08, 0x18, 0x28, 0x38, 0x00
 class Bare:
     """The form of a bare telegram, with or without a signal byte behind it."""
 
+    sure = False
+
     def __init__(self, *, signal: bool) -> None:
         self._signal = signal
 

@@ -10,7 +10,7 @@ from lmn.wmbus.cutter import Cutter
 from lmn.wmbus.inbox import Inbox
 from lmn.wmbus.kinds import KINDS
 from lmn.wmbus.link import StickCore, StickState, StickStatistics
-from lmn.wmbus.sticks import amb8465, iu891a, rc1180
+from lmn.wmbus.sticks import amb8465, im871a, iu891a, rc1180
 from lmn.wmbus.sticks.bare import GAP_S, Bare
 from tools.counterparts.meter_wmbus import ElectricityMeter
 
@@ -48,6 +48,18 @@ def iu() -> StickCore:
     return core
 
 
+def im() -> StickCore:
+    core = im871a.Im871a(StickStatistics())
+    core.start()
+    for message in (im871a.Message.PING_ANSWER, im871a.Message.DEVICE_INFO_ANSWER, 4):
+        core.receive(im871a.build_message(im871a.Endpoint.MANAGEMENT, message, crc=True), 0.0)
+    return core
+
+
+def as_indication(telegram: bytes) -> bytes:
+    return im871a.build_message(2, im871a.RADIO_INDICATION, telegram[1:], crc=True, timestamp=7, rssi=95)
+
+
 def as_command(telegram: bytes, signal: bytes = b"") -> bytes:
     return amb8465.build_command(amb8465.Command.DATA, telegram[1:] + signal)
 
@@ -62,6 +74,7 @@ LINES = {
     "amb8465 bare, signal": (lambda: amb(commands=False, signal=True), lambda each: each + SIGNAL),
     "rc1180": (lambda: rc(signal=False), bytes),
     "rc1180, signal": (lambda: rc(signal=True), lambda each: each + SIGNAL),
+    "im871a": (im, as_indication),
     "iu891a": (iu, lambda each: iu891a.build_message(9, 0x20, bytes(8) + each)),
 }
 every_line = pytest.mark.parametrize("line", LINES)
@@ -129,7 +142,7 @@ def test_the_next_one_in_pieces_is_never_mixed_into_one_that_was_cut_off(line: s
             assert {frame.data for frame in frames} <= {FIRST, SECOND}, (cut, piece)
 
 
-@pytest.mark.parametrize("line", ["iu891a", "amb8465 commands", "amb8465 commands, signal"])
+@pytest.mark.parametrize("line", ["im871a", "iu891a", "amb8465 commands", "amb8465 commands, signal"])
 def test_several_pauses_inside_one_telegram(line: str) -> None:
     make, wrap = LINES[line]
     rng = random.Random(line)
