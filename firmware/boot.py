@@ -28,8 +28,8 @@ from firmware.store.stores import MeterCounters, Stores
 from firmware.supervisor import Reporter, Service, run_gateway
 from hsm.session import FilePinGuard, ModuleSession, Priority
 from hsm.transport import CardTransport, opener
-from lmn.wmbus.driver import WmbusStick
-from lmn.wmbus.kinds import KINDS
+from lmn.wmbus.driver import UnknownStick, WmbusStick
+from lmn.wmbus.kinds import KINDS, Kind
 
 if TYPE_CHECKING:
     from firmware.wide_area import WideArea
@@ -265,13 +265,8 @@ async def _wired(parts: Parts, pipeline: IntakePipeline, now_s: Callable[[], flo
 
 def _stick(
     table: StickTable, pipeline: IntakePipeline, *, now_s: Callable[[], float], report: Reporter
-) -> WmbusStick:
-    kind = KINDS[table.kind]
-    return WmbusStick.of_kind(
-        kind,
-        table.port,
-        pipeline.put,
-        now_s,
-        mode=table.mode,
-        report=report,
-    )
+) -> WmbusStick | UnknownStick:
+    def of_kind(kind: Kind) -> WmbusStick:
+        return WmbusStick.of_kind(kind, table.port, pipeline.put, now_s, mode=table.mode, report=report)
+
+    return UnknownStick(table.port, of_kind) if table.kind == "auto" else of_kind(KINDS[table.kind])

@@ -78,15 +78,21 @@ class ModuleTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class StickTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One receiver of radio meters."""
 
-    kind: Literal["im871a", "iu891a", "amb8465", "cul", "rc1180", "rtl_wmbus", "replay"] = "im871a"
+    kind: Literal[
+        "im871a", "iu891a", "amb8465", "cul", "rc1180", "rtl_wmbus", "rtl_433", "replay", "auto"
+    ] = "im871a"
+    """What it is; "auto" asks this one port, at each start of the stick's service."""
     port: PortUrl
-    """A serial device; for rtl_wmbus a named pipe, for replay a file of recorded telegrams."""
+    """A serial device; for rtl_wmbus and rtl_433 a named pipe, for replay a file of recorded telegrams."""
     mode: Literal["T1", "C1", "S1", "C1+T1"] | None = None
     """Radio mode; the kind's default if None."""
 
     def __post_init__(self) -> None:
-        kind = KINDS[self.kind]
-        if self.mode is not None and self.mode not in kind.modes:
+        if self.kind == "auto":
+            if self.mode is not None:
+                raise ValueError('a radio mode needs a kind: what is found by "auto" may not have it')
+        elif self.mode is not None and self.mode not in KINDS[self.kind].modes:
+            kind = KINDS[self.kind]
             raise ValueError(f"{kind.title} can be set to {', '.join(kind.modes)} only")
 
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
+import termios
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 import serial
+from serial.tools.list_ports import comports
 
 from lmn.errors import PortClosed
 
@@ -190,12 +196,63 @@ async def _open_url(url: str, baudrate: int) -> UrlPort:
     return UrlPort(line)
 
 
-async def open_port(path: str, baudrate: int) -> SerialPort | UrlPort:
+@contextmanager
+def borrowed(path: str) -> Iterator[None]:
+    """Hold a device for a while, without a byte, and put its line settings back afterwards.
+
+    Inside, this process opens it with `exclusive=False`: the loan is what keeps others away.
+
+    Raises:
+        PortClosed: it is not there, not ours, no serial device, or another process has it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError as error:
+        raise PortClosed(f"{path}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            before = termios.tcgetattr(descriptor)
+        except BlockingIOError as error:
+            raise PortClosed(f"{path}: another process has it") from error
+        except (OSError, termios.error) as error:
+            raise PortClosed(f"{path}: no serial device") from error
+        try:
+            yield
+        finally:
+            with contextlib.suppress(termios.error):  # pulled meanwhile: there is nothing to put back
+                termios.tcsetattr(descriptor, termios.TCSANOW, before)
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class UsbSerial:
+    """A serial device on the USB, as the system knows it without a byte being sent."""
+
+    device: str
+    """Such as "/dev/ttyUSB0"; changes with the order of plugging."""
+    vendor: int
+    product: int
+    description: str
+
+
+def usb_devices() -> tuple[UsbSerial, ...]:
+    """List the serial devices on the USB; nothing is opened."""
+    return tuple(
+        UsbSerial(each.device, each.vid, each.pid or 0, each.description or "")
+        for each in comports()
+        if each.vid is not None
+    )
+
+
+async def open_port(path: str, baudrate: int, *, exclusive: bool = True) -> SerialPort | UrlPort:
     """Open a line for this process alone, 8 data bits, no parity, one stop bit.
 
     Args:
         path: a device, or a URL that pyserial knows, such as "socket://host:port" or "rfc2217://host:port".
         baudrate: bits a second; without effect on a plain socket.
+        exclusive: refuse a line that anybody has; False only inside `borrowed`.
 
     Raises:
         PortClosed: it is not there, not ours, or another process has it.
@@ -204,7 +261,7 @@ async def open_port(path: str, baudrate: int) -> SerialPort | UrlPort:
         return await _open_url(path, baudrate)
     try:
         # Opening a tty with exclusive access does not wait for a carrier here, so it does not block the loop.
-        line = serial.Serial(path, baudrate, timeout=0, write_timeout=0, exclusive=True)
+        line = serial.Serial(path, baudrate, timeout=0, write_timeout=0, exclusive=exclusive)
     except (OSError, ValueError) as error:  # SerialException is an OSError; termios refuses by ValueError
         raise PortClosed(f"{path}: {error}") from error
     return SerialPort(line)

@@ -4,10 +4,13 @@ The published rules demand it; the wire format stands in DIN VDE 0418-63-7, whic
 below is ASSUMED, both ends of it are this project's, and no interoperability is claimed. To replace it,
 replace this module.
 
-    call      UI to everybody:          01, number of slots
+    call      UI to everybody:          01, number of slots; 04 instead of 01: and forget your addresses
     answer    UI from an unnamed one:   02, server id       after as many slots as the meter drew
     naming    UI to unnamed ones:       03, server id, address
-    silence   a named station answers no call
+    silence   a named station answers no call 01
+
+A primary that was away knows no addresses any more, while the stations have kept theirs and would be silent
+for ever: its first call is a 04.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from typing import Final
 from lmn.wired.hdlc import HdlcFrame, Kind
 
 SERVER_ID_BYTES: Final = 10
-_CALL, _ANSWER, _NAMING = 0x01, 0x02, 0x03
+_CALL, _ANSWER, _NAMING, _CALL_ANEW = 0x01, 0x02, 0x03, 0x04
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,12 @@ class Discovery:
         self._addresses = addresses
         self.stations: dict[bytes, int] = {}
         """Server id -> address, volatile as the rules demand."""
+        self._anew = True
+
+    def restart(self) -> None:
+        """Know nobody any more, as after a power cut."""
+        self.stations.clear()
+        self._anew = True
 
     def call(self, slots: int) -> HdlcFrame:
         """Return the call; answers come within `slots` slots.
@@ -53,7 +62,8 @@ class Discovery:
         Raises:
             ValueError: 1 <= slots <= 255 does not hold.
         """
-        return self._unnumbered(self._addresses.broadcast, bytes((_CALL,)) + slots.to_bytes(1, "big"))
+        kind, self._anew = _CALL_ANEW if self._anew else _CALL, False
+        return self._unnumbered(self._addresses.broadcast, bytes((kind,)) + slots.to_bytes(1, "big"))
 
     def heard(self, frame: HdlcFrame) -> bytes | None:
         """Take a frame; return the server id that it announces, None for any other frame."""
@@ -104,9 +114,12 @@ class Discovered:
             frame.kind is not Kind.UNNUMBERED_INFORMATION
             or frame.destination != self._addresses.broadcast
             or len(frame.information) != 2
-            or frame.information[0] != _CALL
-            or self.address is not None
+            or frame.information[0] not in (_CALL, _CALL_ANEW)
         ):
+            return None
+        if frame.information[0] == _CALL_ANEW:
+            self.address = None
+        if self.address is not None:
             return None
         return frame.information[1] or None
 

@@ -145,7 +145,7 @@ class Rs485Line:
         finally:
             for server_id in list(self._sessions):
                 self._drop(server_id)
-            self._discovery.stations.clear()
+            self._discovery.restart()
             port.close()
 
     async def _round(self, port: BytePort) -> None:

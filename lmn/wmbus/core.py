@@ -34,6 +34,20 @@ class Core(ABC):
         self.statistics.opened += 1
         return self._greeting()
 
+    @property
+    def undecided(self) -> bool:
+        """Whether a message is whole if nothing follows: then `receive(b"", at)` says that nothing did."""
+        return False
+
+    @property
+    def recognised(self) -> bool:
+        """Whether the stick is of this kind beyond doubt."""
+        return self.state is not StickState.PROBING
+
+    def farewell(self) -> bytes:
+        """Return what leaves a stick, that was only asked who it is, as it was before; b"" for nothing."""
+        return b""
+
     def to_send(self) -> bytes:
         """Return and forget what is due.
 
@@ -46,7 +60,7 @@ class Core(ABC):
         return data
 
     def receive(self, data: bytes, at: float) -> list[ReceivedFrame]:
-        """Take bytes in any cut; return the telegrams that became whole.
+        """Take bytes in any cut; return the telegrams that became whole. No bytes: nothing came by `at`.
 
         Raises:
             UnexpectedMessage: a message that the state does not allow.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Final, Self
 
@@ -12,18 +13,20 @@ from lmn.errors import LineDisturbed, LmnError, PortClosed
 from lmn.ports import BytePort
 from lmn.wmbus.kinds import KINDS, PROBE_ORDER, Kind, Line
 from lmn.wmbus.link import ReceivedFrame, StickCore, StickState, StickStatistics
-from lmn.wmbus.transport import open_pipe, open_replay
+from lmn.wmbus.transport import nature, open_pipe, open_replay
 
 PROBE_TIMEOUT_S: Final = 1.0
 """Time within which a stick that is asked who it is must have answered."""
 _LOG = logging.getLogger("smgw.lmn")
 CONFIGURE_TIMEOUT_S: Final = 5.0
 """Time within which a stick must have answered everything and listen."""
+SILENCE_S: Final = 0.1
+"""So long nothing follows a message that is whole only then; the slowest stick sends 96 bytes in it."""
 NOISE_PAUSE_S: Final = 60.0
 """A disturbed line is told once in this time, with the number of bytes since."""
 
 
-def opener(kind: Kind, path: str) -> Callable[[], Awaitable[BytePort]]:
+def opener(kind: Kind, path: str, *, exclusive: bool = True) -> Callable[[], Awaitable[BytePort]]:
     """Return what opens the port of a receiver of this kind."""
     if kind.line is Line.PIPE:
         return partial(open_pipe, path)
@@ -31,34 +34,82 @@ def opener(kind: Kind, path: str) -> Callable[[], Awaitable[BytePort]]:
         return partial(open_replay, path)
     from lmn.serial_port import open_port  # pyserial is loaded only where there is a serial stick
 
-    return partial(open_port, path, kind.make(StickStatistics(), kind.modes[0]).baudrate)
+    baudrate = kind.make(StickStatistics(), kind.modes[0]).baudrate
+    return partial(open_port, path, baudrate, exclusive=exclusive)
+
+
+async def recognise(path: str) -> Kind | None:
+    """Return the kind of receiver behind a port that its owner named; None if it answers to none.
+
+    A named pipe and a file are known by what they are; a serial device is asked (`probe`).
+
+    Raises:
+        PortClosed: it is not there, not ours, or another process has it.
+    """
+    by_nature = None if "://" in path else nature(path)
+    return KINDS[by_nature] if by_nature is not None else await probe(path)
 
 
 async def probe(path: str, kinds: Iterable[str] = PROBE_ORDER) -> Kind | None:
-    """Ask a serial device which kind of stick it is; None if it is none, or another process has it.
+    """Ask a serial device which kind of stick it is; None if it is none.
 
-    Each kind is asked in its own way and at its own rate, and the port is given back in between: call this
-    only for devices that may be written to (`lmn.wmbus.kinds.candidates`).
+    Each kind is asked by its own greeting alone, at its own rate, and bid farewell; afterwards the line has
+    the settings that it had. Call this only for devices that may be written to: one that its owner named, or
+    `lmn.wmbus.kinds.candidates`. docs/meters.md 3 says what a device that is no stick gets to hear.
+
+    Raises:
+        PortClosed: it is not there, not ours, or another process has it; nothing was sent.
     """
+    if "://" in path:
+        return await _ask(path, kinds, exclusive=True)
+    from lmn.serial_port import borrowed
+
+    with borrowed(path):
+        return await _ask(path, kinds, exclusive=False)
+
+
+async def _ask(path: str, kinds: Iterable[str], *, exclusive: bool) -> Kind | None:
     for name in kinds:
         kind = KINDS[name]
         core = kind.make(StickStatistics(), kind.modes[0])
+        port = await opener(kind, path, exclusive=exclusive)()
         try:
-            port = await opener(kind, path)()
-        except PortClosed:
-            return None
-        try:
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
-                await port.write(core.start())
-                while core.state is StickState.PROBING and (data := await port.read()):
-                    core.receive(data, asyncio.get_running_loop().time())
-        except (TimeoutError, LmnError):
-            continue
+            with suppress(TimeoutError, LmnError):
+                async with asyncio.timeout(PROBE_TIMEOUT_S):
+                    await port.write(core.start())
+                    while not core.recognised and (data := await port.read()):
+                        core.receive(data, asyncio.get_running_loop().time())
+                        if not core.recognised:
+                            await port.write(core.to_send())
+            if core.state is not StickState.PROBING:
+                with suppress(LmnError):
+                    await port.write(core.farewell())
+            if core.recognised:
+                return kind
         finally:
             port.close()
-        if core.state is not StickState.PROBING:
-            return kind
     return None
+
+
+class UnknownStick:
+    """A service: a stick whose kind nobody said. Asks its port at each start, then runs what it found."""
+
+    def __init__(self, path: str, of_kind: Callable[[Kind], WmbusStick]) -> None:
+        """Prepare; `of_kind` makes the service once the kind is known."""
+        self.name = f"lmn.wmbus {path}"
+        self._path, self._of_kind = path, of_kind
+
+    async def run(self) -> None:
+        """Ask, then serve as `WmbusStick.run`.
+
+        Raises:
+            PortClosed: also for a device that answers to no kind.
+        """
+        kind = await recognise(self._path)
+        if kind is None:
+            raise PortClosed(f"{self._path} answers to no kind of stick; set its kind, or see docs/meters.md")
+        _LOG.info("%s: it is a %s", self.name, kind.title)
+        await self._of_kind(kind).run()
 
 
 class WmbusStick:
@@ -137,8 +188,9 @@ class WmbusStick:
             await port.write(core.start())
             if core.state is StickState.LISTENING:
                 guard.reschedule(None)  # a receiver that needs no configuration
-            while data := await port.read():
-                for frame in core.receive(data, self._now()):
+                _LOG.info("%s: listening", self.name)
+            while (data := await self._read(port, core)) != b"":
+                for frame in core.receive(data or b"", self._now()):
                     self._emit(frame)
                 self._listen_for_noise()
                 if answer := core.to_send():
@@ -146,6 +198,17 @@ class WmbusStick:
                 if core.state is StickState.LISTENING and guard.when() is not None:
                     guard.reschedule(None)  # configured: silence is normal from here
                     _LOG.info("%s: listening", self.name)
+
+    @staticmethod
+    async def _read(port: BytePort, core: StickCore) -> bytes | None:
+        """Read; None where the core wants to know whether something follows, and nothing did."""
+        if not core.undecided:
+            return await port.read()
+        try:
+            async with asyncio.timeout(SILENCE_S):
+                return await port.read()
+        except TimeoutError:
+            return None
 
     def _listen_for_noise(self) -> None:
         skipped, now_s = self._statistics.garbage_bytes - self._noise, self._now()

@@ -5,7 +5,7 @@ A table, no I/O; `lmn.wmbus.driver` runs what it makes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -72,6 +72,12 @@ def _rtl_wmbus(statistics: StickStatistics, mode: str) -> StickCore:
     return RtlWmbus(statistics, mode)
 
 
+def _rtl_433(statistics: StickStatistics, mode: str) -> StickCore:
+    from lmn.wmbus.sticks.rtl_433 import Rtl433
+
+    return Rtl433(statistics, mode)
+
+
 def _replay(statistics: StickStatistics, mode: str) -> StickCore:
     from lmn.wmbus.sticks.replay import Replay
 
@@ -84,9 +90,10 @@ KINDS: Final = {
         Kind("im871a", "IMST iM871A", ("T1", "C1", "S1"), Line.SERIAL, _im871a),
         Kind("iu891a", "IMST iU891A-XL", ("C1+T1", "T1"), Line.SERIAL, _iu891a),
         Kind("cul", "CUL, nanoCUL", ("T1", "C1", "S1"), Line.SERIAL, _cul),
-        Kind("amb8465", "Würth AMB8465-M, Metis", ("C1+T1", "T1"), Line.SERIAL, _amb8465),
+        Kind("amb8465", "Würth AMB8465-M, Metis-I, Metis-II", ("C1+T1", "T1"), Line.SERIAL, _amb8465),
         Kind("rc1180", "Radiocrafts RC1180-MBUS3", ("as set",), Line.SERIAL, _rc1180),
         Kind("rtl_wmbus", "rtl_wmbus", ("C1+T1",), Line.PIPE, _rtl_wmbus),
+        Kind("rtl_433", "rtl_433", ("C1+T1",), Line.PIPE, _rtl_433),
         Kind("replay", "recording", ("recorded",), Line.RECORDING, _replay),
     )
 }
@@ -102,11 +109,34 @@ NEVER_PROBE: Final = (
 """Parts of names below /dev/serial/by-id of devices that are something else: nothing is ever sent to them."""
 
 
-def candidates(names: tuple[str, ...], never: tuple[str, ...] = NEVER_PROBE) -> tuple[str, ...]:
+USB_OF_STICKS: Final = (
+    (0x10C4, 0xEA60),  # CP210x: iM871A
+    (0x10C4, 0x87ED),  # CP210x with an energy supplier's own number: iM871A
+    (0x0403, 0x6001),  # FT232R: AMB8465, RC1180, nanoCUL
+    (0x0403, 0x6010),  # FT2232: two sticks in one
+    (0x0403, 0x6015),  # FT231X
+    (0x1A86, 0x7523),  # CH340: nanoCUL
+    (0x03EB, 0x204B),  # LUFA: CUL
+    (0x0483, 0x5740),  # STM32 with a virtual port: iU891A
+    (0x2047, 0x0300),  # MSP430 with a virtual port
+)
+"""USB vendor and product of the bridges that sticks are built with; others use them too. Own knowledge, apart
+from the second, which an issue of a public host program names."""
+
+
+def candidates(
+    found: Mapping[str, tuple[int, int] | None], never: tuple[str, ...] = NEVER_PROBE
+) -> tuple[str, ...]:
     """Choose which serial devices may be asked whether they are a stick, in a stable order.
 
     Args:
-        names: entries of /dev/serial/by-id.
+        found: entries of /dev/serial/by-id with USB vendor and product; None where they are not known.
         never: parts of names, in lower case, that exclude a device.
     """
-    return tuple(sorted(name for name in names if not any(part in name.lower() for part in never)))
+    return tuple(
+        sorted(
+            name
+            for name, usb in found.items()
+            if usb in USB_OF_STICKS and not any(part in name.lower() for part in never)
+        )
+    )

@@ -16,8 +16,8 @@ GAP_S: Final = 2.0
 class Lines:
     """Cuts lines, whatever ends them; each with the instant of its first byte."""
 
-    def __init__(self, statistics: StickStatistics) -> None:
-        self._inbox = Inbox(statistics, GAP_S)
+    def __init__(self, statistics: StickStatistics, max_line: int = MAX_LINE) -> None:
+        self._inbox, self._max_line = Inbox(statistics, GAP_S), max_line
 
     def feed(self, data: bytes, at: float) -> Iterator[tuple[str, float]]:
         """Take the bytes of one read; give the lines that became whole, stripped, without empty ones."""
@@ -25,13 +25,13 @@ class Lines:
         inbox.add(data, at)
         while (end := inbox.data.find(b"\n")) >= 0:
             text, first = bytes(inbox.data[:end]).strip(), inbox.first_byte_at
-            if end > MAX_LINE:
+            if end > self._max_line:
                 inbox.discard(end + 1)
                 continue
             inbox.remove(end + 1)
             if text:
                 yield text.decode("ascii", "replace"), first
-        if len(inbox.data) > MAX_LINE:
+        if len(inbox.data) > self._max_line:
             inbox.discard(len(inbox.data))
 
 

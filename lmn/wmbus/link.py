@@ -67,11 +67,24 @@ class StickCore(Protocol):
     state: StickState
     baudrate: int
 
+    @property
+    def undecided(self) -> bool:
+        """Whether a message is whole if nothing follows; then the owner asks again and says so."""
+
+    @property
+    def recognised(self) -> bool:
+        """Whether what answered is a stick of this kind beyond doubt."""
+
+    def farewell(self) -> bytes:
+        """Return what leaves a stick, that was only asked who it is, as it was before; b"" for nothing."""
+
     def start(self) -> bytes:
         """Return what to send first."""
 
     def receive(self, data: bytes, at: float) -> list[ReceivedFrame]:
         """Take bytes in any cut, read at loop time `at`; return the telegrams that became whole.
+
+        No bytes say that nothing came by then, which settles what `undecided` left open.
 
         Raises:
             UnexpectedMessage: the stick said something that its state does not allow.

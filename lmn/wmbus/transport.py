@@ -58,6 +58,21 @@ class PipePort:
         os.close(self._descriptor)
 
 
+def nature(path: str) -> str | None:
+    """Return the kind of receiver that a path is by what it is: a named pipe, a file; None for a device.
+
+    Raises:
+        PortClosed: it is not there.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise PortClosed(f"{path}: {error.strerror}") from error
+    if stat.S_ISFIFO(mode):
+        return "rtl_wmbus"
+    return "replay" if stat.S_ISREG(mode) else None
+
+
 async def open_pipe(path: str) -> PipePort:
     """Open the named pipe into which a receiver writes its lines; it may start later.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +16,11 @@ from tools.counterparts.sticks import EMULATED
 
 EMULATED_INTERVAL_S = 0.15
 EMULATED_WAIT_S = 30.0
+
+
+def there(part: str, where: str, *, real: bool, **seen: object) -> str:
+    """A line of the summary: what a test found of a part, and whether it was a real one."""
+    return json.dumps({"part": part, "really there": real, "where": where if real else "emulated", **seen})
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-"""From a stick to a registered value: on emulated sticks, or with `--hardware --stick PORT` on a real one."""
+"""From a stick to a registered value: on emulated sticks, or on the one of `--hardware --stick PORT`."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -17,7 +17,7 @@ from firmware.boot import Gateway, open_gateway
 from lmn.wmbus.driver import WmbusStick
 from lmn.wmbus.kinds import KINDS
 from lmn.wmbus.link import ReceivedFrame, StickStatistics
-from tests.hardware.parts import Stick, emulated_stick, real_stick
+from tests.hardware.parts import Stick, emulated_stick, real_stick, there
 from tools.cli.init import make_folder
 from tools.counterparts.meter_wmbus import DEFAULT_KEY
 from tools.counterparts.meter_wmbus_virtual import VirtualMeter
@@ -30,7 +30,7 @@ IMPORT = "1-0:1.8.0"
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "kind" in metafunc.fixturenames:
-        real = metafunc.config.getoption("--hardware")
+        real = metafunc.config.getoption("--stick")
         kinds = [metafunc.config.getoption("--stick-kind")] if real else list(EMULATED)
         metafunc.parametrize("kind", kinds, ids=lambda kind: kind or "asked")
 
@@ -46,7 +46,7 @@ async def stick(
 ) -> AsyncIterator[Stick]:
     option = pytestconfig.getoption
     async with AsyncExitStack() as stack:
-        if option("--hardware"):
+        if option("--stick"):
             part = real_stick(option("--stick"), kind, option("--stick-wait"), option("--stick-meters"))
             yield await stack.enter_async_context(part)
         else:
@@ -56,7 +56,7 @@ async def stick(
 
 @pytest.mark.timeout(1200)
 async def test_the_stick_is_configured_and_hears(
-    stick: Stick, record_property: pytest.RecordProperty, capsys: pytest.CaptureFixture[str]
+    stick: Stick, record_property: Callable[[str, object], None]
 ) -> None:
     statistics, hearing = StickStatistics(), Hearing()
     frames: asyncio.Queue[ReceivedFrame] = asyncio.Queue()
@@ -76,18 +76,13 @@ async def test_the_stick_is_configured_and_hears(
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     (heard,) = hearing.meters()
-    there = {
-        "really there": stick.real,
-        "kind": stick.kind,
-        "port": stick.port,
-        "device": statistics.device,
-        "mode": statistics.link_mode,
-        "first heard": heard.to_json(),
-    }
-    record_property("stick", json.dumps(there))
-    with capsys.disabled():
-        if stick.real:
-            print(f"\n{json.dumps(there, indent=2)}")
+    record_property(
+        "there",
+        there(
+            "stick", stick.port, real=stick.real, kind=stick.kind, device=statistics.device,
+            mode=statistics.link_mode, heard=heard.to_json(),
+        ),
+    )  # fmt: skip
     assert statistics.device
     assert statistics.link_mode
     assert statistics.frames >= 1

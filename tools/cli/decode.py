@@ -257,7 +257,9 @@ def show(telegram: Telegram, console: Console) -> None:
     console.print(f"[bold]{meter}[/]  access {telegram.access_no}  status {telegram.status}", highlight=False)
     counter = "" if telegram.counter is None else f", counter {telegram.counter}"
     console.print(f"security: {telegram.security.value}{counter}", highlight=False)
-    table = Table("quantity", "value", "unit", "function", "storage", "tariff", "DIB VIB", "data")
+    parted = any(record.header.information.subunit for record in telegram.records)
+    places = ("storage", "tariff", *(("subunit",) if parted else ()))
+    table = Table("quantity", "value", "unit", "function", *places, "DIB VIB", "data")
     for column in table.columns:
         column.overflow = "fold"
     for record in telegram.records:
@@ -267,8 +269,7 @@ def show(telegram: Telegram, console: Console) -> None:
             record.value_text if record.value is not None else "-",
             record.unit,
             information.function,
-            str(information.storage),
-            str(information.tariff),
+            *(str(getattr(information, place)) for place in places),
             record.header.dib_vib.hex(),
             record.raw.hex(),
         )
@@ -286,6 +287,7 @@ def wmbus(
     jsonl: Annotated[
         str | None, typer.Option(metavar="FILE", help="batch of JSON lines, - for standard input")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object instead of a table")] = False,
 ) -> None:
     """Decode wireless M-Bus telegrams. Exit code 1: refused; 2: wrong usage."""
     if (telegram is None) == (jsonl is None):
@@ -301,8 +303,14 @@ def wmbus(
     try:
         result = Decoder().one(_bytes(telegram), frame, key_bytes, mode)
     except LmnError as error:
+        if as_json:
+            print(json.dumps({"name": "", **to_json(error)}))
+            raise typer.Exit(1) from error
         complaint = Console(stderr=True, highlight=False)
         complaint.print(f"refused ({error.code}): {error}", markup=False)
         complaint.print(HINTS[error.code], markup=False)
         raise typer.Exit(1) from error
-    show(result, console)
+    if as_json:
+        print(json.dumps({"name": "", **to_json(result)}))
+    else:
+        show(result, console)

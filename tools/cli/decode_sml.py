@@ -190,6 +190,7 @@ def sml(
         str | None, typer.Option(metavar="FILE", help="batch of JSON lines, - for standard input")
     ] = None,
     quirk: Annotated[list[Quirk] | None, typer.Option(help="what this meter does in its own way")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object instead of tables")] = False,
 ) -> None:
     """Decode SML transport frames of wired meters. Exit code 1: something was refused; 2: wrong usage."""
     if (frames is None) == (jsonl is None):
@@ -205,6 +206,10 @@ def sml(
             one_frame(data)  # says what is wrong
     except LmnError as error:
         decoded, refused = [], [error]
+    if as_json:
+        what = "sml_hex" if len(decoded) + len(refused) == 1 else "stream_hex"
+        print(json.dumps(answer(json.dumps({"name": "", what: frames}), quirks)))
+        raise typer.Exit(1 if refused else 0)
     console = Console()
     for pushed in decoded:
         _show(pushed, quirks, console)

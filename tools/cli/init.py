@@ -10,13 +10,15 @@ from typing import Annotated
 
 import typer
 
+from lmn.wmbus.kinds import KINDS
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 PIN_DIGITS = 12
 """BSI TR-03116-3, 10 asks for at least ten."""
 
 
-def make_folder(folder: Path, *, gateway_id: str, port: str = "stick0") -> None:
+def make_folder(folder: Path, *, gateway_id: str, port: str = "stick0", kind: str = "im871a") -> None:
     """Write configuration, PIN and a new emulated security module into `folder`.
 
     Raises:
@@ -36,6 +38,7 @@ def make_folder(folder: Path, *, gateway_id: str, port: str = "stick0") -> None:
     examples = files("tools") / "examples"
     text = (examples / "gateway.toml").read_text(encoding="utf-8")
     text = text.replace("ESGW0100000001", gateway_id).replace('"stick0"', json.dumps(port))
+    text = text.replace('kind = "im871a"', f"kind = {json.dumps(kind)}")
     (folder / "meters.toml").write_text(
         (examples / "meters.toml").read_text(encoding="utf-8"), encoding="utf-8"
     )
@@ -50,10 +53,16 @@ def init(
     port: Annotated[
         str, typer.Option(help="serial port of the stick, relative to DIR or absolute")
     ] = "stick0",
+    kind: Annotated[
+        str | None, typer.Option(help=f"kind of stick: auto (ask the port), {', '.join(KINDS)}")
+    ] = None,
 ) -> None:
     """Make a gateway's own folder with a commented configuration, a PIN and an emulated security module."""
+    if kind not in (None, "auto", *KINDS):
+        raise typer.BadParameter(f"one of auto, {', '.join(KINDS)}", param_hint="--kind")
+    chosen = kind or ("im871a" if port == "stick0" else "auto")  # what a virtual stick is, is known
     try:
-        make_folder(folder, gateway_id=gateway_id, port=port)
+        make_folder(folder, gateway_id=gateway_id, port=port, kind=chosen)
     except FileExistsError:
         typer.echo(f"smgw init: {folder} holds a gateway already; choose another folder", err=True)
         raise typer.Exit(1) from None

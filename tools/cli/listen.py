@@ -94,11 +94,18 @@ class Session:
         if self.trouble:
             return f"trouble: {self.trouble}"
         if not seen.bytes:
-            return "no byte from the receiver yet: right kind? does another program have it?"
+            return "no byte from the receiver yet: right kind? `smgw doctor --port ...` looks closer"
+        if not seen.frames and seen.garbage_bytes:
+            return f"{seen.garbage_bytes} bytes that are no message: is it another kind? name it with --kind"
         if not seen.frames:
             return f"mode {seen.link_mode}: nothing heard yet; some meters send every few minutes only"
         if seen.truncated > seen.frames:
             return "most telegrams come cut off: this receiver is too small for them"
+        if seen.crc_failures > seen.frames:
+            return "most messages have wrong checksums: weak signal, a bad cable, or a second program"
+        if sum(self.hearing.refused.values()) > len(self.hearing.meters()):
+            codes = ", ".join(f"{code} {count}" for code, count in self.hearing.refused.items())
+            return f"telegrams that cannot be taken apart: {codes}; a number and Enter picks a meter"
         return ""
 
 
@@ -224,7 +231,8 @@ async def _run(session: Session, seconds: float | None, meters: Path, *, as_json
 @app.command()
 def listen(
     port: Annotated[
-        str | None, typer.Option(help="serial device, named pipe of rtl_wmbus, or file; found if left out")
+        str | None,
+        typer.Option(help="serial device, named pipe (rtl_433: with --kind), or file; found if left out"),
     ] = None,
     kind: Annotated[str | None, typer.Option(help=f"receiver: {', '.join(KINDS)}; asked if left out")] = None,
     mode: Annotated[str | None, typer.Option(help="radio mode: T1, C1, S1 or C1+T1")] = None,

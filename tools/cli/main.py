@@ -13,6 +13,7 @@ _COMMANDS: Final = {
     "street": "many complete gateways in one process, for experiments and load",
     "init": "make a gateway's own folder with a commented configuration",
     "listen": "what does my stick hear; pick a meter, see its values, keep its profile",
+    "doctor": "when nothing works: machine, configuration, sticks and lines, module, certificates",
     "decode": "telegrams to values",
     "meter": "a virtual meter on a virtual stick",
     "hsm": "look at a security module, try it, show an emulated one as a smart card",

@@ -19,7 +19,7 @@ from tools.counterparts.meter_wmbus import DEFAULT_KEY
 from tools.counterparts.meter_wmbus_load import MeterKind
 from tools.counterparts.meter_wmbus_virtual import Fault, Protection, VirtualMeter
 from tools.counterparts.stick_pty import PtyStick
-from tools.counterparts.stick_rtl_wmbus import VirtualRtlWmbus
+from tools.counterparts.stick_rtl import PipeReceiver
 from tools.counterparts.sticks import EMULATED
 
 SPEED: Final = 60
@@ -60,7 +60,7 @@ def _recorded(path: Path) -> list[bytes]:
 
 
 async def _run(
-    stick: PtyStick | VirtualRtlWmbus,
+    stick: PtyStick | PipeReceiver,
     interval_ms: int,
     meter: VirtualMeter,
     replay: list[bytes],

@@ -37,6 +37,11 @@ class Rs485Hub:
         self._on_air: list[list[object]] = []
 
     async def __aenter__(self) -> Self:
+        self.plug()
+        return self
+
+    def plug(self) -> None:
+        """Make the device and publish its link in one step."""
         self._master, self._slave = os.openpty()
         tty.setraw(self._master)
         tty.setraw(self._slave)
@@ -47,7 +52,6 @@ class Rs485Hub:
         fresh.symlink_to(os.ttyname(self._slave))
         fresh.replace(self.link)
         asyncio.get_running_loop().add_reader(self._master, self._on_readable)
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         self.vanish()

@@ -16,6 +16,7 @@ from operator import xor
 from typing import ClassVar, Final
 
 from lmn.wmbus.core import Core
+from lmn.wmbus.cutter import Cutter
 from lmn.wmbus.frame import MIN_LENGTH
 from lmn.wmbus.inbox import Inbox
 from lmn.wmbus.link import ReceivedFrame, StickState, StickStatistics
@@ -70,6 +71,46 @@ def build_command(command: int, payload: bytes) -> bytes:
     return body + bytes((reduce(xor, body),))
 
 
+class _Command:
+    """The form of one command or answer: FF | number | length | payload | XOR."""
+
+    sure = False
+
+    def __init__(self, number: int, shortest: int = 0) -> None:
+        self._start, self._shortest = bytes((START, number)), shortest
+
+    def length(self, data: bytes | bytearray) -> int | None:
+        """Count the payload and the four bytes around it."""
+        if not self._start.startswith(data[:2]):
+            return 0
+        if len(data) < 3:
+            return None
+        return 4 + data[2] if data[2] >= self._shortest else 0
+
+    def right(self, message: bytes) -> bool:
+        """Check the XOR."""
+        return reduce(xor, message) == 0
+
+
+class _Indication(_Command):
+    """The form of a telegram as a command; the payload is the telegram without L, then the signal."""
+
+    def __init__(self, *, signal: bool) -> None:
+        super().__init__(Command.DATA, MIN_LENGTH + signal)
+        self._signal = signal
+
+    def length(self, data: bytes | bytearray) -> int | None:
+        """Know one more thing of a telegram: what its C field may be."""
+        total = super().length(data)
+        return 0 if total and len(data) > 3 and data[3] not in bare.CONTROL else total
+
+    def split(self, message: bytes) -> tuple[bytes, int | None]:
+        """Return the telegram from L on and the raw signal byte."""
+        end = len(message) - 1 - self._signal
+        telegram = bytes((end - 3,)) + message[3:end]
+        return telegram, message[end] if self._signal else None
+
+
 GET_MEMORY: Final = build_command(Command.GET_MEMORY, bytes((0x00, MEMORY_BYTES)))
 
 
@@ -88,16 +129,19 @@ class Amb8465(Core):
         self.baudrate = BAUDRATE
         self._mode = mode
         self._inbox = Inbox(statistics, bare.GAP_S)
-        self._commands = self._signal = False
+        self._form: bare.Bare | _Indication = bare.Bare(signal=False)
+        self._telegrams = Cutter(self._inbox, self._form, statistics)
 
     def _greeting(self) -> bytes:
         return GET_MEMORY
 
+    @property
+    def undecided(self) -> bool:
+        """See `Core`."""
+        return self.state is StickState.LISTENING and self._telegrams.undecided
+
     def _messages(self, data: bytes, at: float) -> Iterator[tuple[_Kind, _Received]]:
-        inbox = self._inbox
-        if inbox.stale(at):
-            inbox.discard(len(inbox.data))
-        inbox.add(data, at)
+        self._inbox.add(data, at)
         while self.state is not StickState.LISTENING:
             found = self._answer()
             if found is None:
@@ -105,61 +149,17 @@ class Amb8465(Core):
             yield found
             if self._failure is not None:
                 return
-        if not self._commands:
-            for telegram, rssi, first in bare.cut(inbox, with_rssi=self._signal):
-                yield _Kind.FRAME, _Received(telegram, rssi, first)
-            return
-        while (found := self._indication()) is not None:
-            yield found
+        for message in self._telegrams.take(nothing_followed=not data):
+            yield _Kind.FRAME, _Received(*self._form.split(message.data), message.first_byte_at)
 
     def _answer(self) -> tuple[_Kind, _Received] | None:
         """Take the one answer that this state waits for; whatever else comes is not ours yet."""
-        data = self._inbox.data
         memory = self.state is StickState.PROBING
-        command = Command.GET_MEMORY if memory else Command.SET_MODE
-        while data:
-            start = data.find(bytes((START, command | _ANSWER)))
-            if start < 0:
-                self._inbox.discard(len(data) - (data[-1] == START))
-                return None
-            self._inbox.discard(start)
-            if len(data) < 3 or len(data) < 4 + data[2]:
-                return None
-            body = self._checked(4 + data[2])
-            if body is not None:
-                return (_Kind.MEMORY if memory else _Kind.MODE_SET), body
+        form = _Command((Command.GET_MEMORY if memory else Command.SET_MODE) | _ANSWER)
+        for message in Cutter(self._inbox, form, self.statistics).take(nothing_followed=True):
+            received = _Received(message.data[3:-1], None, message.first_byte_at)
+            return (_Kind.MEMORY if memory else _Kind.MODE_SET), received
         return None
-
-    def _indication(self) -> tuple[_Kind, _Received] | None:
-        data = self._inbox.data
-        while data:
-            start = data.find(bytes((START, Command.DATA)))
-            if start < 0:
-                self._inbox.discard(len(data) - (data[-1] == START))
-                return None
-            if start:
-                self._inbox.discard(start)
-            if len(data) < 3 or len(data) < 4 + data[2]:
-                return None
-            if data[2] - self._signal < MIN_LENGTH:
-                self._inbox.discard(1)
-                continue
-            found = self._checked(4 + data[2])
-            if found is not None:
-                end = len(found.payload) - self._signal
-                telegram = bytes((end,)) + found.payload[:end]
-                rssi = found.payload[end] if self._signal else None
-                return _Kind.FRAME, _Received(telegram, rssi, found.first_byte_at)
-        return None
-
-    def _checked(self, total: int) -> _Received | None:
-        body, first = bytes(self._inbox.data[:total]), self._inbox.first_byte_at
-        if reduce(xor, body) != 0:
-            self.statistics.crc_failures += 1
-            self._inbox.discard(1)
-            return None
-        self._inbox.remove(total)
-        return _Received(body[3:-1], None, first)
 
     def _act(self, kind: Enum, message: object) -> ReceivedFrame | None:
         assert isinstance(message, _Received)
@@ -172,8 +172,10 @@ class Amb8465(Core):
             if len(memory) <= AT_SIGNAL:
                 self._fail(f"memory of {len(memory)} bytes")
                 return None
-            self._commands, self._signal = memory[AT_COMMAND_OUT] == 1, memory[AT_SIGNAL] == 1
-            self.statistics.device = f"AMB8465, telegrams {'as commands' if self._commands else 'bare'}"
+            commands, signal = memory[AT_COMMAND_OUT] == 1, memory[AT_SIGNAL] == 1
+            self._form = _Indication(signal=signal) if commands else bare.Bare(signal=signal)
+            self._telegrams = Cutter(self._inbox, self._form, self.statistics)
+            self.statistics.device = f"AMB8465, telegrams {'as commands' if commands else 'bare'}"
             self._outbox += build_command(Command.SET_MODE, bytes((MODES[self._mode],)))
         elif payload != b"\x00":
             self._fail(f"mode answered by status {payload.hex() or 'nothing'}")

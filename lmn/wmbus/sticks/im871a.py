@@ -14,6 +14,7 @@ from typing import Final
 
 from lmn.crc import crc16_x25
 from lmn.errors import MalformedFrame, UnexpectedMessage
+from lmn.wmbus.cutter import Cutter
 from lmn.wmbus.inbox import Inbox
 from lmn.wmbus.link import ReceivedFrame, StickState, StickStatistics
 from lmn.wmbus.sticks.im871a_config import DeviceInformation, SetConfiguration
@@ -21,7 +22,7 @@ from lmn.wmbus.sticks.im871a_config import DeviceInformation, SetConfiguration
 START_OF_FRAME: Final = 0xA5
 BAUDRATE: Final = 57600
 GAP_S: Final = 0.5
-"""A pause this long inside a message means that its end is not coming: the stick sends without pauses."""
+"""The stick sends without pauses; behind one this long another message may begin."""
 
 _HAS_TIMESTAMP, _HAS_RSSI, _HAS_CRC = 0x20, 0x40, 0x80
 
@@ -146,53 +147,21 @@ class HciMessage:
     first_byte_at: float
 
 
-class HciInbox:
-    """Cuts the stick's byte stream into messages and finds the next one after garbage."""
+class _Hci:
+    """The form of the stick's messages."""
 
-    def __init__(self, statistics: StickStatistics) -> None:
-        self._statistics = statistics
-        self._inbox = Inbox(statistics, GAP_S)
+    sure = True
 
-    def feed(self, data: bytes, at: float) -> list[HciMessage]:
-        """Take the bytes of one read; return the messages that became whole.
+    def length(self, data: bytes | bytearray) -> int | None:
+        """Count from A5 to the CRC."""
+        return _message_length(data) if data[0] == START_OF_FRAME else 0
 
-        The inbox never holds more than one message that is not whole, at most 266 bytes.
-        """
-        messages: list[HciMessage] = []
-        if not data:
-            return messages
-        inbox, stale = self._inbox, self._inbox.stale(at)
-        inbox.add(data, at)
-        self._cut(messages)
-        # A busy host reads late what came in time: a pause condemns only what no new byte has completed.
-        while stale and len(inbox.data) > len(data):
-            inbox.discard(1)  # perhaps another message starts inside it
-            self._cut(messages)
-        return messages
-
-    def _cut(self, messages: list[HciMessage]) -> None:
-        inbox, data = self._inbox, self._inbox.data
-        while data:
-            start = data.find(START_OF_FRAME)
-            if start:
-                inbox.discard(len(data) if start < 0 else start)
-                continue
-            total = _message_length(data)
-            if total == 0:
-                inbox.discard(1)
-                continue
-            if total is None or total > len(data):
-                return
-            body = bytes(data[1 : total - 2])
-            if crc16_x25(body) != int.from_bytes(data[total - 2 : total], "little"):
-                self._statistics.crc_failures += 1
-                inbox.discard(1)
-                continue
-            messages.append(_read_message(body, inbox.first_byte_at))
-            inbox.remove(total)
+    def right(self, message: bytes) -> bool:
+        """Check the CRC."""
+        return crc16_x25(message[1:-2]) == int.from_bytes(message[-2:], "little")
 
 
-def _message_length(inbox: bytearray) -> int | None:
+def _message_length(inbox: bytes | bytearray) -> int | None:
     """Bytes of the message that starts here, None as long as that is open, 0 if none starts here."""
     if len(inbox) < 2:
         return None
@@ -217,12 +186,14 @@ class Im871a:
     """Finds the stick, sets its mode, then turns its byte stream into telegrams."""
 
     baudrate = BAUDRATE
+    undecided = False
 
     def __init__(self, statistics: StickStatistics, mode: LinkMode = LinkMode.T1) -> None:
         self.state = StickState.PROBING
         self.statistics = statistics
         self._mode = mode
-        self._inbox = HciInbox(statistics)
+        self._inbox = Inbox(statistics, GAP_S)
+        self._cutter = Cutter(self._inbox, _Hci(), statistics)
         self._outbox = bytearray()
         self._failure: UnexpectedMessage | None = None
         self._actions: dict[_Kind, Callable[[HciMessage], ReceivedFrame | None]] = {
@@ -236,6 +207,15 @@ class Im871a:
         """Return the ping that opens the talk."""
         self.statistics.opened += 1
         return PING
+
+    @property
+    def recognised(self) -> bool:
+        """Whether a right pong came."""
+        return self.state is not StickState.PROBING
+
+    def farewell(self) -> bytes:
+        """Return nothing: a ping leaves no trace."""
+        return b""
 
     def to_send(self) -> bytes:
         """Return and forget what is due.
@@ -256,7 +236,9 @@ class Im871a:
         """
         self._check()
         frames: list[ReceivedFrame] = []
-        for message in self._inbox.feed(data, at):
+        self._inbox.add(data, at)
+        for cut in self._cutter.take():
+            message = _read_message(cut.data[1:-2], cut.first_byte_at)
             kind = _KINDS.get((message.endpoint, message.message))
             following = _NEXT.get((self.state, kind)) if kind is not None else None
             if kind is None or following is None:

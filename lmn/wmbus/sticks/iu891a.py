@@ -130,17 +130,19 @@ class Iu891a(Core):
         self.baudrate = BAUDRATE
         self._mode = mode
         self._inbox = Inbox(statistics, GAP_S)
+        self._behind = 0
+        """1 while the inbox begins with the end mark of a frame that was taken."""
 
     def _greeting(self) -> bytes:
         return DEVICE_INFO
 
     def _messages(self, data: bytes, at: float) -> Iterator[tuple[_Kind, _Received]]:
         inbox = self._inbox
-        if inbox.stale(at):
-            inbox.discard(len(inbox.data))
+        # A pause needs no rule: a frame that was cut off ends at the next one's mark, by a wrong checksum.
         inbox.add(data, at)
         while inbox.data:
             if inbox.data[0] != END:
+                self._behind = 0
                 start = inbox.data.find(END)
                 inbox.discard(len(inbox.data) if start < 0 else start)
                 continue
@@ -148,16 +150,21 @@ class Iu891a(Core):
             if end < 0:
                 if len(inbox.data) > MAX_FRAME:
                     inbox.discard(len(inbox.data))
+                    self._behind = 0
                 return
             if end == 1:  # the end of one frame and the start of the next
                 inbox.remove(1)
+                self._behind = 0
                 continue
-            body, first = unescape(bytes(inbox.data[1:end])), inbox.first_byte_at
+            # The mark in front may be the end of the frame before, and hours old.
+            body, first = unescape(bytes(inbox.data[1:end])), inbox.came_at(self._behind)
             if body is None or len(body) < 4 or crc16_x25(body[:-2]) != int.from_bytes(body[-2:], "little"):
                 self.statistics.crc_failures += 1
                 inbox.discard(end)  # its end mark may be the start of a good one
+                self._behind = 0
                 continue
-            inbox.remove(end + 1)
+            inbox.remove(end)  # this end mark too, if the one that was to come got lost
+            self._behind = 1
             kind = _KINDS.get((body[0], body[1]))
             if kind is None:
                 self._fail(f"message {body[0]:02X}.{body[1]:02X} while {self.state.value}")

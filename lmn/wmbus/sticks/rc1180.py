@@ -15,6 +15,7 @@ from enum import Enum
 from typing import ClassVar, Final
 
 from lmn.wmbus.core import Core
+from lmn.wmbus.cutter import Cutter
 from lmn.wmbus.inbox import Inbox
 from lmn.wmbus.link import ReceivedFrame, StickState, StickStatistics
 from lmn.wmbus.sticks import bare
@@ -57,15 +58,28 @@ class Rc1180(Core):
         self.baudrate = BAUDRATE
         self._mode = mode
         self._inbox = Inbox(statistics, bare.GAP_S)
-        self._signal = False
+        self._form = bare.Bare(signal=False)
+        self._telegrams = Cutter(self._inbox, self._form, statistics)
 
     def _greeting(self) -> bytes:
         return CALL
 
+    @property
+    def recognised(self) -> bool:
+        """A prompt alone is too little: many devices have one. The memory behind it is enough."""
+        return self.state is StickState.LISTENING
+
+    def farewell(self) -> bytes:
+        """Leave the prompt: at it the stick hears nothing."""
+        return LEAVE
+
+    @property
+    def undecided(self) -> bool:
+        """See `Core`."""
+        return self.state is StickState.LISTENING and self._telegrams.undecided
+
     def _messages(self, data: bytes, at: float) -> Iterator[tuple[_Kind, _Received]]:
         inbox = self._inbox
-        if inbox.stale(at):
-            inbox.discard(len(inbox.data))
         inbox.add(data, at)
         if self.state is StickState.PROBING:
             end = inbox.data.find(PROMPT)
@@ -82,8 +96,8 @@ class Rc1180(Core):
             inbox.remove(MEMORY_BYTES + 1)
             yield _Kind.MEMORY, _Received(memory, None, first)
         if self.state is StickState.LISTENING:
-            for telegram, rssi, first in bare.cut(inbox, with_rssi=self._signal):
-                yield _Kind.FRAME, _Received(telegram, rssi, first)
+            for message in self._telegrams.take(nothing_followed=not data):
+                yield _Kind.FRAME, _Received(*self._form.split(message.data), message.first_byte_at)
 
     def _act(self, kind: Enum, message: object) -> ReceivedFrame | None:
         assert isinstance(message, _Received)
@@ -95,7 +109,8 @@ class Rc1180(Core):
         elif message.payload[-1:] != PROMPT:
             self._fail("the memory does not end with a prompt")
         else:
-            self._signal = message.payload[AT_SIGNAL] == 1
+            self._form = bare.Bare(signal=message.payload[AT_SIGNAL] == 1)
+            self._telegrams = Cutter(self._inbox, self._form, self.statistics)
             self.statistics.device = "RC1180"
             self.statistics.link_mode = f"memory {message.payload[AT_MODE]:02x}"
             self._outbox += LEAVE

@@ -39,6 +39,16 @@ def test_one_telegram_for_people() -> None:
     assert "mode7, counter 2739" in result.stdout
 
 
+def test_one_telegram_as_json_is_what_a_batch_answers() -> None:
+    case = CASES["V2"]
+    good = RUN.invoke(app, ["wmbus", case["telegram"], "--key", case["key"], "--json"])
+    bad = RUN.invoke(app, ["wmbus", case["telegram"], "--key", "00" * 16, "--json"])
+    telegram = {"name": "", "telegram_hex": case["telegram"]}
+    expected = batch(telegram | {"key_hex": case["key"]}, telegram | {"key_hex": "00" * 16})
+    assert [json.loads(each.stdout) for each in (good, bad)] == expected
+    assert (good.exit_code, bad.exit_code) == (0, 1)
+
+
 def test_a_refused_telegram_names_the_check() -> None:
     case = CASES["V2"]
     result = RUN.invoke(app, ["wmbus", case["telegram"], "--key", "00" * 16])

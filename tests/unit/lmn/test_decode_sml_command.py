@@ -93,3 +93,12 @@ def test_standard_input_is_a_batch() -> None:
         capture_output=True, text=True, cwd=ROOT, check=True,
     )  # fmt: skip
     assert json.loads(done.stdout)["server_id"] == SERVER_ID.hex()
+
+
+def test_one_frame_and_many_as_json() -> None:
+    one = RUN.invoke(app, ["sml", frame().hex(), "--json"])
+    assert (one.exit_code, json.loads(one.stdout)["ok"]) == (0, True)
+    two = RUN.invoke(app, ["sml", frame().hex() * 2, "--json"])
+    assert (two.exit_code, json.loads(two.stdout)["frames"]) == (0, 2)
+    none = RUN.invoke(app, ["sml", "1b1b", "--json"])
+    assert (none.exit_code, json.loads(none.stdout)["ok"]) == (1, False)

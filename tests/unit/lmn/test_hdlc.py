@@ -275,6 +275,11 @@ def test_meters_are_found_and_named() -> None:
         assert [each.take(naming) for each in meters] == [each is meter for each in meters]
     assert [meter.address for meter in meters] == [3, 4, 5, 6, 7]
     assert all(meter.slots(gateway.call(8)) is None for meter in meters)
+    gateway.restart()  # it was away, the meters were not
+    assert gateway.stations == {}
+    assert all(meter.slots(gateway.call(8)) == 8 for meter in meters[:1])
+    assert meters[0].address is None
+    assert meters[0].slots(gateway.call(8)) == 8  # the next call is an ordinary one again
     gateway.forget(bytes(10))
     fresh = gateway.name(b"\x09" * 10)
     assert fresh is not None

@@ -178,8 +178,8 @@ def test_the_inbox_is_bounded() -> None:
     core = listening()
     for _ in range(2000):
         core.receive(b"\xa5\xe2\x03\xff\x00\xa5\xa5", 1.0)
-        assert len(core._inbox._inbox.data) <= 266 + 7
-        assert len(core._inbox._inbox._reads) <= 266 + 7
+        assert len(core._inbox.data) <= 266 + 7
+        assert len(core._inbox._reads) <= 266 + 7
 
 
 def test_hostile_bytes_give_frames_or_a_named_error() -> None:

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from firmware.config import load_meters
 from firmware.errors import ConfigurationRefused
 from lmn.model import MeterId
-from lmn.wmbus.kinds import KINDS, Kind
+from lmn.wmbus.kinds import KINDS, USB_OF_STICKS, Kind
 from lmn.wmbus.link import ReceivedFrame
 from tests.architecture.source import ROOT
 from tools.cli import listen as command
@@ -110,12 +110,21 @@ async def test_the_receiver_is_found_without_touching_others(tmp_path: Path) -> 
         asked.append(Path(path).name)
         return KINDS["cul"] if "CUL" in path else None
 
-    for name in ("usb-ConBee_II", "usb-CUL_868", "usb-Other"):
+    def listed(folder: Path) -> dict[str, tuple[int, int] | None]:
+        numbers = {"usb-Nobody_s": (1, 2), "usb-Unknown": None}
+        return {path.name: numbers.get(path.name, USB_OF_STICKS[0]) for path in folder.iterdir()}
+
+    for name in ("usb-ConBee_II", "usb-CUL_868", "usb-Other", "usb-Nobody_s", "usb-Unknown"):
         (tmp_path / name).touch()
-    assert await find(None, None, folder=tmp_path, ask=ask) == (str(tmp_path / "usb-CUL_868"), KINDS["cul"])
-    assert "usb-ConBee_II" not in asked
-    with pytest.raises(NoReceiver, match="ConBee"):
-        await find(None, "im871a", folder=tmp_path, ask=ask)
+    found = await find(None, None, folder=tmp_path, ask=ask, listed=listed)
+    assert found == (str(tmp_path / "usb-CUL_868"), KINDS["cul"])
+    with pytest.raises(NoReceiver, match=r"ConBee.*Nobody"):
+        await find(None, "im871a", folder=tmp_path, ask=ask, listed=listed)
+    assert set(asked) == {"usb-CUL_868", "usb-Other"}
+    (tmp_path / "real").mkdir()
+    os.mkfifo(tmp_path / "real" / "pipe")  # nothing that the USB knows
+    with pytest.raises(NoReceiver, match="0 asked; left alone by name or USB number: pipe"):
+        await find(None, None, folder=tmp_path / "real")
     with pytest.raises(NoReceiver):
         await find(None, None, folder=tmp_path / "missing", ask=ask)
     with pytest.raises(NoReceiver, match="--port"):

@@ -17,7 +17,7 @@ from lmn.wmbus import driver as driver_module
 from lmn.wmbus.driver import WmbusStick, probe
 from lmn.wmbus.frame import to_format_a, to_format_b
 from lmn.wmbus.inbox import Inbox
-from lmn.wmbus.kinds import KINDS, NEVER_PROBE, PROBE_ORDER, candidates
+from lmn.wmbus.kinds import KINDS, NEVER_PROBE, PROBE_ORDER, USB_OF_STICKS, candidates
 from lmn.wmbus.link import ReceivedFrame, StickCore, StickState, StickStatistics
 from lmn.wmbus.sticks import amb8465, cul, iu891a, rc1180
 from lmn.wmbus.sticks.replay import parse_line
@@ -79,7 +79,7 @@ async def test_what_the_stick_hears_reaches_the_gateway_unchanged(
             assert await stick.transmit(sent, dbm=-60)
             frame = await heard.next()
             assert frame.data == sent
-            if "without signal" not in variant and variant not in ("rtl_wmbus", "amb8465 bare"):
+            if "without signal" not in variant and variant not in ("rtl_wmbus", "rtl_433", "amb8465 bare"):
                 assert frame.rssi_dbm == -60
             else:
                 assert frame.rssi_dbm is None
@@ -128,7 +128,7 @@ async def test_loss_and_flood_end_in_good_telegrams(kind: str, tmp_path: Path) -
         await stick.write(whole[: len(whole) // 2])
         await stick.write(bytes(rng.choice(b"\x01\x02\x03\x04\x05\x06\x07\x08") for _ in range(500)))
         await asyncio.sleep(0.6)  # longer than any pause inside a message
-        await stick.write(b"\n" if kind in ("cul", "rtl_wmbus") else b"")
+        await stick.write(b"\n" if kind in ("cul", "rtl_wmbus", "rtl_433") else b"")
         sent = METER.telegram()
         await stick.transmit(sent)
         while (frame := await heard.next()).data != sent:
@@ -148,7 +148,8 @@ async def test_an_unknown_stick_is_recognised(
 
 
 async def test_what_is_no_stick_is_not_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert await probe(str(tmp_path / "missing")) is None
+    with pytest.raises(PortClosed):
+        await probe(str(tmp_path / "missing"))
     monkeypatch.setattr(driver_module, "PROBE_TIMEOUT_S", 0.02)
     stick = VirtualCul(tmp_path / "stick0")
     stick.plug()
@@ -158,9 +159,17 @@ async def test_what_is_no_stick_is_not_recognised(tmp_path: Path, monkeypatch: p
 
 
 def test_foreign_devices_are_never_asked() -> None:
-    names = ("usb-Silicon_Labs_CP2104-if00", "usb-dresden_elektronik_ConBee_II-if00", "usb-FTDI_RS485-if00")
-    assert candidates(names) == ("usb-Silicon_Labs_CP2104-if00",)
+    bridge = USB_OF_STICKS[0]
+    found = {
+        "usb-Silicon_Labs_CP2104-if00": bridge,
+        "usb-dresden_elektronik_ConBee_II-if00": bridge,
+        "usb-FTDI_RS485-if00": (0x0403, 0x6001),
+        "usb-Silicon_Labs_of_another_number-if00": (0x10C4, 0x1234),
+        "usb-nobody_knows-if00": None,
+    }
+    assert candidates(found) == ("usb-Silicon_Labs_CP2104-if00",)
     assert all(part == part.lower() for part in NEVER_PROBE)
+    assert all(0 < number < 0x10000 for usb in USB_OF_STICKS for number in usb)
 
 
 def test_a_mode_that_a_kind_does_not_have_is_refused() -> None:
@@ -239,9 +248,12 @@ def test_what_a_state_does_not_allow(kind: str, data: bytes) -> None:
 
 
 def test_the_signal_byte_is_never_part_of_the_telegram() -> None:
-    core, _ = ready("rc1180")
-    assert isinstance(core, rc1180.Rc1180)
-    core._signal = True
+    core = KINDS["rc1180"].make(StickStatistics(), "as set")
+    memory = bytearray(256)
+    memory[rc1180.AT_SIGNAL] = 1
+    core.start()
+    core.receive(b">", 0.0)
+    core.receive(bytes(memory) + b">", 0.0)
     (frame,) = core.receive(TELEGRAM + b"\x78", 1.0)
     assert (frame.data, frame.rssi_dbm) == (TELEGRAM, -60)
 
@@ -317,6 +329,9 @@ SAMPLES = {
     "cul": [b"b" + (to_format_a(TELEGRAM) + b"\x80\x20").hex().encode() + b"\r\n", b"V 1 CUL\n", b"TMODE\n"],
     "rc1180": [TELEGRAM, b">", bytes(256) + b">"],
     "rtl_wmbus": [b"T1;1;1;d;1;1;1;0x" + TELEGRAM.hex().encode() + b"\n"],
+    "rtl_433": [
+        b'{"model": "Wireless-MBus", "mode": "C", "data": "' + TELEGRAM.hex().encode() + b'", "mic": "CRC"}\n'
+    ],
     "replay": [b"1.5;" + TELEGRAM.hex().encode() + b"\n"],
 }
 

@@ -1,0 +1,1 @@
+"""What a user types when nothing works: looks at machine, configuration, lines and module."""
