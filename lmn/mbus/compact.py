@@ -1,4 +1,4 @@
-"""Compact frames: values whose headers the receiver knows from an earlier full frame. No I/O, no clock.
+"""Compact frames: values whose headers the receiver knows from elsewhere. No I/O, no clock.
 
 A compact frame carries the signature of its headers and the checksum of the full frame that it stands
 for. Both are CRC-16/EN-13757, sent low byte first; a frame whose checksum does not match is refused, so
@@ -14,6 +14,7 @@ from typing import Final
 from lmn.crc import crc16_en13757
 from lmn.errors import ChecksumMismatch, LengthMismatch, SecurityUnsupported
 from lmn.mbus.dif import FILLER
+from lmn.mbus.known_formats import KNOWN_FORMATS
 from lmn.mbus.records import Record, header_end, parse_with_headers
 
 MAX_FORMATS: Final = 256
@@ -74,7 +75,7 @@ class FormatCache:
 
         Raises:
             LengthMismatch: it ends too early.
-            SecurityUnsupported: no full frame with these headers was seen yet.
+            SecurityUnsupported: no full frame with these headers was seen yet, and no table knows them.
             ChecksumMismatch: the values are not those of the full frame.
             MalformedRecords: the values do not fit the headers.
         """
@@ -82,11 +83,14 @@ class FormatCache:
             raise LengthMismatch("compact frame ends too early")
         signature = int.from_bytes(data[:2], "little")
         headers = self._formats.get(signature)
+        if headers is not None:
+            self._formats.move_to_end(signature)
+        else:
+            headers = KNOWN_FORMATS.get(signature)
         if headers is None:
             raise SecurityUnsupported(
                 f"compact frame of unknown format {signature:04X}: no full frame seen yet"
             )
-        self._formats.move_to_end(signature)
         records, full = parse_with_headers(headers, data[4:])
         if crc16_en13757(full) != int.from_bytes(data[2:4], "little"):
             raise ChecksumMismatch("compact frame: checksum of the full frame does not match")
