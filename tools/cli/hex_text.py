@@ -11,7 +11,7 @@ from typing import Final
 _MARKS: Final = re.compile(r"[\s|_:]+")
 _PREFIX: Final = re.compile(r"(?<![0-9A-Za-z])0[xX]")
 _SIMULATION: Final = re.compile(r"\s*telegram=(?P<digits>.*?)(?:\+\d+)?\s*")
-"""A line of other tools' recordings: telegram=|digits| and, behind a plus, the second at which it was sent."""
+"""A line of other tools' recordings: telegram=|digits| and, behind a plus, the second of sending."""
 _MIN_DIGITS: Final = 22
 """Of a link header and one byte above it."""
 _HEXADECIMAL: Final = re.compile(r"[0-9A-Fa-f]+")
