@@ -53,15 +53,12 @@ def _bare(telegram: bytes) -> None:
     Cipher(AES(DEFAULT_KEY), CBC(bytes(16))).decryptor().update(telegram[-_ENCRYPTED_BYTES:])
 
 
+_MIX: Final = (
+    "0403/4 04833C/4 042B/4 04AB3C/4 841003/4 842003/4 0C14/4 4C14/4 0B3B/3 0A5A/2 0A5E/2 0A62/2 "
+    "0265/2 02FD48/2 04FD59/4 0C78/4 046D/4 426C/2 0B6E/3 4B6E/3 8C0413/4 CC0413/4 01FD0C/1 02FD17/2"
+)
 _RECORDS: Final = tuple(
-    (bytes.fromhex(header), int(size))
-    for header, size in (
-        entry.split("/")
-        for entry in (
-            "0403/4 04833C/4 042B/4 04AB3C/4 841003/4 842003/4 0C14/4 4C14/4 0B3B/3 0A5A/2 0A5E/2 0A62/2 "
-            "0265/2 02FD48/2 04FD59/4 0C78/4 046D/4 426C/2 0B6E/3 4B6E/3 8C0413/4 CC0413/4 01FD0C/1 02FD17/2"
-        ).split()
-    )
+    (bytes.fromhex(header), int(size)) for header, size in (entry.split("/") for entry in _MIX.split())
 )
 """Headers and data bytes of records as meters for electricity, gas, water and heat send them."""
 _RECORDS_EACH: Final = 6
