@@ -136,12 +136,12 @@ class Decoder:
                     raise _Piece("one piece of a message in fragments; it comes with the last piece")
                 access = MeterAccess(meter or sender(layers, key), key, mode)
                 telegram = decode_layers(layers, access, last_counter, self._formats)
-                if bare in recent:
+                if recent.accepted_at(bare) is not None:
                     raise _Repeated("telegram was received before")
             except LmnError as error:
                 yield error
                 continue
-            recent.add(bare)
+            recent.add(bare, 0.0)
             meter = telegram.meter
             if telegram.counter is not None:
                 last_counter = telegram.counter
