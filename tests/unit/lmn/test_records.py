@@ -26,6 +26,12 @@ def test_examples(case: dict[str, Any]) -> None:
     assert short(parse(bytes.fromhex(case["data"]))) == case["records"]
 
 
+@pytest.mark.parametrize("rule", [1, 2, 3, 4, 5, 6, 7, 9])
+def test_each_rule_that_others_get_wrong_has_examples(rule: int) -> None:
+    """Of docs/lmn.md 1.8; rules 8 and 10 are about whole telegrams (test_security)."""
+    assert any(case["id"].startswith(f"rule{rule} ") for case in load("lmn/records.json")["cases"])
+
+
 @vectors("lmn/records.json")
 def test_headers_and_data_make_the_telegram_again(case: dict[str, Any]) -> None:
     data = bytes.fromhex(case["data"])
