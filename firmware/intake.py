@@ -123,7 +123,8 @@ class Intake:
         self._accepted = 0
         self._rejections: deque[Rejection] = deque(maxlen=_METERS_WATCHED)
         self._kept: deque[tuple[int, datetime]] = deque()
-        self._recent, self._formats = RecentTelegrams(), FormatCache()
+        self._recent = RecentTelegrams()
+        self._formats: dict[MeterId, FormatCache] = {}
         self._fragments = Fragments()
         self._reported: OrderedDict[tuple[MeterId | None, str], tuple[datetime, int]] = OrderedDict()
 
@@ -229,7 +230,9 @@ class Intake:
     def _accept(
         self, frame: ReceivedFrame, layers: Layers, access: MeterAccess, received_utc: datetime
     ) -> Sequence[Reading]:
-        formats = self._formats if access.mode is ReceptionMode.OPEN else None
+        formats = None
+        if access.mode is ReceptionMode.OPEN:  # bounded: one for each meter that a profile names
+            formats = self._formats.setdefault(access.meter, FormatCache())
         telegram = decode_layers(layers, access, self._store.last(access), formats)
         if telegram.counter is not None:
             self._store.advance(access, telegram.counter)

@@ -21,7 +21,11 @@ MAX_FORMATS: Final = 256
 
 
 class FormatCache:
-    """The header lists seen so far, by signature; the one used longest ago gives way."""
+    """The header lists seen so far, by signature; the one used longest ago gives way.
+
+    Two lists can be made to have one signature, and even one checksum of a full frame. A gateway has a cache
+    for each meter, so that nobody who speaks for one meter has a say in what the values of another mean.
+    """
 
     def __init__(self) -> None:
         self._formats: OrderedDict[int, tuple[bytes, ...]] = OrderedDict()
@@ -82,11 +86,9 @@ class FormatCache:
         if len(data) < 4:
             raise LengthMismatch("compact frame ends too early")
         signature = int.from_bytes(data[:2], "little")
-        headers = self._formats.get(signature)
-        if headers is not None:
+        headers = KNOWN_FORMATS.get(signature)
+        if headers is None and (headers := self._formats.get(signature)) is not None:
             self._formats.move_to_end(signature)
-        else:
-            headers = KNOWN_FORMATS.get(signature)
         if headers is None:
             raise SecurityUnsupported(
                 f"compact frame of unknown format {signature:04X}: no full frame seen yet"

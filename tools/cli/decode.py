@@ -284,7 +284,7 @@ def _batch(source: str, defaults: Defaults) -> None:
 def _answer_lines(decoder: Decoder, lines: Iterable[bytes], defaults: Defaults) -> None:
     for line in lines:
         if line.strip():
-            text = line.decode("utf-8", "replace")
+            text = line.decode("utf-8", "replace").removeprefix("\ufeff")
             bare = is_bare_line(text)
             result = answer_bare(decoder, text, defaults) if bare else answer(decoder, text)
             sys.stdout.write(json.dumps(result) + "\n")

@@ -15,6 +15,8 @@ from firmware.metering.register import Register
 from firmware.store.operations import Append, Trim
 from firmware.store.partition import Partition
 from firmware.store.stores import MeterCounters
+from lmn.crc import crc16_en13757
+from lmn.mbus.address import from_meter_id
 from lmn.mbus.duplicates import REPEATER_WINDOW_S
 from lmn.mbus.transport import parse
 from lmn.model import ACTIVE_ENERGY_IMPORT, MeterId, Obis
@@ -204,6 +206,26 @@ async def test_a_wrong_code_is_rejected_and_reported_without_a_value():
     (rejection,) = world.reports
     assert (rejection.code, rejection.meter, rejection.count) == ("mac", MODE_7_METER, 1)
     assert MODE_7_KEY.hex() not in repr(rejection)
+
+
+async def test_one_meter_has_no_say_in_what_another_meters_compact_frames_mean():
+    world, other = World(), MeterId.from_text("ELS-99999999-33-02")
+    world.meters.known[other] = MeterAccess(other, None, ReceptionMode.OPEN)
+    full = bytes.fromhex("0403") + (7).to_bytes(4, "little")
+    signature, checksum = (crc16_en13757(data).to_bytes(2, "little") for data in (full[:2], full))
+
+    def telegram(upper, meter=ID):
+        body = b"\x44" + from_meter_id(meter) + upper
+        return bytes((len(body),)) + body
+
+    compact = b"\x79" + signature + checksum + full[2:]
+    world.hear(telegram(b"\x78" + full, other))
+    world.hear(telegram(compact))
+    assert world.counted == (0, {"unsupported": 1})
+    world.hear(telegram(b"\x78" + bytes.fromhex("0403") + (6).to_bytes(4, "little")))
+    world.hear(telegram(compact))
+    await world.intake.commit()
+    assert [one.value for one in world.registered()] == [6, 7]
 
 
 async def test_a_downgrade_is_rejected():

@@ -6,7 +6,6 @@ from decimal import Decimal
 import pytest
 
 from lmn.mbus.decoder import Telegram, decode
-from lmn.mbus.duplicates import RecentTelegrams, without_hops
 from lmn.mbus.obis import to_readings
 from lmn.model import MeterId
 from tools.counterparts import meter_wmbus_telegram as build
@@ -76,26 +75,6 @@ def test_the_virtual_meter_rises_and_repeats_by_seed() -> None:
     assert one.telegram() == two.telegram() != one.telegram()
     with pytest.raises(ValueError, match="falls"):
         one.step(-1)
-
-
-def test_recent_telegrams_are_bounded() -> None:
-    recent = RecentTelegrams(3)
-    for number in range(5):
-        recent.add(bytes((number,)), float(number))
-    assert [recent.accepted_at(bytes((number,))) for number in (4, 2, 1)] == [4.0, 2.0, None]
-
-
-@pytest.mark.parametrize("ci", [0x8C, 0x8D, 0x8E, 0x8F])
-@pytest.mark.parametrize("bits", [0x02, 0x10, 0x12])
-def test_a_repeaters_mark_makes_no_other_telegram(ci: int, bits: int) -> None:
-    first = bytes(10) + bytes((ci, 0x20, 1, 2, 3))
-    recent = RecentTelegrams()
-    recent.add(first, 1.0)
-    copy = first[:11] + bytes((first[11] | bits,)) + first[12:]
-    assert recent.accepted_at(copy) == 1.0
-    assert recent.accepted_at(copy[:12] + b"\x09" + copy[13:]) is None
-    other = bytes(10) + bytes((0x7A, 0x20 | bits, 1, 2, 3))
-    assert without_hops(other) == other
 
 
 def test_meter_ids_compare_whatever_the_case_of_their_digits() -> None:
