@@ -23,7 +23,7 @@ from firmware.store.operations import Append, Operation, Trim
 from lmn.errors import CounterRefused, DowngradeRefused, LmnError, UnknownMeter
 from lmn.mbus.compact import FormatCache
 from lmn.mbus.decoder import decode_layers
-from lmn.mbus.duplicates import RecentTelegrams
+from lmn.mbus.duplicates import REPEATER_WINDOW_S, RecentTelegrams
 from lmn.mbus.fragments import Fragments
 from lmn.mbus.obis import to_readings
 from lmn.mbus.transport import Layers
@@ -46,7 +46,9 @@ class Statistics:
 
     accepted: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
-    """By error code of `lmn.errors`; a repeated telegram counts as "counter"."""
+    """By error code of `lmn.errors`; a replayed telegram counts as "counter"."""
+    duplicates: int = 0
+    """Copies of an accepted telegram that a repeater or a second receiver brought after it; no alarm."""
     dropped: int = 0
     """Never looked at, because the queue was full."""
 
@@ -121,7 +123,8 @@ class Intake:
         self._accepted = 0
         self._rejections: deque[Rejection] = deque(maxlen=_METERS_WATCHED)
         self._kept: deque[tuple[int, datetime]] = deque()
-        self._recent, self._formats = RecentTelegrams(), FormatCache()
+        self._recent = RecentTelegrams()
+        self._formats: dict[MeterId, FormatCache] = {}
         self._fragments = Fragments()
         self._reported: OrderedDict[tuple[MeterId | None, str], tuple[datetime, int]] = OrderedDict()
 
@@ -149,7 +152,10 @@ class Intake:
                 raise UnknownMeter("no meter profile names it")
             if access.meter in self._wired:
                 raise DowngradeRefused("a wired meter's name on the air")
-            readings = self._accept(frame.data, layers, access, received_utc)
+            if self._is_copy(frame):
+                self.statistics.duplicates += 1
+                return
+            readings = self._accept(frame, layers, access, received_utc)
         except LmnError as error:
             self._reject(error, None if access is None else access.meter)
             return
@@ -207,17 +213,30 @@ class Intake:
         age_s = max(0.0, self._now_s() - first_byte_at)
         return self._now_utc() - timedelta(seconds=age_s)
 
-    def _accept(
-        self, data: bytes, layers: Layers, access: MeterAccess, received_utc: datetime
-    ) -> Sequence[Reading]:
-        if data in self._recent:
-            # Meters without a counter (open profiles) are protected from replay by this alone.
+    def _is_copy(self, frame: ReceivedFrame) -> bool:
+        """Whether these bytes were accepted just now.
+
+        Raises:
+            CounterRefused: they were accepted so long ago that no repeater sent them. Meters without a
+                counter (open profiles) are protected from replay by this alone.
+        """
+        accepted_at = self._recent.accepted_at(frame.data)
+        if accepted_at is None:
+            return False
+        if frame.first_byte_at - accepted_at > REPEATER_WINDOW_S:
             raise CounterRefused("a telegram that was accepted before")
-        formats = self._formats if access.mode is ReceptionMode.OPEN else None
+        return True
+
+    def _accept(
+        self, frame: ReceivedFrame, layers: Layers, access: MeterAccess, received_utc: datetime
+    ) -> Sequence[Reading]:
+        formats = None
+        if access.mode is ReceptionMode.OPEN:  # bounded: one for each meter that a profile names
+            formats = self._formats.setdefault(access.meter, FormatCache())
         telegram = decode_layers(layers, access, self._store.last(access), formats)
         if telegram.counter is not None:
             self._store.advance(access, telegram.counter)
-        self._recent.add(data)
+        self._recent.add(frame.data, frame.first_byte_at)
         return to_readings(telegram, received_utc)
 
     def _reject(self, error: LmnError, meter: MeterId | None) -> None:

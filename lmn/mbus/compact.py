@@ -1,4 +1,4 @@
-"""Compact frames: values whose headers the receiver knows from an earlier full frame. No I/O, no clock.
+"""Compact frames: values whose headers the receiver knows from elsewhere. No I/O, no clock.
 
 A compact frame carries the signature of its headers and the checksum of the full frame that it stands
 for. Both are CRC-16/EN-13757, sent low byte first; a frame whose checksum does not match is refused, so
@@ -14,13 +14,18 @@ from typing import Final
 from lmn.crc import crc16_en13757
 from lmn.errors import ChecksumMismatch, LengthMismatch, SecurityUnsupported
 from lmn.mbus.dif import FILLER
+from lmn.mbus.known_formats import KNOWN_FORMATS
 from lmn.mbus.records import Record, header_end, parse_with_headers
 
 MAX_FORMATS: Final = 256
 
 
 class FormatCache:
-    """The header lists seen so far, by signature; the one used longest ago gives way."""
+    """The header lists seen so far, by signature; the one used longest ago gives way.
+
+    Two lists can be made to have one signature, and even one checksum of a full frame. A gateway has a cache
+    for each meter, so that nobody who speaks for one meter has a say in what the values of another mean.
+    """
 
     def __init__(self) -> None:
         self._formats: OrderedDict[int, tuple[bytes, ...]] = OrderedDict()
@@ -74,19 +79,20 @@ class FormatCache:
 
         Raises:
             LengthMismatch: it ends too early.
-            SecurityUnsupported: no full frame with these headers was seen yet.
+            SecurityUnsupported: no full frame with these headers was seen yet, and no table knows them.
             ChecksumMismatch: the values are not those of the full frame.
             MalformedRecords: the values do not fit the headers.
         """
         if len(data) < 4:
             raise LengthMismatch("compact frame ends too early")
         signature = int.from_bytes(data[:2], "little")
-        headers = self._formats.get(signature)
+        headers = KNOWN_FORMATS.get(signature)
+        if headers is None and (headers := self._formats.get(signature)) is not None:
+            self._formats.move_to_end(signature)
         if headers is None:
             raise SecurityUnsupported(
                 f"compact frame of unknown format {signature:04X}: no full frame seen yet"
             )
-        self._formats.move_to_end(signature)
         records, full = parse_with_headers(headers, data[4:])
         if crc16_en13757(full) != int.from_bytes(data[2:4], "little"):
             raise ChecksumMismatch("compact frame: checksum of the full frame does not match")

@@ -163,7 +163,7 @@ def _open_transport(message: _Message) -> _Opened:
     mode = message.transport.mode
     opener = _MODES.get(mode)
     if opener is None:
-        name = _UNBUILT.get(mode, str(mode))
+        name = _UNBUILT.get(mode, f"{mode} (reserved)")
         raise SecurityUnsupported(f"security mode {name} is not built")
     return opener(message)
 
@@ -256,8 +256,11 @@ def _open_mode10(message: _Message) -> _Opened:
 
 
 _UNBUILT: Final = {
+    1: "1 (the maker's own)",
     2: "2 (DES)",
     3: "3 (DES)",
+    4: "4 (reserved)",
+    6: "6 (reserved)",
     8: "8 (AES-CTR with CMAC; no public recipe)",
     9: "9 (AES-GCM)",
     13: "13 (TLS; radio is receive-only)",

@@ -1,8 +1,8 @@
 """Messages that come in several telegrams (authentication and fragmentation layer). No I/O, no clock.
 
-Only what an authentication code covers as a whole is put together: pieces of two messages that are mixed
-up, or a forged piece, end as a wrong code and never as a value. Memory and time are bounded; who sends
-pieces without end loses the oldest.
+Only what an authentication code covers as a whole is put together, the layer's own or that of mode 10:
+pieces of two messages that are mixed up, or a forged piece, end as a wrong code and never as a value. Memory
+and time are bounded; who sends pieces without end loses the oldest.
 Spec: EN 13757-7, as docs/lmn.md 1.4 has it. No public example was found; both ends are this project's own.
 """
 
@@ -26,6 +26,8 @@ _EXTENDED: Final = {0x8C: 3, 0x8E: 11}
 """Extended link layers without encryption -> their length."""
 _MORE, _MCL, _ML, _MCR, _MAC, _KI = 0x4000, 0x2000, 0x1000, 0x0800, 0x0400, 0x0200
 _RESERVED: Final = 0x8100
+_MODE_WITH_TAG: Final = 10
+"""The security mode whose own tag covers the whole message."""
 _MAC_SIZES: Final = {3: 2, 4: 4, 5: 8, 6: 12, 7: 16}
 
 
@@ -96,6 +98,8 @@ class Fragments:
         inner, transport = parse_upper(content)
         if inner is not None:
             raise MalformedFrame("an authentication layer inside a message in fragments")
+        if not authentication.mac and transport.mode != _MODE_WITH_TAG:
+            raise MacRefused("message in fragments without an authentication code")
         return Layers(telegram[1], sender, extended, None, authentication, transport)
 
 
@@ -145,10 +149,8 @@ def _join(pieces: list[_Fragment]) -> tuple[Authentication, bytes]:
             position += size
         if position != len(piece.fields):
             raise LengthMismatch("fragment: its fields do not fill its authentication layer")
-    if _MAC not in fields:
-        raise MacRefused("message in fragments without an authentication code")
-    promised = fields[_MCL][0]
-    if any(
+    promised = fields[_MCL][0] if _MCL in fields else None
+    if promised is not None and any(
         bool(promised & bit) != (flag in fields) for bit, flag in ((0x40, _ML), (0x20, _MCR), (0x10, _KI))
     ):
         raise MalformedFrame("message in fragments: message control and fields differ")
@@ -156,7 +158,9 @@ def _join(pieces: list[_Fragment]) -> tuple[Authentication, bytes]:
     length = fields.get(_ML, b"")
     if length and int.from_bytes(length, "little") != len(content):
         raise LengthMismatch("message in fragments: message length does not match")
-    authentication = Authentication(promised, fields.get(_KI, b""), fields.get(_MCR), fields[_MAC], length)
+    authentication = Authentication(
+        promised, fields.get(_KI, b""), fields.get(_MCR), fields.get(_MAC, b""), length
+    )
     return authentication, content
 
 

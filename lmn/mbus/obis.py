@@ -2,6 +2,7 @@
 
 OMS Vol. 2 Annex A, the normative mapping, could not be read for this edition; the rows come from public
 examples of OBIS codes (IEC 62056-61 media groups; BSI TR-03109-1 use cases name 1-0:1.8.0 and 1-0:2.8.0).
+The same table with the provenance of each row: docs/lmn.md 1.10.
 A record without a row is no reading: it never feeds billing.
 """
 

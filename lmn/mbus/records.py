@@ -139,7 +139,7 @@ def describe(dib_vib: bytes) -> RecordHeader:
         measurand.kind is Kind.DATE
         and measurand.quantity == "datetime"
         and information.size == 2
-        and extensions
+        and (extensions or vib[0] == EXTENSION_FD)
     ):
         measurand = Measurand("date", "", Kind.DATE)  # "date of an event", sent without its time
     decode = decoder(measurand, information.form, information.size)

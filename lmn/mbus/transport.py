@@ -12,6 +12,7 @@ from typing import Final
 
 from lmn.errors import LengthMismatch, MalformedFrame, SecurityUnsupported
 from lmn.mbus.address import from_long_header, to_meter_id
+from lmn.mbus.control_information import described
 from lmn.model import MeterId
 
 _FROM_METER: Final = frozenset((0x44, 0x46, 0x47, 0x48, 0x08, 0x18, 0x28, 0x38))
@@ -251,7 +252,7 @@ def _transport(data: bytes) -> Transport:
     ci = data[0]
     known = _TPL.get(ci)
     if known is None:
-        raise SecurityUnsupported(f"control information {ci:02X} is not built")
+        raise SecurityUnsupported(f"control information {described(ci)} is not read")
     header, application = known
     end = 1 + header
     if len(data) < end:

@@ -2,7 +2,7 @@
 
 "No value" has many forms on the wire and one here: None. Bytes that cannot be read as what their header
 says raise `NotUnderstood`, and the record stays raw.
-Spec: EN 13757-3, types A, B, C, D, H and LVAR; pitfalls: docs/lmn.md 1.8.
+Spec: EN 13757-3, types A, B, C, D, H, J and LVAR; pitfalls: docs/lmn.md 1.8.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Callable
 from decimal import Context, Decimal
 from typing import Final
 
-from lmn.mbus.dates import type_f, type_g, type_i
+from lmn.mbus.dates import type_f, type_g, type_i, type_j
 from lmn.mbus.dif import Form
 from lmn.mbus.vif import Kind, Measurand
 
 Value = Decimal | str | None
 Decode = Callable[[bytes], Value]
 
-_EXACT: Final = Context(prec=80)
+_EXACT: Final = Context(prec=200)
 """More digits than any record can have, so that nothing is ever rounded."""
 
 
@@ -59,6 +59,7 @@ def _not_understood(_data: bytes) -> Value:
 
 _DATES: Final[dict[tuple[str, int], Decode]] = {
     ("date", 2): type_g,
+    ("datetime", 3): type_j,
     ("datetime", 4): type_f,
     ("datetime", 6): type_i,
 }
@@ -149,6 +150,21 @@ def _real(measurand: Measurand, _size: int) -> Decode:
     return decode
 
 
+def _variable_bytes(length: int) -> tuple[Form, bool]:
+    """How data behind a numeric length byte are to be read, and whether they are negative BCD.
+
+    Raises:
+        NotUnderstood: an empty number, or no length of a number.
+    """
+    if 0xC1 <= length <= 0xC9:
+        return Form.BCD, False
+    if 0xD1 <= length <= 0xD9:
+        return Form.BCD, True
+    if 0xE1 <= length <= 0xF6:
+        return Form.INTEGER, False
+    raise NotUnderstood
+
+
 def _variable(measurand: Measurand, _size: int) -> Decode:
     scaled, kind = _scaled(measurand), measurand.kind
 
@@ -159,11 +175,15 @@ def _variable(measurand: Measurand, _size: int) -> Decode:
             if not text.isprintable():
                 raise NotUnderstood
             return text or None
-        if content and 0xC1 <= length <= 0xC9 and _digits(content).isdecimal():
-            return scaled(int(_digits(content)))
-        if content and 0xD1 <= length <= 0xD9 and _digits(content).isdecimal() and kind is Kind.NUMBER:
-            return scaled(-int(_digits(content)))
-        raise NotUnderstood
+        form, negative = _variable_bytes(length)
+        if form is Form.INTEGER:
+            return _integer(measurand, len(content))(content)
+        digits = _digits(content)
+        if not digits.isdecimal():
+            return None  # A to F as a digit, as in BCD of a fixed length
+        if negative and kind is not Kind.NUMBER:
+            raise NotUnderstood
+        return scaled(-int(digits) if negative else int(digits))
 
     return decode
 

@@ -42,6 +42,7 @@ def _first() -> Table:
         0x1A: Measurand("digital output", "", Kind.UNSIGNED),
         0x1B: Measurand("digital input", "", Kind.UNSIGNED),
         0x28: Measurand("storage interval", "month", Kind.COUNT),
+        0x70: Measurand("datetime", "", Kind.DATE),  # of the battery's change
         0x3A: Measurand("dimensionless", "", Kind.NUMBER),
         0x60: Measurand("reset counter", "", Kind.COUNT),
         0x61: Measurand("cumulation counter", "", Kind.COUNT),

@@ -91,6 +91,8 @@ _EXTENSION: Final = 0x7C
 _EXTENDED: Final[dict[int, Effect]] = {
     **dict.fromkeys(range(0x01, 0x08), _same),  # phase L1, L2, L3, neutral, between phases
     **dict.fromkeys(range(0x08, 0x0D), _same),  # at quadrant 1 to 4, import less export
+    0x0E: _same,  # of a second sensor
+    0x0F: _same,  # register of higher resolution
     0x10: _same,  # accumulation of absolute values
     0x11: _unsigned,  # data are unsigned (type C)
 }

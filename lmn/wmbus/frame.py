@@ -44,6 +44,11 @@ def check_bare(telegram: bytes) -> bytes:
     return telegram
 
 
+def size_of_format_a(length: int) -> int:
+    """How many bytes a frame of format A has whose L field is `length`, L and checksums included."""
+    return 1 + length + 2 * (1 - (-(length - MIN_LENGTH) // _BLOCK))
+
+
 def from_format_a(frame: bytes) -> bytes:
     """Check and remove the checksums of format A: one after 10 bytes, one after each further 16.
 
@@ -57,11 +62,8 @@ def from_format_a(frame: bytes) -> bytes:
     length = frame[0]
     if length < MIN_LENGTH:
         raise LengthMismatch(f"L field {length} is too short for a link header")
-    blocks = 1 + -(-(length - MIN_LENGTH) // _BLOCK)
-    if len(frame) != 1 + length + 2 * blocks:
-        raise LengthMismatch(
-            f"format A: L field {length} means {1 + length + 2 * blocks} bytes, not {len(frame)}"
-        )
+    if len(frame) != (size := size_of_format_a(length)):
+        raise LengthMismatch(f"format A: L field {length} means {size} bytes, not {len(frame)}")
     bare = bytearray()
     position, size = 0, _FIRST_BLOCK
     while position < len(frame):

@@ -46,18 +46,19 @@ async def test_an_old_counter(site: Site) -> None:
         await life.accepted(2)
 
 
-async def test_a_repeated_telegram_also_after_a_restart(site: Site) -> None:
+async def test_a_repeaters_copy_and_a_replay_after_a_restart(site: Site) -> None:
     async with site.running() as life:
         telegram = await site.send()
         await life.accepted(1)
         await site.send(telegram)
-        await life.rejected("counter")
-        await life.entry(Event.TELEGRAM_REFUSED, "counter")
+        await life.copied(1)
+        assert life.gateway.telegrams.rejected_total == 0
     site.stick.vanish()
     site.stick.plug()
     async with site.running() as life:
         await site.send(telegram)
         await life.rejected("counter")
+        await life.entry(Event.TELEGRAM_REFUSED, "counter")
         await site.send()
         await life.accepted(1)
 

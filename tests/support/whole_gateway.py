@@ -174,6 +174,14 @@ class Life:
 
         await eventually(look, f"{count} rejected as {code!r}, seen {self.gateway.telegrams}")
 
+    async def copied(self, count: int) -> None:
+        """Wait until so many copies of accepted telegrams were dropped."""
+
+        async def look() -> bool:
+            return self.gateway.telegrams.duplicates >= count
+
+        await eventually(look, f"{count} copies, seen {self.gateway.telegrams}")
+
 
 @dataclass
 class Site:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -19,11 +20,11 @@ from lmn.mbus.decoder import Telegram, decode_layers, sender
 from lmn.mbus.duplicates import RecentTelegrams
 from lmn.mbus.fragments import Fragments
 from lmn.mbus.records import Record
-from lmn.mbus.transport import parse
 from lmn.model import MeterId
 from lmn.ports import MeterAccess, ReceptionMode
-from lmn.wmbus.frame import check_bare, from_format_a, from_format_b
+from lmn.wmbus.frame import check_bare, from_format_a, from_format_b, size_of_format_a
 from tools.cli.decode_sml import sml
+from tools.cli.hex_text import digits_of, is_bare_line
 
 app = typer.Typer(
     help="Telegrams to values.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
@@ -82,9 +83,24 @@ class _BadHex(LmnError):
 
 def _bytes(text: Any) -> bytes:
     try:
-        return bytes.fromhex(text)
+        return bytes.fromhex(digits_of(text))
     except (ValueError, TypeError) as error:
         raise _BadHex("not a hexadecimal string of whole bytes") from error
+
+
+def _form_of(data: bytes) -> FrameForm:
+    """Form of a telegram that comes without a word about it: what its L field and its checksums prove.
+
+    Bare and format A never have the same length for one L field. Format B is as long as a bare telegram, and
+    is one only if all its checksums are right, which a bare telegram's bytes are once in 65 536.
+    """
+    if data and data[0] != len(data) - 1 and size_of_format_a(data[0]) == len(data):
+        return FrameForm.A
+    try:
+        from_format_b(data)
+    except LmnError:
+        return FrameForm.RAW
+    return FrameForm.B
 
 
 class Decoder:
@@ -99,7 +115,9 @@ class Decoder:
         Raises:
             LmnError: a check failed.
         """
-        layers = parse(_UNWRAP[form](data))
+        layers = Fragments().take(_UNWRAP[form](data), 0.0)
+        if layers is None:
+            raise _Piece("one piece of a message in fragments; give all of them as a sequence")
         return decode_layers(layers, MeterAccess(sender(layers, key), key, mode), None, self._formats)
 
     def sequence(
@@ -118,12 +136,12 @@ class Decoder:
                     raise _Piece("one piece of a message in fragments; it comes with the last piece")
                 access = MeterAccess(meter or sender(layers, key), key, mode)
                 telegram = decode_layers(layers, access, last_counter, self._formats)
-                if bare in recent:
+                if recent.accepted_at(bare) is not None:
                     raise _Repeated("telegram was received before")
             except LmnError as error:
                 yield error
                 continue
-            recent.add(bare)
+            recent.add(bare, 0.0)
             meter = telegram.meter
             if telegram.counter is not None:
                 last_counter = telegram.counter
@@ -231,22 +249,44 @@ def _sequence(decoder: Decoder, items: Any, key: bytes | None, mode: ReceptionMo
     return results
 
 
-def _batch(source: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What holds for a line that is a telegram alone, not a JSON object."""
+
+    key: bytes | None = None
+    mode: ReceptionMode = ReceptionMode.OPEN
+    form: FrameForm | None = None
+    """None: as the telegram's length and checksums prove."""
+
+
+def answer_bare(decoder: Decoder, line: str, defaults: Defaults) -> dict[str, Any]:
+    """Decode a line that is a telegram in hexadecimal; its name is null."""
+    try:
+        data = _bytes(line)
+        form = defaults.form or _form_of(data)
+        return {"name": None, **to_json(decoder.one(data, form, defaults.key, defaults.mode))}
+    except LmnError as error:
+        return {"name": None, **to_json(error)}
+
+
+def _batch(source: str, defaults: Defaults) -> None:
     decoder = Decoder()
     if source == "-":
-        _answer_lines(decoder, sys.stdin.buffer)
+        _answer_lines(decoder, sys.stdin.buffer, defaults)
         return
     try:
         with Path(source).open("rb") as lines:
-            _answer_lines(decoder, lines)
+            _answer_lines(decoder, lines, defaults)
     except OSError as error:
         raise typer.BadParameter(f"{source}: {error.strerror}", param_hint="--jsonl") from error
 
 
-def _answer_lines(decoder: Decoder, lines: Iterable[bytes]) -> None:
+def _answer_lines(decoder: Decoder, lines: Iterable[bytes], defaults: Defaults) -> None:
     for line in lines:
         if line.strip():
-            result = answer(decoder, line.decode("utf-8", "replace"))
+            text = line.decode("utf-8", "replace").removeprefix("\ufeff")
+            bare = is_bare_line(text)
+            result = answer_bare(decoder, text, defaults) if bare else answer(decoder, text)
             sys.stdout.write(json.dumps(result) + "\n")
             sys.stdout.flush()
 
@@ -282,26 +322,31 @@ def wmbus(
     key: Annotated[str | None, typer.Option(help="the meter's key, 32 hex digits")] = None,
     mode: Annotated[ReceptionMode, typer.Option(help="what the meter profile accepts")] = ReceptionMode.OPEN,
     frame: Annotated[
-        FrameForm, typer.Option(help="raw: no link CRCs; a, b: with the CRCs of that format")
-    ] = FrameForm.RAW,
+        FrameForm | None,
+        typer.Option(
+            help="raw: no link CRCs; a, b: with the CRCs of that format; left out: as length and CRCs prove"
+        ),
+    ] = None,
     jsonl: Annotated[
-        str | None, typer.Option(metavar="FILE", help="batch of JSON lines, - for standard input")
+        str | None,
+        typer.Option(metavar="FILE", help="batch of JSON lines or bare telegrams, - for standard input"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object instead of a table")] = False,
 ) -> None:
     """Decode wireless M-Bus telegrams. Exit code 1: refused; 2: wrong usage."""
     if (telegram is None) == (jsonl is None):
         raise typer.BadParameter("give either one telegram or --jsonl")
-    if jsonl is not None:
-        _batch(jsonl)
-        return
     try:
         key_bytes = _bytes(key) if key is not None else None
     except LmnError as error:
         raise typer.BadParameter(str(error), param_hint="--key") from error
+    if jsonl is not None:
+        _batch(jsonl, Defaults(key_bytes, mode, frame))
+        return
     console = Console()
     try:
-        result = Decoder().one(_bytes(telegram), frame, key_bytes, mode)
+        data = _bytes(telegram)
+        result = Decoder().one(data, frame or _form_of(data), key_bytes, mode)
     except LmnError as error:
         if as_json:
             print(json.dumps({"name": "", **to_json(error)}))

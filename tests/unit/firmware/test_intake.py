@@ -15,6 +15,9 @@ from firmware.metering.register import Register
 from firmware.store.operations import Append, Trim
 from firmware.store.partition import Partition
 from firmware.store.stores import MeterCounters
+from lmn.crc import crc16_en13757
+from lmn.mbus.address import from_meter_id
+from lmn.mbus.duplicates import REPEATER_WINDOW_S
 from lmn.mbus.transport import parse
 from lmn.model import ACTIVE_ENERGY_IMPORT, MeterId, Obis
 from lmn.ports import MeterAccess, ReceptionMode
@@ -145,14 +148,52 @@ async def test_an_old_counter_is_rejected():
     assert world.store.commits == []
 
 
-async def test_a_repeated_telegram_is_rejected_also_without_a_counter():
+@pytest.mark.parametrize("telegram", [plain_telegram(7), MODE_7])
+async def test_a_repeaters_copy_is_dropped_without_an_alarm(telegram):
     world = World()
-    for _ in range(3):
-        world.hear(plain_telegram(7))
-    world.hear(plain_telegram(8))
+    world.hear(telegram, 50.0)
+    marked = bytearray(telegram)
+    if telegram is MODE_7:
+        marked[11] |= 0x12  # the extended link layer's bits that a repeater sets; no code covers them
+    for copy, at_s in ((telegram, 50.1), (bytes(marked), 75.0), (telegram, 110.0)):
+        world.hear(copy, at_s)
+    world.hear(plain_telegram(8), 51.0)
     await world.intake.commit()
-    assert world.counted == (2, {"counter": 2})
-    assert len(world.registered()) == 2
+    assert world.counted == (2, {})
+    assert (world.intake.statistics.duplicates, world.reports) == (3, [])
+    assert [len(commit) for commit in world.store.commits] == [2]
+
+
+@pytest.mark.parametrize("telegram", [plain_telegram(7), MODE_7])
+async def test_the_same_bytes_later_are_a_replay_also_without_a_counter(telegram):
+    world = World()
+    world.hear(telegram, 50.0)
+    world.hear(telegram, 50.0 + REPEATER_WINDOW_S + 0.1)
+    await world.intake.commit()
+    assert world.counted == (1, {"counter": 1})
+    assert [one.code for one in world.reports] == ["counter"]
+
+
+async def test_a_copy_whose_payload_differs_is_no_copy():
+    world = World()
+    world.hear(MODE_7)
+    world.hear(MODE_7[:-1] + bytes((MODE_7[-1] ^ 1,)))
+    await world.intake.commit()
+    assert (world.counted, world.intake.statistics.duplicates) == ((1, {"mac": 1}), 0)
+
+
+async def test_the_counter_is_written_down_before_a_value_is_released():
+    world, seen = World(), []
+    commit = world.store.commit
+
+    async def watched(operations=()):
+        seen.append((dict(world.store.counters), world.registered(MODE_7_METER, Obis.from_text("7-0:3.0.0"))))
+        return await commit(operations)
+
+    world.store.commit = watched
+    world.hear(MODE_7)
+    await world.intake.commit()
+    assert seen == [({MODE_7_METER: 2739}, [])]
 
 
 async def test_a_wrong_code_is_rejected_and_reported_without_a_value():
@@ -165,6 +206,26 @@ async def test_a_wrong_code_is_rejected_and_reported_without_a_value():
     (rejection,) = world.reports
     assert (rejection.code, rejection.meter, rejection.count) == ("mac", MODE_7_METER, 1)
     assert MODE_7_KEY.hex() not in repr(rejection)
+
+
+async def test_one_meter_has_no_say_in_what_another_meters_compact_frames_mean():
+    world, other = World(), MeterId.from_text("ELS-99999999-33-02")
+    world.meters.known[other] = MeterAccess(other, None, ReceptionMode.OPEN)
+    full = bytes.fromhex("0403") + (7).to_bytes(4, "little")
+    signature, checksum = (crc16_en13757(data).to_bytes(2, "little") for data in (full[:2], full))
+
+    def telegram(upper, meter=ID):
+        body = b"\x44" + from_meter_id(meter) + upper
+        return bytes((len(body),)) + body
+
+    compact = b"\x79" + signature + checksum + full[2:]
+    world.hear(telegram(b"\x78" + full, other))
+    world.hear(telegram(compact))
+    assert world.counted == (0, {"unsupported": 1})
+    world.hear(telegram(b"\x78" + bytes.fromhex("0403") + (6).to_bytes(4, "little")))
+    world.hear(telegram(compact))
+    await world.intake.commit()
+    assert [one.value for one in world.registered()] == [6, 7]
 
 
 async def test_a_downgrade_is_rejected():

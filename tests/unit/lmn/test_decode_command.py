@@ -186,3 +186,73 @@ def test_a_file(tmp_path: Path) -> None:
     )
     result = RUN.invoke(app, ["wmbus", "--jsonl", str(tasks)])
     assert codes([json.loads(line) for line in result.stdout.splitlines()]) == ["ok", "malformed"]
+
+
+def _pairs(digits: str, mark: str) -> str:
+    return mark.join(digits[place : place + 2] for place in range(0, len(digits), 2))
+
+
+V1, V2 = CASES["V1"], CASES["V2"]
+WRITTEN = {
+    "bars": f"|{V2['telegram'][:22]}|{V2['telegram'][22:]}|",
+    "underscores": V2["telegram"][:22] + "_" + V2["telegram"][22:],
+    "spaces": _pairs(V2["telegram"], " "),
+    "colons": _pairs(V2["telegram"], ":"),
+    "one 0x": "0x" + V2["telegram"],
+    "0x before each byte": "0x" + _pairs(V2["telegram"], " 0x"),
+    "lower case": V2["telegram"].lower(),
+    "simulation line": f"telegram=|{V2['telegram'][:22]}_{V2['telegram'][22:]}|+32",
+    "simulation line without a time": f"telegram=|{V2['telegram']}|",
+    "with link CRCs": V2["frame_a"],
+    "with link CRCs and marks": f"telegram=|{_pairs(V2['frame_a'], '_')}|",
+    "byte order mark": "\ufeff" + V2["telegram"],
+    "blanks around": f"  {V2['telegram']}\t\r",
+}
+
+
+@pytest.mark.parametrize("form", sorted(WRITTEN))
+def test_telegrams_as_people_write_them(form: str) -> None:
+    text = WRITTEN[form]
+    one = RUN.invoke(app, ["wmbus", text.removeprefix("\ufeff"), "--key", _pairs(V2["key"], " ")])
+    assert one.exit_code == 0, one.output
+    result = RUN.invoke(
+        app, ["wmbus", "--jsonl", "-", "--key", V2["key"], "--mode", "strict"], input=text + "\n"
+    )
+    (answer,) = [json.loads(line) for line in result.stdout.splitlines()]
+    assert (answer["name"], answer["ok"], answer["security"]) == (None, True, "mode7")
+    if "CRCs" not in form and "mark" not in form.split():
+        (same,) = batch({"name": "n", "telegram_hex": text, "key_hex": V2["key"].upper()})
+        assert same["fields"] == answer["fields"]
+
+
+def test_bare_lines_and_objects_in_one_batch() -> None:
+    damaged = V1["frame_a"][:-2] + "00"
+    odd, letters, short = V2["telegram"][:-1], V2["telegram"][:-1] + "g", V2["telegram"][:-2]
+    form_b = "telegram=12zz"
+    results = batch(damaged, odd, letters, short, form_b, {"name": "o", "frame_a_hex": V1["frame_a"]})
+    assert codes(results) == ["crc", "hex", "malformed", "length", "hex", "key"]
+    assert [r["name"] for r in results] == [None] * 5 + ["o"]
+
+
+@pytest.mark.parametrize("length", [1, 20])
+def test_a_bare_line_is_of_format_b_only_if_all_its_checksums_are_right(length: int) -> None:
+    from lmn.wmbus.frame import to_format_b
+
+    frame = to_format_b(build.plain(WHO, RECORDS * length))
+    for arguments in ([], ["--frame", "b"]):
+        result = RUN.invoke(app, ["wmbus", "--jsonl", "-", *arguments], input=frame.hex())
+        assert {f["value"] for f in json.loads(result.stdout)["fields"]} == {"1234"}
+    for place in {1, len(frame) // 2, len(frame) - 1}:
+        damaged = frame[:place] + bytes((frame[place] ^ 1,)) + frame[place + 1 :]
+        result = RUN.invoke(app, ["wmbus", "--jsonl", "-", "--frame", "b"], input=damaged.hex())
+        assert codes([json.loads(result.stdout)]) == ["crc"]
+
+
+def test_one_piece_of_a_message_is_named() -> None:
+    whole = build.mode7(WHO, KEY, 1, RECORDS * 5)
+    first, *rest = build.in_fragments(whole, 30)
+    assert rest
+    (answer,) = batch({"name": "p", "telegram_hex": first.hex(), "key_hex": KEY.hex()})
+    assert (answer["error"]["code"], "sequence" in answer["error"]["message"]) == ("unsupported", True)
+    (alone,) = build.in_fragments(whole, 250)
+    assert codes(batch({"name": "a", "telegram_hex": alone.hex(), "key_hex": KEY.hex()})) == ["ok"]

@@ -49,6 +49,40 @@ def test_a_message_comes_whole_in_any_order(with_length: bool) -> None:
         assert len(fragments) == 0
 
 
+def in_bare_pieces(whole: bytes, size: int = 20) -> list[bytes]:
+    """Cut a telegram into pieces whose authentication layer has a control field and nothing else."""
+    upper = whole[10:]
+    parts = [upper[start : start + size] for start in range(0, len(upper), size)]
+    telegrams = []
+    for number, part in enumerate(parts, 1):
+        control = number | (0x4000 if number < len(parts) else 0)
+        body = whole[1:10] + b"\x90\x02" + control.to_bytes(2, "little") + part
+        telegrams.append(bytes((len(body),)) + body)
+    return telegrams
+
+
+def test_mode_10_brings_its_own_code() -> None:
+    sent = in_bare_pieces(build.mode10(build.Sender(METER), KEY, 3, RECORDS))
+    assert len(sent) > 3
+    got = run(Fragments(), sent[::-1])
+    assert got is not None
+    assert (got.counter, got.records[0].value_text) == (3, "1234")
+    for number, telegram in enumerate(sent):
+        for place in range(14, len(telegram)):
+            altered = bytearray(telegram)
+            altered[place] ^= 0x01
+            with pytest.raises(LmnError):
+                run(Fragments(), [*sent[:number], bytes(altered), *sent[number + 1 :]])
+
+
+@pytest.mark.parametrize("mode", ["plain", "mode5"])
+def test_pieces_that_no_code_holds_together_are_refused(mode: str) -> None:
+    who = build.Sender(METER)
+    whole = build.plain(who, RECORDS) if mode == "plain" else build.mode5(who, KEY, RECORDS)
+    with pytest.raises(MacRefused):
+        run(Fragments(), in_bare_pieces(whole))
+
+
 def test_one_piece_alone_is_no_telegram() -> None:
     with pytest.raises(SecurityUnsupported):
         parse(pieces()[0])

@@ -6,7 +6,6 @@ from decimal import Decimal
 import pytest
 
 from lmn.mbus.decoder import Telegram, decode
-from lmn.mbus.duplicates import RecentTelegrams
 from lmn.mbus.obis import to_readings
 from lmn.model import MeterId
 from tools.counterparts import meter_wmbus_telegram as build
@@ -76,15 +75,6 @@ def test_the_virtual_meter_rises_and_repeats_by_seed() -> None:
     assert one.telegram() == two.telegram() != one.telegram()
     with pytest.raises(ValueError, match="falls"):
         one.step(-1)
-
-
-def test_recent_telegrams_are_bounded() -> None:
-    recent = RecentTelegrams(3)
-    for number in range(5):
-        recent.add(bytes((number,)))
-    assert bytes((4,)) in recent
-    assert bytes((2,)) in recent
-    assert bytes((1,)) not in recent
 
 
 def test_meter_ids_compare_whatever_the_case_of_their_digits() -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from lmn.errors import ChecksumMismatch, LmnError, MalformedRecords, SecurityUnsupported
 from lmn.mbus.compact import MAX_FORMATS, FormatCache
-from lmn.mbus.records import Record, parse
+from lmn.mbus.known_formats import KNOWN_FORMATS
+from lmn.mbus.records import Record, describe, parse
 from lmn.mbus.values import shortest_decimal, to_text
 from tests.support.vectors import load, vectors
 
@@ -23,6 +24,12 @@ def short(records: tuple[Record, ...]) -> list[list[str | None]]:
 @vectors("lmn/records.json")
 def test_examples(case: dict[str, Any]) -> None:
     assert short(parse(bytes.fromhex(case["data"]))) == case["records"]
+
+
+@pytest.mark.parametrize("rule", [1, 2, 3, 4, 5, 6, 7, 9])
+def test_each_rule_that_others_get_wrong_has_examples(rule: int) -> None:
+    """Of docs/lmn.md 1.8; rules 8 and 10 are about whole telegrams (test_security)."""
+    assert any(case["id"].startswith(f"rule{rule} ") for case in load("lmn/records.json")["cases"])
 
 
 @vectors("lmn/records.json")
@@ -118,15 +125,15 @@ def test_any_bytes(data: bytes) -> None:
         parse(data)
 
 
-FULL = bytes.fromhex("02FF207100 0413F8180000 4413F4180000 615B7F 616717")
+FULL = bytes.fromhex("02FF207100 0413F8180000 4413F4180000 615B7F 616617")
 VALUES = bytes.fromhex("7100 F8180000 F4180000 7F 17")
+HEADERS = bytes.fromhex("02FF20 0413 4413 615B 6166")
 
 
 def compact(values: bytes, full: bytes) -> bytes:
     from lmn.crc import crc16_en13757
 
-    headers = bytes.fromhex("02FF20 0413 4413 615B 6167")
-    return crc16_en13757(headers).to_bytes(2, "little") + crc16_en13757(full).to_bytes(2, "little") + values
+    return crc16_en13757(HEADERS).to_bytes(2, "little") + crc16_en13757(full).to_bytes(2, "little") + values
 
 
 def test_compact_frame_after_its_full_frame() -> None:
@@ -152,15 +159,33 @@ def test_compact_frame_whose_checksum_is_wrong() -> None:
 def test_format_frame() -> None:
     from lmn.crc import crc16_en13757
 
-    headers = bytes.fromhex("02FF20 0413 4413 615B 6167")
-    frame = crc16_en13757(headers).to_bytes(2, "little") + headers
+    frame = crc16_en13757(HEADERS).to_bytes(2, "little") + HEADERS
     cache = FormatCache()
     cache.learn_format_frame(bytes((len(frame),)) + frame)
     assert len(cache.expand(compact(VALUES, FULL))) == 5
     with pytest.raises(ChecksumMismatch):
-        cache.learn_format_frame(bytes((len(frame),)) + frame[:-1] + b"\x66")
+        cache.learn_format_frame(bytes((len(frame),)) + frame[:-1] + b"\x67")
     with pytest.raises(LmnError):
         cache.learn_format_frame(bytes((len(frame) + 1,)) + frame)
+
+
+@pytest.mark.parametrize("signature", sorted(KNOWN_FORMATS))
+def test_a_known_format_proves_itself(signature: int) -> None:
+    """The signature on the air is the checksum of the list; the frame's second checksum guards the values."""
+    from lmn.crc import crc16_en13757
+
+    headers = KNOWN_FORMATS[signature]
+    assert crc16_en13757(b"".join(headers)) == signature
+    sizes = [describe(header).information.size for header in headers]
+    values = [bytes((number + 1,)) + bytes(size - 1) for number, size in enumerate(sizes)]
+    full = b"".join(header + value for header, value in zip(headers, values, strict=True))
+    frame = signature.to_bytes(2, "little") + crc16_en13757(full).to_bytes(2, "little") + b"".join(values)
+    assert short(FormatCache().expand(frame)) == short(parse(full))
+    for place in range(2, len(frame)):
+        changed = bytearray(frame)
+        changed[place] ^= 0x04
+        with pytest.raises(LmnError):
+            FormatCache().expand(bytes(changed))
 
 
 def test_the_format_cache_is_bounded() -> None:

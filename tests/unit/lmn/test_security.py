@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from lmn.errors import (
     UnknownMeter,
 )
 from lmn.mbus import records
+from lmn.mbus.control_information import REFUSED
 from lmn.mbus.decoder import Security, decode, sender
 from lmn.mbus.security import link_ctr, mode5, mode7, mode10
 from lmn.mbus.security.derivation import aes_cmac, wired_keys, wireless_keys
@@ -115,6 +117,14 @@ def test_stages_of_mode7(name: str) -> None:
         assert layers.link_address[2:6] == bytes.fromhex("44332211")
         assert layers.extended is not None
         assert layers.extended.receiver is not None
+
+
+def test_downlink_keys_of_the_same_message() -> None:
+    """The counterpart keys of V2, as the project's LMN reference 1.7 computed them: constants 10 and 11."""
+    case = CASES["V2"]
+    tail = bytes.fromhex("B30A000078563412") + bytes((7,)) * 7
+    keys = [aes_cmac(bytes.fromhex(case["key"]), bytes((use,)) + tail).hex().upper() for use in (0x10, 0x11)]
+    assert keys == ["A9D4883E284217CAA4B6325F75B48444", "AE001B2FED6E042C3E6C4D8833D4BE1D"]
 
 
 def test_stages_of_mode10() -> None:
@@ -321,17 +331,36 @@ def test_mode10_forms(tag_bytes: int, clear: bytes) -> None:
     assert [r.value_text for r in telegram.records] == (["1234", "0"] if clear else ["1234"])
 
 
-@pytest.mark.parametrize("mode", [1, 2, 3, 4, 6, 8, 9, 13, 31])
-def test_other_modes_are_refused_by_name(mode: int) -> None:
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [
+        (1, "maker's own"), (2, "DES"), (3, "DES"), (4, "reserved"), (6, "reserved"), (8, "no public recipe"),
+        (9, "AES-GCM"), (11, "reserved"), (13, "TLS"), (31, "reserved"),
+    ],
+)  # fmt: skip
+def test_other_modes_are_refused_by_name(mode: int, name: str) -> None:
     who = build.Sender(METER)
-    with pytest.raises(SecurityUnsupported):
+    with pytest.raises(SecurityUnsupported, match=f"mode {mode} .*{name}"):
         decode(who.link(who.transport_header(mode << 8) + RECORDS), access())
 
 
-@pytest.mark.parametrize("ci", [0x5A, 0x70, 0x80, 0x86, 0xA2, 0xB7, 0x60, 0x9E])
-def test_other_layers_are_refused_by_name(ci: int) -> None:
-    with pytest.raises(SecurityUnsupported):
-        decode(build.Sender(METER).link(bytes((ci, 0, 0, 0, 0)) + RECORDS))
+@pytest.mark.parametrize("ci", range(0x100))
+def test_every_control_information_is_read_or_refused_by_name(ci: int) -> None:
+    """The table of the refused and that of the read share no code, and one of them answers."""
+    telegram = build.Sender(METER).link(bytes((ci, 0, 0, 0, 0)) + RECORDS)
+    if ci in READ:
+        assert ci not in REFUSED
+        return
+    name = REFUSED.get(ci, "reserved")
+    if ci in (0x8C, 0x8D, 0x8E, 0x8F, 0x90):
+        telegram = build.Sender(METER).link(b"\x8c\x00\x00" + bytes((ci,)) + telegram[11:])
+        if ci == 0x90:
+            return  # an authentication layer is read; inside one another is none
+    with pytest.raises(SecurityUnsupported, match=f"{ci:02X} .{re.escape(name)}"):
+        decode(telegram)
+
+
+READ = {0x69, 0x6A, 0x6B, 0x72, 0x73, 0x78, 0x79, 0x7A, 0x7B, 0x8A, 0x8B}
 
 
 def test_fragments_and_foreign_codes_are_refused_by_name() -> None:
