@@ -36,6 +36,7 @@ class Tally:
     """Telegrams that the stick heard on the air while a gateway listened."""
     accepted: int = 0
     rejected: int = 0
+    """Also what came a second time and was dropped without an alarm."""
     pace_runs: int = 0
     apdus: int = 0
     denied: int = 0
@@ -179,7 +180,7 @@ class Home:
     async def _note(self, gateway: Gateway) -> None:
         tally = self.tally
         tally.accepted += gateway.telegrams.accepted
-        tally.rejected += gateway.telegrams.rejected_total
+        tally.rejected += gateway.telegrams.rejected_total + gateway.telegrams.duplicates
         tally.denied += gateway.counts.denied
         tally.orders_refused += gateway.counts.orders_refused
         tally.tls |= {(facts.version, facts.group, facts.cipher) for facts in gateway.tls_facts()}
