@@ -35,6 +35,8 @@ _PIN = b"1234567890"
 _CURVE = Curve.BRAINPOOL_P256
 _DIGEST = bytes(range(32))
 _TRIVIAL_BAR_MS, _PACE_BAR, _OVERHEAD_MS = 0.15, 2.0, 1.0
+# GPL-3, so a process of its own, and beside the tests: in an installed wheel there is no such reference.
+_PEER = Path(__file__).resolve().parents[2] / "tests" / "peers" / "eac.py"
 
 
 async def run(rounds: int) -> list[Figure]:
@@ -95,7 +97,7 @@ def _pace(durable: Card, rounds: int) -> list[Figure]:
             _log_in(card)
             spent[-1].append(perf_counter() - started)
     peer = subprocess.run(
-        [sys.executable, "-m", "tools.bench.hsm_peer", str(rounds)],
+        [sys.executable, str(_PEER), str(rounds)],
         capture_output=True,
         text=True,
         check=False,

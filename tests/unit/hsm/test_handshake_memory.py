@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hsm.api import Curve
 from hsm.emulator.transport import EmulatorTransport
 from hsm.session import ModuleSession
-from hsm.tls import TlsContext
+from hsm.tls import TlsContext, TlsEngine
 from tests.support.card import PIN, make_card
 from tests.support.pki import tree
 from tests.support.soft_module import CURVES
@@ -56,7 +56,7 @@ async def test_five_hundred_handshakes_do_not_grow() -> None:
         )
         before = 0
         for number in range(500):
-            engines = client.engine(server_name="localhost"), server.context.engine()
+            engines = TlsEngine(client, server_name="localhost"), TlsEngine(server.context)
             await pump(*engines)
             for engine in engines:
                 engine.close()
