@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from threading import get_ident
@@ -11,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 from hsm.api import Curve, EphemeralKey, KeySlot, SecurityModule
 from hsm.errors import HsmError, ModuleUnavailable
+from hsm.tls.rand import HELLO_BYTES
 from hsm.x509.signature import plain_to_der
 
 T = TypeVar("T")
@@ -21,6 +23,8 @@ HANDSHAKES_AT_ONCE: Final = 16
 """Per context. Each may wait for one of the module's few ephemeral slots in a thread of its own."""
 _GRACE_S: Final = 5.0
 """How much longer than the deadline a thread waits; reached only if the loop has died."""
+_RANDOM_BYTES: Final = 256
+"""What one command fetches: enough for the hellos of four connections."""
 _DISCARDS: Final[set[asyncio.Task[None]]] = set()
 """Keeps tasks alive that may outlive the connection they work for."""
 
@@ -31,10 +35,11 @@ class ModuleBridge:
     def __init__(self, module: SecurityModule, loop: EventLoop, deadline_s: float) -> None:
         self.admission = asyncio.Semaphore(HANDSHAKES_AT_ONCE)
         self._module, self._loop, self._deadline_s = module, loop, deadline_s
+        self._hellos: deque[bytes] = deque(maxlen=HANDSHAKES_AT_ONCE)
 
     def open(self) -> ModuleCalls:
         """Return what one connection uses; to be called on the event loop."""
-        return ModuleCalls(self._module, self._loop, self._deadline_s)
+        return ModuleCalls(self._module, self._loop, self._deadline_s, self._hellos)
 
 
 class ModuleCalls:
@@ -44,11 +49,28 @@ class ModuleCalls:
     made always reaches OpenSSL and is discarded with it, even if the connection is given up meanwhile.
     """
 
-    def __init__(self, module: SecurityModule, loop: EventLoop, deadline_s: float) -> None:
+    def __init__(
+        self, module: SecurityModule, loop: EventLoop, deadline_s: float, hellos: deque[bytes]
+    ) -> None:
         self._module, self._loop, self._deadline_s = module, loop, deadline_s
+        self._hellos = hellos
         self._tasks: set[asyncio.Task[Any]] = set()
         self._aborted = False
         self._loop_thread = get_ident()
+
+    def hello_at_hand(self) -> bytes | None:
+        """The module's random bytes for one connection's hello, if some were fetched before."""
+        try:
+            return self._hellos.popleft()
+        except IndexError:
+            return None
+
+    def fetch_hello(self) -> bytes:
+        """The same from the module, which gives those of the next connections as well."""
+        drawn = self._call(lambda: self._module.random(_RANDOM_BYTES))
+        first, *others = (drawn[at : at + HELLO_BYTES] for at in range(0, _RANDOM_BYTES, HELLO_BYTES))
+        self._hellos.extend(others)
+        return first
 
     def sign(self, slot: KeySlot, curve: Curve, digest: bytes) -> bytes:
         """See `KeyModule`."""

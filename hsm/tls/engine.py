@@ -100,6 +100,7 @@ class TlsEngine:
         self._pinned = pinned
         self._calls = context.bridge.open()
         self._work = Work(self._calls)
+        self._hello = self._calls.hello_at_hand()
         self._in_step, self._given_up = threading.Lock(), threading.Event()
         self._count = _Z(0)
         self._count_at = ctypes.byref(self._count)
@@ -143,9 +144,10 @@ class TlsEngine:
     def may_block(self) -> bool:
         """Whether the next handshake step may call the module and so belongs in a worker thread.
 
-        It does not where a client says hello in TLS 1.2, and after the client's signature.
+        It does not where a client says hello in TLS 1.2, with random bytes at hand, and after the client's
+        signature.
         """
-        if self._context.server:
+        if self._context.server or self._hello is None:
             return True
         return not self._work.signed and (self._begun or self._context.newest is not TlsVersion.TLS12)
 
@@ -160,6 +162,9 @@ class TlsEngine:
         with self._in_step:
             if self._ssl is None or self._given_up.is_set():
                 raise TlsRefused("the connection was given up")
+            if not self._begun:
+                self._hello = self._hello or self._calls.fetch_hello()
+                self._work.hello = self._hello
             self._begun = True
             try:
                 _crypto.ERR_clear_error()
