@@ -1,4 +1,4 @@
-"""Random numbers "SMGW-HELLO": the module's for what a hello shows, the CPU's for the rest (provider-rand(7)).
+"""Random generator "SMGW-HELLO": the module's bytes in a hello, the CPU's elsewhere (provider-rand(7)).
 
 BSI TR-03109-1 (detailed specifications 13.4) wants the ClientHello's randomness from the security module. A
 handshake step finds the module's bytes in its `Work`, fetched before; whoever asks when they are used up, or
@@ -13,17 +13,17 @@ from typing import Any, Final
 from hsm import libcrypto
 from hsm.host_random import host_random
 from hsm.tls import params
-from hsm.tls.dispatch import INT, Function, P, S, U, Z
+from hsm.tls.dispatch import INT, Function, P, U, Z
 from hsm.tls.keys import hello_bytes
 
 NAME: Final = "SMGW-HELLO"
 HELLO_BYTES: Final = 64
-"""What a hello may show: its random and, in TLS 1.3, a session identifier that means nothing (RFC 8446 D.4)."""
+"""What a hello shows: its random and, in TLS 1.3, a session identifier without meaning (RFC 8446 D.4)."""
 _READY: Final = 1  # EVP_RAND_STATE_READY
 _STRENGTH_BITS: Final = 256
 _MAX_REQUEST: Final = 1 << 16
-# OpenSSL frees its contexts when a thread, or the process, ends, perhaps after Python has: a function of C that
-# does nothing (and takes no argument, which no calling convention of a 64-bit system minds).
+# OpenSSL frees its contexts when a thread, or the process, ends, perhaps after Python has: hence a function of C
+# that does nothing (and takes no argument, which no calling convention of a 64-bit system minds).
 _NOTHING: Final = ctypes.cast(libcrypto.crypto({"BIO_s_null": (P,)}).BIO_s_null, P).value
 
 
