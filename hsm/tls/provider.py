@@ -3,8 +3,8 @@
 It lives beside "default" in an OSSL_LIB_CTX of its own, so nothing else in the process changes. Which
 "EC" is taken is steered by property queries: the library context wishes for "default", while an SSL_CTX
 wishes for PROPERTIES, two wishes against one; so ephemeral keys and peers' points are ours and signature
-checks, hashes and ciphers are OpenSSL's. Whatever draws in this context draws from ours (`rand`). The context is
-never freed: no call from C into Python at exit.
+checks, hashes and ciphers are OpenSSL's. Whatever draws in this context draws from ours (`rand`). The
+context is never freed: no call from C into Python at exit.
 """
 
 from __future__ import annotations

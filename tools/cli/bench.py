@@ -27,7 +27,7 @@ class Subject(StrEnum):
     LMN = "lmn"
 
 
-_PARTS: Final = {Subject.HSM: ("hsm", "hsm_pcsc"), Subject.LMN: ("lmn", "sml")}
+_PARTS: Final = {Subject.HSM: ("hsm", "hsm_memory", "hsm_pcsc"), Subject.LMN: ("lmn", "sml")}
 """Subjects that are measured by more than the module of their name."""
 
 
