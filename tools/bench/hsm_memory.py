@@ -32,7 +32,7 @@ async def run(rounds: int) -> list[Figure]:
 
 
 async def growth(handshakes: int, warm: int) -> Figure:
-    """Growth of resident memory over `handshakes` connections, after `warm` others; each opened and closed."""
+    """Growth of resident memory over `handshakes` connections after `warm` others, each opened and closed."""
     with tempfile.TemporaryDirectory(prefix="smgw-") as name:
         folder = Path(name)
         new_card(folder / "card", _PIN)

@@ -101,13 +101,19 @@ class BenchPki:
 
 
 class Link(Protocol):
-    async def write(self, data: bytes) -> None: ...
+    """One connection, whoever made it."""
 
-    async def readexactly(self, count: int) -> bytes: ...
+    async def write(self, data: bytes) -> None:
+        """Send."""
 
-    async def read(self, limit: int) -> bytes: ...
+    async def readexactly(self, count: int) -> bytes:
+        """So many bytes."""
 
-    async def close(self) -> None: ...
+    async def read(self, limit: int) -> bytes:
+        """At most so many bytes."""
+
+    async def close(self) -> None:
+        """End it."""
 
 
 class _AsyncioLink:
@@ -138,6 +144,7 @@ class _Contestant:
 
 @asynccontextmanager
 async def peer(folder: Path, curve: Curve, version: TlsVersion) -> AsyncIterator[int]:
+    """The other end, in a process of its own; gives its port. `folder` is what `BenchPki.into_folder` made."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -160,6 +167,7 @@ async def peer(folder: Path, curve: Curve, version: TlsVersion) -> AsyncIterator
 def asyncio_opener(
     folder: Path, curve: Curve, version: TlsVersion, port: int
 ) -> Callable[[], Awaitable[Link]]:
+    """What opens a connection of asyncio's own TLS, with the key file in `folder`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_cert_chain(folder / "chain.pem", folder / "key.pem")
     context.load_verify_locations(folder / "root.pem")
@@ -177,6 +185,7 @@ def asyncio_opener(
 async def module_opener(
     module: SecurityModule, pki: BenchPki, curve: Curve, version: TlsVersion, port: int
 ) -> Callable[[], Awaitable[Link]]:
+    """What opens a connection of ours, with a new key in the module."""
     certificate = pki.for_module(await module.generate_key_pair(KeySlot.WAN_TLS, curve))
     context = TlsContext(
         TlsProfile("bench", (curve,), maximum=version),
@@ -195,6 +204,7 @@ async def module_opener(
 
 
 async def handshake(start: Callable[[], Awaitable[Link]]) -> float:
+    """Open a connection, see it work, close it; gives the milliseconds the opening took."""
     begin = perf_counter()
     link = await start()
     took = 1e3 * (perf_counter() - begin)
