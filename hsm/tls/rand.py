@@ -23,7 +23,7 @@ _READY: Final = 1  # EVP_RAND_STATE_READY
 _STRENGTH_BITS: Final = 256
 _MAX_REQUEST: Final = 1 << 16
 # OpenSSL frees its contexts when a thread, or the process, ends, perhaps after Python has: so it gets a
-# function of C that does nothing (and takes no argument, which no calling convention of a 64-bit system minds).
+# function of C that does nothing (and takes no argument, which no 64-bit calling convention minds).
 _NOTHING: Final = ctypes.cast(libcrypto.crypto({"BIO_s_null": (P,)}).BIO_s_null, P).value
 
 

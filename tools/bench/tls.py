@@ -144,7 +144,7 @@ class _Contestant:
 
 @asynccontextmanager
 async def peer(folder: Path, curve: Curve, version: TlsVersion) -> AsyncIterator[int]:
-    """The other end, in a process of its own; gives its port. `folder` is what `BenchPki.into_folder` made."""
+    """The other end, in a process of its own; gives its port. `folder` is of `BenchPki.into_folder`."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
