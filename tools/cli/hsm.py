@@ -31,7 +31,7 @@ T = TypeVar("T")
 VPCD = "127.0.0.1:35963"
 """Where Debian's vpcd waits for a card."""
 PIN_DIGITS = 12
-DEVICE_ID = "[0-9A-Z]{14}"
+DEVICE_ID = "E[A-Z]{3}[0-9A-F]{2}[0-9]{8}"
 """DIN 43849: medium, manufacturer, block and number of the device."""
 
 TransportOption = Annotated[
