@@ -130,7 +130,7 @@ def test_applet(case: Case, card: CardUnderTest) -> None:
 @pytest.mark.parametrize("case", [case for case in CASES if case.name in LACKING], ids=lambda case: case.name)
 def test_what_the_applet_lacks_it_refuses(case: Case, card: CardUnderTest) -> None:
     """By a status word in its first wrong step: the list above does not outlive its reason."""
-    with pytest.raises(Deviation, match="SW 6[0-9a-f]{3}"):
+    with pytest.raises(Deviation, match=r"SW 6[0-9a-f]{3}"):
         run_case(case, card)
 
 

@@ -78,7 +78,7 @@ async def test_the_whole_interface_of_the_gateway(applet: AppletCard) -> None:
 
 
 async def test_it_verifies_as_another_library_does(applet: AppletCard) -> None:
-    """pyca's signatures, one with a number that is an octet shorter; what never holds; points that are none."""
+    """pyca's signatures, one with a number an octet shorter; what never holds; points that are none."""
     async with session_on(applet) as module:
         for curve in Curve:
             field = curve.field_bytes
