@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hsm import tlv
+from hsm import curves, pace, tlv
 from hsm.apdu import CommandApdu, ResponseApdu
 from hsm.api import Curve
 from hsm.errors import PinRefused, UnexpectedResponse
@@ -94,3 +94,33 @@ def test_a_wrong_pin_is_seen_by_both_sides(parties: list[Eac]) -> None:
     parties.append(other := Eac(card_access(suite, curve), PIN))
     with pytest.raises((PinRefused, UnexpectedResponse)):
         our_terminal(other, suite, curve, b"0000000000")
+
+
+def test_leading_zeros_mean_the_same_to_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs until nonce, own scalar and shared x have each begun with a zero octet; about one in 256 does."""
+    suite, curve = SUITES[0], CURVES[0]
+    seen: set[str] = set()
+
+    def spied(name: str, where: object, attribute: str, octets) -> None:  # type: ignore[no-untyped-def]
+        real = getattr(where, attribute)
+
+        def spy(*arguments, **named):  # type: ignore[no-untyped-def]
+            result = real(*arguments, **named)
+            if octets(arguments, result)[0] == 0:
+                seen.add(name)
+            return result
+
+        monkeypatch.setattr(where, attribute, spy)
+
+    spied("nonce", pace, "crypt_nonce", lambda _, result: result)
+    spied("shared x", pace, "session_keys", lambda arguments, _: arguments[1])
+    spied("scalar", curves, "draw_scalar", lambda _, result: result.to_bytes(32, "big"))
+    runs = 0
+    while len(seen) < 3:
+        runs += 1
+        assert runs < 5000, f"only {seen}"
+        party = Eac(card_access(suite, curve), PIN)
+        try:
+            our_terminal(party, suite, curve, PIN)  # raises unless both tokens agree
+        finally:
+            party.close()
