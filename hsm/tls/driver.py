@@ -54,20 +54,37 @@ class ModuleCalls:
     ) -> None:
         self._module, self._loop, self._deadline_s = module, loop, deadline_s
         self._hellos = hellos
+        self.hello: bytes | None = hellos.popleft() if hellos else None
+        """Random bytes of the module for this connection's hello, if they are at hand."""
+        self._ready: EphemeralKey | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._aborted = False
         self._loop_thread = get_ident()
 
-    def hello_at_hand(self) -> bytes | None:
-        """The module's random bytes for one connection's hello, if some were fetched before."""
-        try:
-            return self._hellos.popleft()
-        except IndexError:
-            return None
+    async def prepare(self, curve: Curve | None) -> None:
+        """Fetch ahead, on the event loop, what a client's first step will want; cheaper than from a thread.
+
+        Args:
+            curve: of the key pair that `generate` is then to hand out at once; None: none will be wanted.
+        """
+        if self.hello is None:
+            self.hello = self._portion(await self._module.random(_RANDOM_BYTES))
+        if curve is not None:
+            self._ready = await self._module.generate_ephemeral(curve)
+
+    def dismiss(self) -> None:
+        """Give back what was made ahead and nobody took."""
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            self.discard(ready)
 
     def fetch_hello(self) -> bytes:
-        """The same from the module, which gives those of the next connections as well."""
-        drawn = self._call(lambda: self._module.random(_RANDOM_BYTES))
+        """Random bytes for this connection's hello, whatever it takes; of the next connections as well."""
+        if self.hello is None:
+            self.hello = self._portion(self._call(lambda: self._module.random(_RANDOM_BYTES)))
+        return self.hello
+
+    def _portion(self, drawn: bytes) -> bytes:
         first, *others = (drawn[at : at + HELLO_BYTES] for at in range(0, _RANDOM_BYTES, HELLO_BYTES))
         self._hellos.extend(others)
         return first
@@ -78,6 +95,11 @@ class ModuleCalls:
 
     def generate(self, curve: Curve) -> EphemeralKey:
         """See `KeyModule`."""
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            if ready.public.curve is curve:
+                return ready
+            self.discard(ready)
         return self._call(lambda: self._module.generate_ephemeral(curve))
 
     def agree(self, key: EphemeralKey, peer_point: bytes) -> bytes:

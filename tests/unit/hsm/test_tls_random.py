@@ -12,11 +12,11 @@ import pytest
 from hsm import libcrypto
 from hsm.api import Curve
 from hsm.errors import ModuleUnavailable
-from hsm.tls import TlsContext, TlsEngine, TlsVersion
+from hsm.tls import TlsContext, TlsEngine, TlsVersion, connect, serve
 from hsm.tls.profile import Suite12
 from hsm.tls.provider import provider
 from tests.support.soft_module import SoftModule
-from tests.unit.hsm.tls_sides import pair, profile, pump, side, transfer
+from tests.unit.hsm.tls_sides import echo, pair, profile, pump, side, transfer
 
 CURVE = Curve.P256
 VERSIONS = [v for v in TlsVersion if v <= profile(CURVE).highest_version(libcrypto.version())]
@@ -122,6 +122,60 @@ async def test_a_step_that_must_fetch_belongs_in_a_thread() -> None:
     assert not second.handshake()  # on the loop's own thread
     for engine in (first, second):
         engine.close()
+
+
+async def test_a_client_s_share_is_made_ahead() -> None:
+    """On the loop; the step in the thread then asks the module for nothing."""
+    client = await side(CURVE)
+    engine = TlsEngine(client.context, server_name="localhost")
+    assert engine.first_share is CURVE
+    await engine.calls.prepare(engine.first_share)
+    assert dict(client.module.counts) == {"generate_key_pair": 1, "random": 1, "generate_ephemeral": 1}
+    await asyncio.to_thread(engine.handshake)
+    assert Hello.from_records(engine.outgoing(), CLIENT_HELLO).random
+    assert sum(client.module.counts.values()) == 3
+    assert engine.first_share is None
+    assert TlsEngine((await side(CURVE, rules=exactly(TlsVersion.TLS12))).context).first_share is None
+    assert TlsEngine((await side(CURVE, server=True)).context).first_share is None
+    engine.close()
+
+
+async def settled(module: SoftModule, left: int) -> None:
+    while len(module.ephemerals) != left:  # noqa: ASYNC110 - a key is given back by a task of its own
+        await asyncio.sleep(0.005)
+
+
+async def test_a_share_made_ahead_that_nobody_wants_is_given_back() -> None:
+    client = await side(CURVE)
+    unused = TlsEngine(client.context, server_name="localhost")
+    await unused.calls.prepare(CURVE)
+    unused.close()
+    await settled(client.module, 0)
+    other = TlsEngine(client.context, server_name="localhost")
+    await other.calls.prepare(Curve.P384)
+    await asyncio.to_thread(other.handshake)
+    assert client.module.counts["generate_ephemeral"] == 3
+    await settled(client.module, 1)  # the right one, in use
+    other.close()
+    await settled(client.module, 0)
+
+
+async def test_a_fault_while_making_ahead_is_the_connection_s_own() -> None:
+    client, server = await side(CURVE), await side(CURVE, server=True)
+    client.module.faults["generate_ephemeral"] = ModuleUnavailable("gone")
+    async with serve(server.context, echo, "127.0.0.1", 0) as listener:
+        with pytest.raises(ModuleUnavailable, match="gone"):
+            await connect(client.context, "127.0.0.1", listener.port, server_name="localhost")
+        del client.module.faults["generate_ephemeral"]
+        await (await connect(client.context, "127.0.0.1", listener.port, server_name="localhost")).close()
+
+
+async def test_a_server_asks_for_nothing_before_it_has_heard_something() -> None:
+    server = await side(CURVE, server=True)
+    engine = TlsEngine(server.context)
+    assert not await asyncio.to_thread(engine.handshake)
+    assert dict(server.module.counts) == {"generate_key_pair": 1}
+    engine.close()
 
 
 async def test_no_byte_is_used_twice() -> None:
