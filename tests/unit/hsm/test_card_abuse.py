@@ -302,6 +302,7 @@ def test_a_hundred_thousand_random_commands() -> None:
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(900)
 def test_a_million_random_commands() -> None:
     noise(1_000_000, 20260102)
 
