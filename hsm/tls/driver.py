@@ -11,7 +11,7 @@ from threading import get_ident
 from typing import Any, Final, TypeVar
 
 from hsm.api import Curve, EphemeralKey, KeySlot, SecurityModule
-from hsm.errors import HsmError, ModuleUnavailable
+from hsm.errors import HsmError, ModuleFailed, ModuleUnavailable
 from hsm.tls.rand import HELLO_BYTES
 from hsm.x509.signature import plain_to_der
 
@@ -85,6 +85,8 @@ class ModuleCalls:
         return self.hello
 
     def _portion(self, drawn: bytes) -> bytes:
+        if len(drawn) != _RANDOM_BYTES:  # or the CPU's would fill the hello up, unseen
+            raise ModuleFailed(f"{len(drawn)} random bytes from the module instead of {_RANDOM_BYTES}")
         first, *others = (drawn[at : at + HELLO_BYTES] for at in range(0, _RANDOM_BYTES, HELLO_BYTES))
         self._hellos.extend(others)
         return first

@@ -11,7 +11,7 @@ import pytest
 
 from hsm import libcrypto
 from hsm.api import Curve
-from hsm.errors import ModuleUnavailable
+from hsm.errors import ModuleFailed, ModuleUnavailable
 from hsm.tls import TlsContext, TlsEngine, TlsVersion, connect, serve
 from hsm.tls.profile import Suite12
 from hsm.tls.provider import provider
@@ -108,6 +108,22 @@ async def test_no_hello_leaves_without_the_module() -> None:
     engine = TlsEngine(client.context, server_name="localhost")
     with pytest.raises(ModuleUnavailable, match="gone"):
         await asyncio.to_thread(engine.handshake)
+    assert engine.outgoing() == b""
+    engine.close()
+
+
+async def test_a_module_that_gives_less_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = await side(CURVE)
+
+    async def short(count: int) -> bytes:
+        return bytes(count - 1)
+
+    monkeypatch.setattr(client.module, "random", short)
+    engine = TlsEngine(client.context, server_name="localhost")
+    with pytest.raises(ModuleFailed, match="255 random bytes"):
+        await asyncio.to_thread(engine.handshake)
+    with pytest.raises(ModuleFailed, match="255 random bytes"):
+        await engine.calls.prepare(None)
     assert engine.outgoing() == b""
     engine.close()
 
