@@ -1,4 +1,4 @@
-"""The CPU's own random generator (libcrypto), for the CPU's PACE keys and nothing else."""
+"""The CPU's own random generator (libcrypto), for its PACE keys and for what TLS draws besides a hello."""
 
 from __future__ import annotations
 

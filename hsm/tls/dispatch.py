@@ -10,6 +10,7 @@ from typing import Any
 from hsm.tls.keys import note
 
 P, INT, S, Z = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t
+U = ctypes.c_uint
 PZ, PI, PP = ctypes.POINTER(Z), ctypes.POINTER(INT), ctypes.POINTER(P)
 
 
@@ -27,10 +28,11 @@ class Algorithm(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """One entry of a dispatch table: OpenSSL's number for it, the Python side, result and argument types."""
+    """One entry of a dispatch table: OpenSSL's number for it, what is called, result and argument types."""
 
     number: int
-    call: Callable[..., Any]
+    call: Callable[..., Any] | int
+    """A Python function, or the address of one in C."""
     result: Any
     arguments: tuple[Any, ...]
 
@@ -59,6 +61,8 @@ class Registry:
     def _pointer(self, function: Function) -> int | None:
         failure = None if function.result in (P, None) else 0
         call = function.call
+        if isinstance(call, int):
+            return call
 
         def guarded(*arguments: Any) -> Any:
             try:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from threading import get_ident
 from typing import Any, Final, TypeVar
 
 from hsm.api import Curve, EphemeralKey, KeySlot, SecurityModule
-from hsm.errors import HsmError, ModuleUnavailable
+from hsm.errors import HsmError, ModuleFailed, ModuleUnavailable
+from hsm.tls.rand import HELLO_BYTES
 from hsm.x509.signature import plain_to_der
 
 T = TypeVar("T")
@@ -21,6 +23,8 @@ HANDSHAKES_AT_ONCE: Final = 16
 """Per context. Each may wait for one of the module's few ephemeral slots in a thread of its own."""
 _GRACE_S: Final = 5.0
 """How much longer than the deadline a thread waits; reached only if the loop has died."""
+_RANDOM_BYTES: Final = 256
+"""What one command fetches: enough for the hellos of four connections."""
 _DISCARDS: Final[set[asyncio.Task[None]]] = set()
 """Keeps tasks alive that may outlive the connection they work for."""
 
@@ -31,10 +35,11 @@ class ModuleBridge:
     def __init__(self, module: SecurityModule, loop: EventLoop, deadline_s: float) -> None:
         self.admission = asyncio.Semaphore(HANDSHAKES_AT_ONCE)
         self._module, self._loop, self._deadline_s = module, loop, deadline_s
+        self._hellos: deque[bytes] = deque(maxlen=HANDSHAKES_AT_ONCE)
 
     def open(self) -> ModuleCalls:
         """Return what one connection uses; to be called on the event loop."""
-        return ModuleCalls(self._module, self._loop, self._deadline_s)
+        return ModuleCalls(self._module, self._loop, self._deadline_s, self._hellos)
 
 
 class ModuleCalls:
@@ -44,13 +49,49 @@ class ModuleCalls:
     made always reaches OpenSSL and is discarded with it, even if the connection is given up meanwhile.
     """
 
-    def __init__(self, module: SecurityModule, loop: EventLoop, deadline_s: float) -> None:
+    def __init__(
+        self, module: SecurityModule, loop: EventLoop, deadline_s: float, hellos: deque[bytes]
+    ) -> None:
         self._module, self._loop, self._deadline_s = module, loop, deadline_s
+        self._hellos = hellos
+        self.hello: bytes | None = hellos.popleft() if hellos else None
+        """Random bytes of the module for this connection's hello, if they are at hand."""
+        self._ready: EphemeralKey | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._unused: dict[int, EphemeralKey] = {}
         """Ephemeral keys that were made and neither agreed nor discarded, by identity."""
         self._aborted = False
         self._loop_thread = get_ident()
+
+    async def prepare(self, curve: Curve | None) -> None:
+        """Fetch ahead, on the event loop, what a client's first step will want; cheaper than from a thread.
+
+        Args:
+            curve: of the key pair that `generate` is then to hand out at once; None: none will be wanted.
+        """
+        if self.hello is None:
+            self.hello = self._portion(await self._module.random(_RANDOM_BYTES))
+        if curve is not None:
+            self._ready = self._made(await self._module.generate_ephemeral(curve))
+
+    def dismiss(self) -> None:
+        """Give back what was made ahead and nobody took."""
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            self.discard(ready)
+
+    def fetch_hello(self) -> bytes:
+        """Random bytes for this connection's hello, whatever it takes; of the next connections as well."""
+        if self.hello is None:
+            self.hello = self._portion(self._call(lambda: self._module.random(_RANDOM_BYTES)))
+        return self.hello
+
+    def _portion(self, drawn: bytes) -> bytes:
+        if len(drawn) != _RANDOM_BYTES:  # or the CPU's would fill the hello up, unseen
+            raise ModuleFailed(f"{len(drawn)} random bytes from the module instead of {_RANDOM_BYTES}")
+        first, *others = (drawn[at : at + HELLO_BYTES] for at in range(0, _RANDOM_BYTES, HELLO_BYTES))
+        self._hellos.extend(others)
+        return first
 
     def sign(self, slot: KeySlot, curve: Curve, digest: bytes) -> bytes:
         """See `KeyModule`."""
@@ -58,7 +99,14 @@ class ModuleCalls:
 
     def generate(self, curve: Curve) -> EphemeralKey:
         """See `KeyModule`."""
-        key = self._call(lambda: self._module.generate_ephemeral(curve))
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            if ready.public.curve is curve:
+                return ready
+            self.discard(ready)
+        return self._made(self._call(lambda: self._module.generate_ephemeral(curve)))
+
+    def _made(self, key: EphemeralKey) -> EphemeralKey:
         self._unused[id(key)] = key
         return key
 

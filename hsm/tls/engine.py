@@ -7,7 +7,7 @@ import threading
 from typing import Any, Final
 
 from hsm import libcrypto
-from hsm.api import CertificateUse
+from hsm.api import CertificateUse, Curve
 from hsm.errors import CertificateRefused, TlsRefused
 from hsm.tls.context import TlsContext
 from hsm.tls.keys import Work, performing
@@ -98,12 +98,13 @@ class TlsEngine:
         """
         self._context = context  # keeps the SSL_CTX's callbacks alive
         self._pinned = pinned
-        self._calls = context.bridge.open()
-        self._work = Work(self._calls)
+        self.calls = context.bridge.open()
+        """The module, as this connection uses it."""
+        self._work = Work(self.calls)
         self._in_step, self._given_up = threading.Lock(), threading.Event()
         self._count = _Z(0)
         self._count_at = ctypes.byref(self._count)
-        self.finished, self._begun = False, False
+        self.finished, self._begun, self._fed = False, False, False
         self._ssl: int | None = _lib.SSL_new(context.ssl_ctx)
         if not self._ssl:
             raise TlsRefused(f"SSL_new: {libcrypto.drain_errors()}")
@@ -143,11 +144,19 @@ class TlsEngine:
     def may_block(self) -> bool:
         """Whether the next handshake step may call the module and so belongs in a worker thread.
 
-        It does not where a client says hello in TLS 1.2, and after the client's signature.
+        It does not where a client says hello in TLS 1.2, with random bytes at hand, and after the client's
+        signature.
         """
-        if self._context.server:
+        if self._context.server or self.calls.hello is None:
             return True
         return not self._work.signed and (self._begun or self._context.newest is not TlsVersion.TLS12)
+
+    @property
+    def first_share(self) -> Curve | None:
+        """The curve of the key pair that a client's first step makes; None where it makes none."""
+        if self._context.server or self._begun or self._context.newest is TlsVersion.TLS12:
+            return None
+        return self._context.profile.curves[0]
 
     def handshake(self) -> bool:
         """Go on with what was fed; True when finished. May block, see `may_block`.
@@ -160,15 +169,18 @@ class TlsEngine:
         with self._in_step:
             if self._ssl is None or self._given_up.is_set():
                 raise TlsRefused("the connection was given up")
-            self._begun = True
+            if not self._begun and (self._fed or not self._context.server):  # the next step says hello
+                self._work.hello = self.calls.fetch_hello()
+                self._begun = True
             try:
                 _crypto.ERR_clear_error()
                 with performing(self._work):
                     result = _lib.SSL_do_handshake(self._ssl)
+                self.calls.dismiss()  # what the first step did not want, no later one will
                 if result == 1:
                     self._check_peer()
                     self.finished = True
-                    self._calls.settle()
+                    self.calls.settle()
                 elif self._stopped(result):
                     raise self._handshake_error()
             finally:
@@ -205,11 +217,13 @@ class TlsEngine:
 
     def feed(self, data: bytes) -> None:
         """Take ciphertext from the peer."""
+        self._fed = True
         if _crypto.BIO_write(self._read_bio, data, len(data)) != len(data):
             raise TlsRefused(f"no memory for records: {libcrypto.drain_errors()}")
 
     def feed_from(self, address: int, count: int) -> None:
         """Take ciphertext from a buffer in memory."""
+        self._fed = True
         if _crypto.BIO_write(self._read_bio, address, count) != count:
             raise TlsRefused(f"no memory for records: {libcrypto.drain_errors()}")
 
@@ -277,11 +291,12 @@ class TlsEngine:
 
     def abort(self) -> None:
         """Give up: end the module call of a running step, then `close`. On the event loop only."""
-        self._calls.abort()
+        self.calls.abort()
         self.close()
 
     def _free(self) -> None:
         ssl, self._ssl = self._ssl, None
+        self.calls.dismiss()
         if ssl:
             _lib.SSL_free(ssl)  # frees both BIOs and, through the provider, unused ephemeral keys
 

@@ -83,6 +83,8 @@ class Work:
         self.error: BaseException | None = None
         self.signed = False
         """Whether the module has signed: a client's handshake needs it no more after that."""
+        self.hello = b""
+        """Random bytes of the module for the hello."""
 
     def take_error(self) -> BaseException | None:
         """Return what went wrong inside a callback, once."""
@@ -112,6 +114,15 @@ def current() -> Work:
     if _thread.work is None:
         raise LookupError("a private key was used outside a handshake")
     return _thread.work
+
+
+def hello_bytes(count: int) -> bytes:
+    """Up to `count` of the module's random bytes for the hello being made in this thread, never twice."""
+    work = _thread.work
+    if work is None:
+        return b""
+    taken, work.hello = work.hello[:count], work.hello[count:]
+    return taken
 
 
 def note(error: BaseException) -> None:

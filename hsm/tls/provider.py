@@ -3,7 +3,8 @@
 It lives beside "default" in an OSSL_LIB_CTX of its own, so nothing else in the process changes. Which
 "EC" is taken is steered by property queries: the library context wishes for "default", while an SSL_CTX
 wishes for PROPERTIES, two wishes against one; so ephemeral keys and peers' points are ours and signature
-checks, hashes and ciphers are OpenSSL's. The context is never freed: no call from C into Python at exit.
+checks, hashes and ciphers are OpenSSL's. Whatever draws in this context draws from ours (`rand`). The
+context is never freed: no call from C into Python at exit.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from hsm.tls import params
 from hsm.tls.dispatch import INT, PI, PP, Function, P, Registry, S
 from hsm.tls.keyexch import KeyExchange
 from hsm.tls.keymgmt import DOMAIN, KEYEXCH_NAME, PRIVATE, PUBLIC, SIGNATURE_NAME, SLOT_PARAM, KeyManagement
+from hsm.tls.rand import NAME as RAND_NAME
+from hsm.tls.rand import Random
 from hsm.tls.signature import Signature
 
 NAME: Final = "a-smgw"
 """Sorts before "default": OpenSSL 3.0 asks providers in the order of their names."""
 PROPERTIES: Final = "?smgw.ec=yes,?smgw.kex=yes"
 _EC_NAMES = "EC:id-ecPublicKey:1.2.840.10045.2.1"
-_KEYMGMT, _KEYEXCH, _SIGNATURE = 10, 11, 12
+_RAND, _KEYMGMT, _KEYEXCH, _SIGNATURE = 5, 10, 11, 12
 _QUERY_OPERATION, _GET_CAPABILITIES = 1027, 1030
 _TLS12, _TLS13 = 0x303, 0x304
 
@@ -46,6 +49,7 @@ _lib: Any = libcrypto.crypto(
         "OSSL_PROVIDER_add_builtin": (INT, P, S, _InitFunction),
         "OSSL_PROVIDER_load": (P, P, S),
         "EVP_set_default_properties": (INT, P, S),
+        "RAND_set_DRBG_type": (INT, P, S, S, S, S),
         "EVP_PKEY_CTX_new_from_name": (P, P, S, S),
         "EVP_PKEY_CTX_free": (None, P),
         "EVP_PKEY_fromdata_init": (INT, P),
@@ -70,6 +74,7 @@ class Provider:
             ),
             _KEYEXCH: registry.algorithm(KEYEXCH_NAME, mine, self.key_exchange.functions()),
             _SIGNATURE: registry.algorithm(SIGNATURE_NAME, mine, self.signature.functions()),
+            _RAND: registry.algorithm(RAND_NAME, mine, Random().functions()),
         }
         self._base = registry.table(
             [
@@ -88,6 +93,7 @@ class Provider:
             and _lib.OSSL_PROVIDER_load(context, name)
             and _lib.OSSL_PROVIDER_load(context, b"default")
             and _lib.EVP_set_default_properties(context, b"?provider=default")
+            and _lib.RAND_set_DRBG_type(context, RAND_NAME.encode(), None, None, None)
         )
         if not loaded:
             raise TlsRefused(f"OpenSSL provider: {libcrypto.drain_errors()}")

@@ -200,6 +200,8 @@ async def establish(
 async def _handshake(sock: socket.socket, engine: TlsEngine, context: TlsContext) -> None:
     loop = asyncio.get_running_loop()
     async with context.bridge.admission:
+        if not context.server:
+            await engine.calls.prepare(engine.first_share)
         while True:
             try:
                 if engine.may_block:

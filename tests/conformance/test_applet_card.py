@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hsm import curves
 from hsm.apdu import Sw
@@ -20,13 +24,16 @@ from hsm.errors import CommandRefused, ModuleUnavailable, PinRefused
 from hsm.profile import PROJECT
 from hsm.session import ModuleSession
 from hsm.x509 import verify
+from hsm.x509.signature import der_to_plain
 from tests.support.applet import PIN, Line, TcpTransport, built, require_tools
+from tests.support.soft_module import CURVES
 from tools.counterparts.applet_card import SOURCES, AppletBroken, AppletCard, Build
 
 require_tools()
 pytestmark = pytest.mark.timeout(900)  # the build, if nobody made it before
 
 CURVE = Curve.BRAINPOOL_P256
+_HASHES = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +75,34 @@ async def test_the_whole_interface_of_the_gateway(applet: AppletCard) -> None:
         with pytest.raises(CommandRefused):
             await module.public_key(KeySlot.LMN_TLS)
         assert session.statistics.sessions == 1
+
+
+async def test_it_verifies_as_another_library_does(applet: AppletCard) -> None:
+    """pyca's signatures, one with a number an octet shorter; what never holds; points that are none."""
+    async with session_on(applet) as module:
+        for curve in Curve:
+            field = curve.field_bytes
+            own = ec.generate_private_key(CURVES[curve])
+            point = own.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+            key = PublicKey(curve, point)
+            digest = hashlib.new(curve.hash_name, b"applet").digest()
+            algorithm = ec.ECDSA(Prehashed(_HASHES[curve.hash_name]))
+            made = [der_to_plain(own.sign(digest, algorithm), curve) for _ in range(4)]
+            while made[-1][0] and made[-1][field]:
+                made.append(der_to_plain(own.sign(digest, algorithm), curve))
+            for number, plain in enumerate([*made[:4], made[-1]]):
+                assert await module.verify(key, digest, plain)
+                spoiled = bytearray(plain)
+                spoiled[number * len(plain) // 5] ^= 0x10
+                assert not await module.verify(key, digest, bytes(spoiled))
+            assert not await module.verify(key, bytes(field), plain)
+            for nothing in (bytes(2 * field), plain[:field] + bytes(field), b"\xff" * 2 * field):
+                assert not await module.verify(key, digest, nothing)
+            off_curve = point[:-1] + bytes((point[-1] ^ 1,))
+            for bad in (b"\x04" + bytes(2 * field), off_curve, point[:-1], b"\x02" + point[1:]):
+                with pytest.raises(CommandRefused, match="6A80"):
+                    await module.verify(PublicKey(curve, bad), digest, plain)
+        assert module.statistics.sessions == 1
 
 
 async def test_forty_handshakes_at_once_queue(applet: AppletCard) -> None:

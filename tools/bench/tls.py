@@ -44,7 +44,7 @@ _PIN = b"0123456789"
 _PYCA = {Curve.P256: ec.SECP256R1(), Curve.BRAINPOOL_P256: ec.BrainpoolP256R1()}
 
 
-class _Pki:
+class BenchPki:
     """Root and end entities on one curve."""
 
     def __init__(self, curve: Curve) -> None:
@@ -100,14 +100,20 @@ class _Pki:
         )
 
 
-class _Link(Protocol):
-    async def write(self, data: bytes) -> None: ...
+class Link(Protocol):
+    """One connection, whoever made it."""
 
-    async def readexactly(self, count: int) -> bytes: ...
+    async def write(self, data: bytes) -> None:
+        """Send."""
 
-    async def read(self, limit: int) -> bytes: ...
+    async def readexactly(self, count: int) -> bytes:
+        """So many bytes."""
 
-    async def close(self) -> None: ...
+    async def read(self, limit: int) -> bytes:
+        """At most so many bytes."""
+
+    async def close(self) -> None:
+        """End it."""
 
 
 class _AsyncioLink:
@@ -130,14 +136,15 @@ class _AsyncioLink:
 
 @dataclass(slots=True)
 class _Contestant:
-    open: Callable[[], Awaitable[_Link]]
+    open: Callable[[], Awaitable[Link]]
     handshake_ms: list[float]
     up: list[float]
     down: list[float]
 
 
 @asynccontextmanager
-async def _peer(folder: Path, curve: Curve, version: TlsVersion) -> AsyncIterator[int]:
+async def peer(folder: Path, curve: Curve, version: TlsVersion) -> AsyncIterator[int]:
+    """The other end, in a process of its own; gives its port. `folder` is of `BenchPki.into_folder`."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -157,16 +164,17 @@ async def _peer(folder: Path, curve: Curve, version: TlsVersion) -> AsyncIterato
         await process.wait()
 
 
-def _asyncio_opener(
+def asyncio_opener(
     folder: Path, curve: Curve, version: TlsVersion, port: int
-) -> Callable[[], Awaitable[_Link]]:
+) -> Callable[[], Awaitable[Link]]:
+    """What opens a connection of asyncio's own TLS, with the key file in `folder`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_cert_chain(folder / "chain.pem", folder / "key.pem")
     context.load_verify_locations(folder / "root.pem")
     context.set_ecdh_curve(curve.value)
     context.maximum_version = ssl.TLSVersion(version)
 
-    async def start() -> _Link:
+    async def start() -> Link:
         return _AsyncioLink(
             *await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
         )
@@ -174,9 +182,10 @@ def _asyncio_opener(
     return start
 
 
-async def _module_opener(
-    module: SecurityModule, pki: _Pki, curve: Curve, version: TlsVersion, port: int
-) -> Callable[[], Awaitable[_Link]]:
+async def module_opener(
+    module: SecurityModule, pki: BenchPki, curve: Curve, version: TlsVersion, port: int
+) -> Callable[[], Awaitable[Link]]:
+    """What opens a connection of ours, with a new key in the module."""
     certificate = pki.for_module(await module.generate_key_pair(KeySlot.WAN_TLS, curve))
     context = TlsContext(
         TlsProfile("bench", (curve,), maximum=version),
@@ -187,14 +196,15 @@ async def _module_opener(
         anchors=[pki.root],
     )
 
-    async def start() -> _Link:
+    async def start() -> Link:
         stream: TlsStream = await connect(context, "127.0.0.1", port, server_name="localhost")
         return stream
 
     return start
 
 
-async def _handshake_ms(start: Callable[[], Awaitable[_Link]]) -> float:
+async def handshake(start: Callable[[], Awaitable[Link]]) -> float:
+    """Open a connection, see it work, close it; gives the milliseconds the opening took."""
     begin = perf_counter()
     link = await start()
     took = 1e3 * (perf_counter() - begin)
@@ -204,7 +214,7 @@ async def _handshake_ms(start: Callable[[], Awaitable[_Link]]) -> float:
     return took
 
 
-async def _bulk(start: Callable[[], Awaitable[_Link]]) -> tuple[float, float]:
+async def _bulk(start: Callable[[], Awaitable[Link]]) -> tuple[float, float]:
     """MB/s up and down."""
     link = await start()
     begin = perf_counter()
@@ -225,22 +235,22 @@ async def _bulk(start: Callable[[], Awaitable[_Link]]) -> tuple[float, float]:
 async def _compare(
     curve: Curve, version: TlsVersion, module: SecurityModule, folder: Path, rounds: int
 ) -> list[Figure]:
-    pki = _Pki(curve)
+    pki = BenchPki(curve)
     ours, theirs = (
         folder / f"{curve.value}-{version.name}-client",
         folder / f"{curve.value}-{version.name}-server",
     )
     pki.into_folder(ours)
     pki.into_folder(theirs)
-    async with _peer(theirs, curve, version) as port:
-        reference = _Contestant(_asyncio_opener(ours, curve, version, port), [], [], [])
-        card = _Contestant(await _module_opener(module, pki, curve, version, port), [], [], [])
+    async with peer(theirs, curve, version) as port:
+        reference = _Contestant(asyncio_opener(ours, curve, version, port), [], [], [])
+        card = _Contestant(await module_opener(module, pki, curve, version, port), [], [], [])
         for contestant in (reference, card):
-            await _handshake_ms(contestant.open)  # warm: imports, threads, page faults
+            await handshake(contestant.open)  # warm: imports, threads, page faults
         for _ in range(rounds):
             for _ in range(HANDSHAKES):
                 for contestant in (reference, card):
-                    contestant.handshake_ms.append(await _handshake_ms(contestant.open))
+                    contestant.handshake_ms.append(await handshake(contestant.open))
             for contestant in (reference, card):
                 gc.collect()
                 up, down = await _bulk(contestant.open)

@@ -28,7 +28,7 @@ class Subject(StrEnum):
     STREET = "street"
 
 
-_PARTS: Final = {Subject.HSM: ("hsm", "hsm_pcsc"), Subject.LMN: ("lmn", "sml", "reception")}
+_PARTS: Final = {Subject.HSM: ("hsm", "hsm_memory", "hsm_pcsc"), Subject.LMN: ("lmn", "sml", "reception")}
 """Subjects that are measured by more than the module of their name."""
 
 

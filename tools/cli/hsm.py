@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import secrets
 import signal
 import sys
@@ -30,6 +31,8 @@ T = TypeVar("T")
 VPCD = "127.0.0.1:35963"
 """Where Debian's vpcd waits for a card."""
 PIN_DIGITS = 12
+DEVICE_ID = "E[A-Z]{3}[0-9A-F]{2}[0-9]{8}"
+"""DIN 43849: medium, manufacturer, block and number of the device."""
 
 TransportOption = Annotated[
     str, typer.Option("--transport", metavar="WAY", help=WAYS.replace('"emulator"', '"emulator:DIR"'))
@@ -271,6 +274,10 @@ def personalise(
     except ValueError:
         known = ", ".join(one.value for one in Curve)
         raise typer.BadParameter(f"one of {known}", param_hint="--curve") from None
+    if not re.fullmatch(DEVICE_ID, gateway_id):
+        raise typer.BadParameter(
+            f'14 characters such as "ESGW0100000001", not {gateway_id!r}', param_hint="--id"
+        )
     way = _way(transport, remote=remote)
     if isinstance(way, Emulator) and way.folder is not None:
         pin_file = _new_emulator(way.folder, pin_file)

@@ -7,17 +7,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from hsm import tlv
+from hsm import curves, pace, tlv
 from hsm.apdu import CommandApdu, ResponseApdu
 from hsm.api import Curve
 from hsm.errors import PinRefused, UnexpectedResponse
 from hsm.host_random import host_random
 from hsm.messaging import SecureMessaging
 from hsm.pace import Password, Scalars, establish
-from hsm.profile import DOMAIN_IDS
 from hsm.suites import SUITES, Suite, pad
+from tests.peers.eac import Eac
 from tests.support.card import PIN, make_card
-from tests.support.eac import Eac
+from tests.unit.hsm.eac_sides import card_access, drive, terminal_pace, terminal_random, value
 
 CURVES = (Curve.BRAINPOOL_P256, Curve.BRAINPOOL_P384)
 EVERY = [pytest.param(s, c, id=f"AES-{8 * s.key_bytes}-{c.value}") for s in SUITES for c in CURVES]
@@ -32,56 +32,20 @@ def parties() -> Iterator[list[Eac]]:
         party.close()
 
 
-def command(step: int, value: bytes | None, cla: int = 0x10) -> bytes:
-    inner = b"" if value is None else tlv.encode(step, value)
-    return CommandApdu(cla, 0x86, 0, 0, tlv.encode(0x7C, inner), 256).to_bytes()
-
-
-def value(answer: bytes, tag: int) -> bytes:
-    response = ResponseApdu.from_bytes(answer)
-    assert response.sw == 0x9000, f"{response.sw:04x}"
-    return tlv.unwrap(tag, tlv.unwrap(0x7C, response.data))
-
-
-def eac_terminal(party: Eac, transmit, suite: Suite, curve: Curve) -> bytes:  # type: ignore[no-untyped-def]
-    """Run PACE as terminal; returns the answer to the last step."""
-    choice = tlv.encode(0x80, suite.oid) + b"\x83\x01\x03" + b"\x84\x01" + bytes((DOMAIN_IDS[curve],))
-    assert transmit(CommandApdu(0, 0x22, 0xC1, 0xA4, choice).to_bytes())[-2:] in (b"\x90\x00", b"\x63\xc2")
-    party.take_nonce(value(transmit(command(0, None)), 0x80))
-    own = party.mapping()
-    party.map(value(transmit(command(0x81, own)), 0x82))
-    own = party.ephemeral()
-    party.agree(value(transmit(command(0x83, own)), 0x84))
-    return bytes(transmit(command(0x85, party.token(), 0x00)))
-
-
 @pytest.mark.parametrize(("suite", "curve"), EVERY)
 def test_libeac_is_the_terminal(suite: Suite, curve: Curve, parties: list[Eac]) -> None:
     card, memory = make_card()
-    parties.append(party := Eac(suite, curve, PIN))
-    assert party.check(value(eac_terminal(party, card.apdu, suite, curve), 0x86))
+    parties.append(party := Eac(card_access(suite, curve), PIN))
+    assert party.check(value(drive(terminal_pace(party, suite, curve), card.apdu), 0x86))
     assert memory.state.pin_left == 3
     party.start_messaging()
     for count in (8, 100):
-        party.step()
-        objects = bytes((0x97, 1, count))
-        mac = party.authenticate(pad(b"\x0c\x84\x00\x00") + pad(objects))
-        body = objects + tlv.encode(0x8E, mac)
-        answer = ResponseApdu.from_bytes(card.apdu(CommandApdu(0x0C, 0x84, 0, 0, body, 256).to_bytes()))
-        party.step()
-        found = tlv.parse(answer.data)
-        assert [tag for tag, _ in found] == [0x87, 0x99, 0x8E]
-        assert found[1][1] == b"\x90\x00"
-        covered = answer.data[: len(answer.data) - 10]
-        assert party.authenticate(pad(covered)) == found[2][1]
-        plain = party.decrypt(found[0][1][1:])
-        assert plain.rstrip(b"\x00")[-1:] == b"\x80"
-        assert len(plain.rstrip(b"\x00")) - 1 == count
+        assert len(drive(terminal_random(party, count), card.apdu)) == count
 
 
 @pytest.mark.parametrize(("suite", "curve"), EVERY)
 def test_libeac_is_the_card(suite: Suite, curve: Curve, parties: list[Eac]) -> None:
-    parties.append(party := Eac(suite, curve, PIN))
+    parties.append(party := Eac(card_access(suite, curve), PIN))
     keys = our_terminal(party, suite, curve, PIN)
     party.start_messaging()
     messaging = SecureMessaging(keys)
@@ -124,9 +88,39 @@ def our_terminal(party: Eac, suite: Suite, curve: Curve, pin: bytes):  # type: i
 def test_a_wrong_pin_is_seen_by_both_sides(parties: list[Eac]) -> None:
     suite, curve = SUITES[0], Curve.BRAINPOOL_P256
     card, memory = make_card()
-    parties.append(party := Eac(suite, curve, b"0000000000"))
-    assert eac_terminal(party, card.apdu, suite, curve) == b"\x63\xc2"
+    parties.append(party := Eac(card_access(suite, curve), b"0000000000"))
+    assert drive(terminal_pace(party, suite, curve), card.apdu) == b"\x63\xc2"
     assert memory.state.pin_left == 2
-    parties.append(other := Eac(suite, curve, PIN))
+    parties.append(other := Eac(card_access(suite, curve), PIN))
     with pytest.raises((PinRefused, UnexpectedResponse)):
         our_terminal(other, suite, curve, b"0000000000")
+
+
+def test_leading_zeros_mean_the_same_to_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs until nonce, own scalar and shared x have each begun with a zero octet; about one in 256 does."""
+    suite, curve = SUITES[0], CURVES[0]
+    seen: set[str] = set()
+
+    def spied(name: str, where: object, attribute: str, octets) -> None:  # type: ignore[no-untyped-def]
+        real = getattr(where, attribute)
+
+        def spy(*arguments, **named):  # type: ignore[no-untyped-def]
+            result = real(*arguments, **named)
+            if octets(arguments, result)[0] == 0:
+                seen.add(name)
+            return result
+
+        monkeypatch.setattr(where, attribute, spy)
+
+    spied("nonce", pace, "crypt_nonce", lambda _, result: result)
+    spied("shared x", pace, "session_keys", lambda arguments, _: arguments[1])
+    spied("scalar", curves, "draw_scalar", lambda _, result: result.to_bytes(32, "big"))
+    runs = 0
+    while len(seen) < 3:
+        runs += 1
+        assert runs < 5000, f"only {seen}"
+        party = Eac(card_access(suite, curve), PIN)
+        try:
+            our_terminal(party, suite, curve, PIN)  # raises unless both tokens agree
+        finally:
+            party.close()

@@ -83,6 +83,7 @@ def test_killed_fifty_times(tmp_path: Path) -> None:
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(900)
 def test_killed_a_thousand_times(tmp_path: Path) -> None:
     killed, finished = tear(tmp_path / "card", 1060)
     assert killed >= 1000

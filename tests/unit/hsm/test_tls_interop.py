@@ -22,7 +22,7 @@ CASES = [
     for version in (V12, V13)
     if version <= profile(curve).highest_version(libcrypto.version())
 ]
-MODULE_CALLS = {"sign": 1, "generate_ephemeral": 1, "agree_ephemeral": 1}
+MODULE_CALLS = {"random": 1, "sign": 1, "generate_ephemeral": 1, "agree_ephemeral": 1}
 
 
 def only(curve: Curve, version: TlsVersion, **changes: object) -> TlsProfile:

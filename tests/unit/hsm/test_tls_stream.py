@@ -290,6 +290,7 @@ async def test_contexts_give_their_keys_back() -> None:
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(600)
 async def test_memory_stays_level_over_a_thousand_handshakes() -> None:
     from pathlib import Path
 

@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 
-from hsm import tlv
+from hsm import curves, suites, tlv
 from hsm.apdu import CommandApdu, ResponseApdu
+from hsm.api import Curve, KeySlot
 from hsm.channel import Operation
+from hsm.emulator.state import CardState, StoredKey
+from hsm.emulator.transport import EmulatorTransport
 from hsm.errors import ModuleUnavailable, UnexpectedResponse
 from hsm.profile import Profile
 from hsm.session import ModuleSession, Priority
+from tests.support.card import PIN, make_card
 from tests.support.vectors import load, vectors
 
 
@@ -114,6 +118,27 @@ async def test_secure_messaging_after_the_icao_run(case: dict[str, Any]) -> None
             assert answer.data.hex() == exchange["response_data"]
             assert f"{answer.sw:04x}" == exchange["sw"]
         assert script.at == len(script.lines)
+
+
+@vectors("hsm/ecka_bsi.json")
+async def test_an_agreement_with_a_key_in_the_card(case: dict[str, str]) -> None:
+    """The published private key in a slot of the emulated card: Z by ECKA-EG, then keys and token of it."""
+    curve = Curve(case["curve"])
+    point = curves.multiply(curve, int(case["sk_eph"], 16))
+
+    def put(state: CardState) -> None:
+        state.keys[KeySlot.WAN_ENC] = StoredKey(curve.value, bytes.fromhex(case["sk_eph"]), point)
+
+    card, _ = make_card(change=put)
+    async with ModuleSession(lambda: EmulatorTransport(card), lambda: PIN) as module:
+        z = await module.agree(KeySlot.WAN_ENC, bytes.fromhex(case["pk_static"]))
+    assert z.hex() == case["z"]
+    salted = z + bytes.fromhex(case["r"])
+    enc, mac = (suites.derive(suites.AES128, salted, counter) for counter in (1, 2))
+    assert (enc.hex(), mac.hex()) == (case["enc"], case["mac"])
+    of_chip = bytes.fromhex("04007f00070202030202")  # id-CA-ECDH-AES-CBC-CMAC-128
+    message = tlv.encode(0x7F49, tlv.encode(0x06, of_chip) + tlv.encode(0x86, point))
+    assert suites.cmac(mac, message)[:8].hex() == case["token"]
 
 
 @pytest.mark.parametrize("key", ["t_ic", "pk_ic"])

@@ -131,6 +131,23 @@ def test_every_command_over_every_way(way: list[str]) -> None:
     assert all(step["sw"] == "9000" and step["ms"] > 0 for step in trace["steps"])
     assert len(bytes.fromhex(child("apdu", "0084000010", *way, "--json")["data"])) == 16
     assert "SW=6982" in child("apdu", "0084000010", *way, "--plain", code=1)
+    assert len(child("personalise", *way, "--replace-keys", "--json", "--id", "ESGW0100000009")) == 3
+    after = child("info", *way, "--json")
+    assert {key["slot"]: key["sha256"] for key in after["keys"]}.items().isdisjoint(
+        {key["slot"]: key["sha256"] for key in about["keys"]}.items()
+    )
+    assert [one["content"] for one in after["objects"] if one["object"] == "IDENTIFIERS"] == [
+        b"ESGW0100000009".hex()
+    ]
+
+
+def test_a_card_that_calls(home: Path) -> None:
+    """The other direction of TCP: the command waits, the card of `serve --connect` calls."""
+    port = free_pair()
+    where = ("--transport", f"tcp-listen:127.0.0.1:{port}", "--pin-file", str(home / "pin"))
+    with served(home, "--connect", f"127.0.0.1:{port}"):
+        assert ran("info", *where, "--json")["atr"] == "3b80800101"
+        assert "SW=9000" in ran("apdu", "0084000008", *where)
 
 
 # --- in this process: the emulator -------------------------------------------------------------------------
@@ -196,6 +213,7 @@ def test_a_wrong_pin_costs_one_try_and_says_so(home: Path) -> None:
         (("apdu", "zz", "--transport", "emulator:x"), "no command APDU"),
         (("apdu", "00", "--transport", "emulator:x"), "no command APDU"),
         (("personalise", "--transport", "emulator:x", "--curve", "x"), "brainpoolP256r1"),
+        (("personalise", "--transport", "emulator:x", "--id", "ESGW0100000009.SMGW"), "14 characters"),
         (("serve", "--transport", "tcp:127.0.0.1:1"), "only an emulated card"),
         (("serve", "--transport", "emulator:x", "--listen", "0.0.0.0:1"), "--insecure-listen"),
         (("serve", "--transport", "emulator:x", "--connect", "card.example:1"), "--insecure-listen"),

@@ -30,6 +30,7 @@ interface Codings {
     short P1P2_MSE_SIGN = 0x41B6;
     short P1P2_MSE_AGREE = 0x41A6;
     short P1P2_SIGN = (short) 0x9E9A;
+    short P1P2_VERIFY_SIGNATURE = 0x00A8;
     byte P1_GENERATE_NEW = (byte) 0x82;
     byte P1_GENERATE_REPLACE = (byte) 0xC2;
     byte P1_READ_PUBLIC = (byte) 0x81;
@@ -45,6 +46,9 @@ interface Codings {
     short TAG_AGREE = 0x7C;
     short TAG_PEER_POINT = 0x85;
     short TAG_SHARED_SECRET = 0x86;
+
+    short TAG_DIGEST = 0x9A;
+    short TAG_SIGNATURE = 0x9E;
 
     short TAG_OFFSET = 0x54;
     short TAG_DATA = 0x53;
@@ -77,6 +81,7 @@ interface Codings {
     short SW_OK = (short) 0x9000;
     short SW_MORE = 0x6100;
     short SW_END_OF_FILE = 0x6282;
+    short SW_AUTHENTICATION_FAILED = 0x6300;
     short SW_COUNTER = 0x63C0;
     short SW_WRITE_FAILED = 0x6581;
     short SW_LENGTH = 0x6700;

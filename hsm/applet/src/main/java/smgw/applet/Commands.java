@@ -20,6 +20,8 @@ final class Commands {
     private final KeyStore keys;
     private final FileSystem files;
     private final Pace pace;
+    private final Curves curves = new Curves();
+    private final Chain chain = new Chain();
     /** The security environment: references of the keys chosen, 0 for none. */
     private final byte[] chosen = JCSystem.makeTransientByteArray((short) 2, JCSystem.CLEAR_ON_RESET);
     private final byte[] template = JCSystem.makeTransientByteArray((short) 2, JCSystem.CLEAR_ON_RESET);
@@ -28,7 +30,6 @@ final class Commands {
         this.memory = memory;
         this.random = random;
         this.tlv = tlv;
-        Curves curves = new Curves();
         keys = new KeyStore(memory, curves);
         files = new FileSystem(memory);
         pace = new Pace(memory, curves, messaging, random, tlv);
@@ -37,6 +38,7 @@ final class Commands {
     /** The session has ended. */
     void forget() {
         pace.abort();
+        chain.forget();
         keys.clearEphemeral();
         chosen[SIGNING] = NO_KEY;
         chosen[AGREEING] = NO_KEY;
@@ -56,8 +58,10 @@ final class Commands {
             if (interrupted && command.ins() != Codings.INS_SELECT && command.ins() != Codings.INS_MSE) {
                 ISOException.throwIt(Codings.SW_CHAIN_EXPECTED);
             }
-            if ((command.cla() & Codings.CLA_CHAIN) != 0 && !step) {
-                ISOException.throwIt(Codings.SW_CHAINING);
+            if (step) {
+                chain.interrupt();
+            } else if (!chain.complete(command, secure)) {
+                return Codings.SW_OK;
             }
             return dispatch(command, reply, secure);
         } catch (ISOException refusal) {
@@ -93,6 +97,9 @@ final class Commands {
                 generateKeyPair(command, reply, secure);
                 return Codings.SW_OK;
             case Codings.INS_PSO:
+                if (command.p1p2() == Codings.P1P2_VERIFY_SIGNATURE) {
+                    return verify(command, secure) ? Codings.SW_OK : Codings.SW_AUTHENTICATION_FAILED;
+                }
                 sign(command, reply, secure);
                 return Codings.SW_OK;
             case Codings.INS_ACTIVATE:
@@ -330,6 +337,31 @@ final class Commands {
         require(reference != NO_KEY, Codings.SW_CONDITIONS);
         require(command.hasLe(), Codings.SW_LENGTH);
         keys.sign(reference, command.data, command.length(), reply);
+    }
+
+    /** 9A digest, 9E r | s, 7F49 { 80 curve, 86 point }: the key comes along, as this card keeps none of others. */
+    private boolean verify(Command command, boolean secure) {
+        require(secure);
+        byte[] data = command.data;
+        short limit = command.length();
+        tlv.read(data, (short) 0, limit);
+        require(tlv.tag() == Codings.TAG_DIGEST, Codings.SW_DATA);
+        short digest = tlv.start();
+        short digestLength = tlv.length();
+        tlv.read(data, tlv.end(), limit);
+        require(tlv.tag() == Codings.TAG_SIGNATURE, Codings.SW_DATA);
+        short signature = tlv.start();
+        short signatureLength = tlv.length();
+        require(tlv.end() != limit, Codings.SW_CONDITIONS);
+        tlv.unwrap(Codings.TAG_PUBLIC_KEY, data, tlv.end(), limit);
+        tlv.read(data, tlv.start(), limit);
+        require(tlv.tag() == Codings.TAG_CURVE, Codings.SW_DATA);
+        byte curve = tlv.octet(data);
+        tlv.unwrap(Codings.TAG_PUBLIC_POINT, data, tlv.end(), limit);
+        require(CurveTables.find(curve) != null, Codings.SW_DATA);
+        short field = Curves.fieldBytes(curve);
+        require(digestLength == field && signatureLength == (short) (2 * field), Codings.SW_DATA);
+        return curves.verify(curve, data, tlv.start(), tlv.length(), digest, signature);
     }
 
     private void activate(Command command, boolean secure) {

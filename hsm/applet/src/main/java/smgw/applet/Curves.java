@@ -115,6 +115,57 @@ final class Curves {
         }
     }
 
+    /** Checks r | s over a finished digest, both of field length and in {@code data} as the point is; 6A80 for a bad point. */
+    boolean verify(byte curve, byte[] data, short point, short pointLength, short digest, short signature) {
+        check(curve, data, point, pointLength);
+        short field = fieldBytes(curve);
+        Signature judge = field == 32 ? sign256 : field == 48 ? sign384 : sign512;
+        ECPublicKey key = (ECPublicKey) KeyBuilder.buildKey(KeyBuilder.TYPE_EC_FP_PUBLIC, keyBits(curve), false);
+        describe(key, curve, null, (short) 0);
+        short length = sequence(data, signature, field);
+        try {
+            key.setW(data, point, pointLength);
+            judge.init(key, Signature.MODE_VERIFY);
+            return judge.verifyPreComputedHash(data, digest, field, der, (short) 0, length);
+        } catch (CryptoException error) {
+            ISOException.throwIt(Codings.SW_DATA);
+        } catch (IllegalArgumentException error) {
+            // How jCardSim says that a point is not on its curve.
+            ISOException.throwIt(Codings.SW_DATA);
+        }
+        return false;
+    }
+
+    /** Writes SEQUENCE { INTEGER r, INTEGER s } into the DER buffer; returns its length. */
+    private short sequence(byte[] plain, short at, short field) {
+        short end = number(plain, at, field, (short) 3);
+        end = number(plain, (short) (at + field), field, end);
+        short content = (short) (end - 3);
+        if (content < 0x80) {
+            Util.arrayCopyNonAtomic(der, (short) 3, der, (short) 2, content);
+            der[1] = (byte) content;
+        } else {
+            der[1] = (byte) 0x81;
+            der[2] = (byte) content;
+        }
+        der[0] = 0x30;
+        return content < 0x80 ? (short) (content + 2) : end;
+    }
+
+    /** Writes an unsigned number as INTEGER into the DER buffer; returns the place behind it. */
+    private short number(byte[] plain, short at, short field, short to) {
+        short last = (short) (at + field - 1);
+        while (plain[at] == 0 && at < last) {
+            at++;
+        }
+        short length = (short) (last + 1 - at);
+        short zero = (short) (plain[at] < 0 ? 1 : 0);
+        der[to] = 0x02;
+        der[(short) (to + 1)] = (byte) (length + zero);
+        der[(short) (to + 2)] = 0;
+        return Util.arrayCopyNonAtomic(plain, at, der, (short) (to + 2 + zero), length);
+    }
+
     /** Writes the INTEGER at {@code at} of the DER buffer as unsigned number of {@code field} octets; returns the place behind it. */
     private short integer(short at, short limit, short field, byte[] out, short offset) {
         short length = der[(short) (at + 1)];

@@ -1,20 +1,24 @@
 """libeac (OpenPACE, GPL-3) through ctypes: an independent PACE and secure messaging, in tests only.
 
-Debian's package `libeac3`; nothing of the product loads it. Both roles share the calls of one context.
+Debian's package `libeac3`; nothing of the product loads it, and nothing of ours is loaded here. Both roles
+share the calls of one context. As a program, `python tests/peers/eac.py ROUNDS` prints the median in
+milliseconds of PACE between libeac and libeac, the reference of `smgw bench hsm`; status 3: the library is
+not installed.
 """
 
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
+import sys
 from ctypes import POINTER, c_char_p, c_int, c_size_t, c_ubyte, c_ulong, c_void_p
+from statistics import median
+from time import perf_counter
 from typing import Any
 
-from hsm.api import Curve
-from hsm.profile import DOMAIN_IDS
-from hsm.suites import Suite
-
 _PIN = 3
+# SecurityInfos: PACE with ECDH, generic mapping and AES-128 on brainpoolP256r1.
+_ACCESS = bytes.fromhex("31143012060a04007f0007020204020202010202010d")
+_MISSING = 3
 
 
 class _Buffer(ctypes.Structure):
@@ -58,22 +62,15 @@ def load() -> Any:
     return library
 
 
-def card_access(suite: Suite, curve: Curve) -> bytes:
-    """SecurityInfos with one PACEInfo, version 2."""
-    inner = b"\x06\x0a" + suite.oid + b"\x02\x01\x02\x02\x01" + bytes((DOMAIN_IDS[curve],))
-    info = b"\x30" + bytes((len(inner),)) + inner
-    return b"\x31" + bytes((len(info),)) + info
-
-
 class Eac:
     """One side of one PACE run, and of the secure messaging after it."""
 
-    def __init__(self, suite: Suite, curve: Curve, pin: bytes) -> None:
+    def __init__(self, access: bytes, pin: bytes) -> None:
+        """Begin; `access` is the card's EF.CardAccess, whose first PACEInfo is taken."""
         self._lib = library()
         self._kept: list[object] = []
         self._context = self._true(self._lib.EAC_CTX_new())
-        info = card_access(suite, curve)
-        self._true(self._lib.EAC_CTX_init_ef_cardaccess(info, len(info), self._context))
+        self._true(self._lib.EAC_CTX_init_ef_cardaccess(access, len(access), self._context))
         self._secret = self._true(self._lib.PACE_SEC_new(pin, len(pin), _PIN))
         self.peer = b""
 
@@ -158,6 +155,44 @@ _CACHE: list[Any] = []
 
 
 def library() -> Any:
+    """The library, loaded once; OSError where it is not installed."""
     if not _CACHE:
         _CACHE.append(load())
     return _CACHE[0]
+
+
+def _pace() -> float:
+    """One PACE, both ends libeac; seconds."""
+    card, terminal = (Eac(_ACCESS, b"1234567890") for _ in range(2))
+    try:
+        started = perf_counter()
+        terminal.take_nonce(card.nonce())
+        mappings = card.mapping(), terminal.mapping()
+        card.map(mappings[1])
+        terminal.map(mappings[0])
+        points = card.ephemeral(), terminal.ephemeral()
+        card.agree(points[1])
+        terminal.agree(points[0])
+        tokens = card.token(), terminal.token()
+        agreed = card.check(tokens[1]) and terminal.check(tokens[0])
+        spent = perf_counter() - started
+    finally:
+        card.close()
+        terminal.close()
+    if not agreed:
+        raise RuntimeError("libeac does not agree with libeac")
+    return spent
+
+
+def main() -> None:
+    """Measure and print."""
+    try:
+        library()
+    except OSError:
+        sys.exit(_MISSING)
+    _pace()
+    print(1000 * median(_pace() for _ in range(int(sys.argv[1]))))  # the parent reads it
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What others wrote, in the place of one of ours: for tests, or as a child process of a benchmark."""
