@@ -12,7 +12,7 @@ import pytest
 from firmware.config import load
 from firmware.errors import ConfigurationRefused
 from firmware.metering.status import GatewayStatus, gateway_half
-from firmware.wired import own_certificate
+from firmware.wired_certificate import OwnCertificate
 from hsm.x509 import Certificate
 from tests.support.soft_module import SoftModule
 from tests.support.wired_gateway import profiles, registered, running
@@ -50,12 +50,18 @@ async def test_a_wired_meter_registers_values(tmp_path: Path) -> None:
 
 async def test_the_certificate_towards_meters_is_made_once(tmp_path: Path) -> None:
     module = SoftModule()
-    made = await own_certificate(tmp_path, module, "ESGW0100000001", NOW)
+
+    async def opened(module: SoftModule, days: int = 0) -> Certificate:
+        return (
+            await OwnCertificate.open(tmp_path, module, "ESGW0100000001", NOW + timedelta(days=days))
+        ).current
+
+    made = await opened(module)
     assert made.subject_cn == "esgw0100000001.sm"
-    assert await own_certificate(tmp_path, module, "ESGW0100000001", NOW) == made
-    over = await own_certificate(tmp_path, module, "ESGW0100000001", NOW + timedelta(days=8 * 365))
+    assert await opened(module) == made
+    over = await opened(module, 8 * 365)
     assert over.public_key != made.public_key
-    fresh = await own_certificate(tmp_path, SoftModule(), "ESGW0100000001", NOW)
+    fresh = await opened(SoftModule())
     assert fresh.public_key != over.public_key
     assert Certificate.from_pem((tmp_path / "lmn-tls.pem").read_bytes()) == fresh
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,88 +11,22 @@ from pathlib import Path
 import pytest
 
 from hsm.api import Curve, KeySlot
-from hsm.tls import LMN, TlsContext
-from hsm.x509 import Certificate, self_signed
+from hsm.tls import LMN
+from hsm.x509 import self_signed
 from lmn.errors import KeyRefused, MalformedRecords, PortClosed, UnknownMeter
 from lmn.model import ACTIVE_ENERGY_EXPORT, ACTIVE_ENERGY_IMPORT, MeterId, Obis
-from lmn.serial_port import open_port
 from lmn.sml.bodies import GetProcParameterResponse, OpenResponse
 from lmn.sml.messages import Message
 from lmn.sml.values import SmlTime, TimeKind
 from lmn.wired import driver
-from lmn.wired.driver import Rs485Line, Timing, WiredMeter
 from lmn.wired.registers import answers, register_tree
-from lmn.wired_values import WiredRefusal, WiredValues
+from lmn.wired_values import WiredRefusal
 from tests.support.soft_module import SoftModule
-from tools.counterparts.meter_sml import SmlMeter, server_id
-from tools.counterparts.meter_wired import DEFAULT_METER, WiredMeterStation, make_identity
-from tools.counterparts.rs485_hub import Rs485Hub
+from tests.support.wired_line import REGISTERS, TIMING, bench
+from tools.counterparts.meter_sml import server_id
+from tools.counterparts.meter_wired import DEFAULT_METER, make_identity
 
-REGISTERS = (ACTIVE_ENERGY_IMPORT, ACTIVE_ENERGY_EXPORT)
-TIMING = Timing(poll_s=0.05, answer_s=0.1, retries=3, exchange_s=8.0)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-class Bench:
-    """A line, its gateway end as a service, and meters."""
-
-    def __init__(self, folder: Path, hub: Rs485Hub, module: SoftModule, own: Certificate) -> None:
-        self.folder, self.hub, self.module, self.own = folder, hub, module, own
-        self.heard: asyncio.Queue[WiredValues | WiredRefusal] = asyncio.Queue()
-        self.tasks: list[asyncio.Task[None]] = []
-
-    def meter(self, number: int = 3, **settings: object) -> tuple[WiredMeterStation, WiredMeter]:
-        meter = MeterId("SMG", f"1000000{number}", 0, 2)
-        home = self.folder / f"meter{number}"
-        certificate = Certificate.from_pem(make_identity(home, meter).read_bytes())
-        station = WiredMeterStation(
-            self.hub, home, self.folder / "gateway.pem", registers=SmlMeter(meter, seed=number), seed=number
-        )
-        return station, WiredMeter(meter, server_id(meter), certificate.der, REGISTERS)
-
-    def start(self, *meters: WiredMeter, timing: Timing = TIMING) -> Rs485Line:
-        loop = asyncio.get_running_loop()
-
-        async def context(meter: WiredMeter) -> TlsContext:
-            return TlsContext(
-                LMN, self.module, loop, slot=KeySlot.LMN_TLS, chain=[self.own],
-                anchors=[Certificate.from_der(meter.certificate)],
-            )  # fmt: skip
-
-        line = Rs485Line(
-            lambda: open_port(str(self.hub.link), 921600), meters, context, self.heard.put_nowait, loop.time,
-            timing=timing,
-        )  # fmt: skip
-        self.tasks.append(asyncio.create_task(line.run()))
-        return line
-
-    async def next(self) -> WiredValues | WiredRefusal:
-        return await asyncio.wait_for(self.heard.get(), 30)
-
-    async def values(self) -> WiredValues:
-        while not isinstance(found := await self.next(), WiredValues):
-            pass
-        return found
-
-
-@asynccontextmanager
-async def bench(folder: Path, *, echo: bool = False) -> AsyncIterator[Bench]:
-    module = SoftModule()
-    await module.generate_key_pair(KeySlot.LMN_TLS, Curve.BRAINPOOL_P256)
-    now = datetime.now(UTC).replace(microsecond=0)
-    own = await self_signed(
-        module, KeySlot.LMN_TLS, "esgw0100000001.sm",
-        not_before_utc=now - timedelta(hours=1), not_after_utc=now + timedelta(days=900),
-    )  # fmt: skip
-    (folder / "gateway.pem").write_bytes(own.to_pem())
-    async with Rs485Hub(folder / "line0", echo=echo) as hub:
-        here = Bench(folder, hub, module, own)
-        try:
-            yield here
-        finally:
-            for task in here.tasks:
-                task.cancel()
-            await asyncio.gather(*here.tasks, return_exceptions=True)
 
 
 @pytest.mark.parametrize("echo", [False, True])
@@ -102,7 +34,7 @@ async def test_registers_are_read_in_one_session(tmp_path: Path, echo: bool) -> 
     async with bench(tmp_path, echo=echo) as here:
         station, meter = here.meter()
         station.age_s = 2
-        line = here.start(meter)
+        line = await here.start(meter)
         for _ in range(3):
             found = await here.values()
             station.registers.step(10, 5)
@@ -116,7 +48,7 @@ async def test_registers_are_read_in_one_session(tmp_path: Path, echo: bool) -> 
 async def test_two_meters_answer_a_call_and_are_both_read(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         pairs = [here.meter(number) for number in (3, 4)]
-        here.start(*(meter for _, meter in pairs))
+        await here.start(*(meter for _, meter in pairs))
         seen: set[MeterId] = set()
         while len(seen) < 2:
             seen.add((await here.values()).meter)
@@ -128,7 +60,7 @@ async def test_meters_that_collide_are_found_in_the_end(tmp_path: Path) -> None:
         pairs = [here.meter(number) for number in (3, 4)]
         for station, _ in pairs:
             station._random = random.Random(1)  # both draw the same slots for a while
-        here.start(*(meter for _, meter in pairs), timing=replace(TIMING, slots=2))
+        await here.start(*(meter for _, meter in pairs), timing=replace(TIMING, slots=2))
         while not here.hub.collisions:  # noqa: ASYNC110  # counters have no event
             await asyncio.sleep(0.05)
         pairs[0][0]._random = random.Random(99)
@@ -140,7 +72,7 @@ async def test_meters_that_collide_are_found_in_the_end(tmp_path: Path) -> None:
 async def test_lost_and_damaged_frames_are_repeated(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         station, meter = here.meter()
-        line = here.start(meter, timing=replace(TIMING, answer_s=0.06, retries=8))
+        line = await here.start(meter, timing=replace(TIMING, answer_s=0.06, retries=8))
         await here.values()
         rng = random.Random(2)
 
@@ -163,7 +95,7 @@ async def test_lost_and_damaged_frames_are_repeated(tmp_path: Path) -> None:
 async def test_a_silent_station_is_found_again(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         station, meter = here.meter()
-        line = here.start(meter)
+        line = await here.start(meter)
         await here.values()
         station.silent = True
         while not line.statistics.silent:  # noqa: ASYNC110  # counters have no event
@@ -179,7 +111,7 @@ async def test_a_silent_station_is_found_again(tmp_path: Path) -> None:
 async def test_a_meter_that_restarts_gets_a_new_session(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         station, meter = here.meter()
-        line = here.start(meter)
+        line = await here.start(meter)
         await here.values()
         station.reset()
         while line.statistics.handshakes < 2:
@@ -190,7 +122,7 @@ async def test_a_session_ends_before_its_limits(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(driver, "SESSION_BYTES", 3000)
     async with bench(tmp_path) as here:
         _, meter = here.meter()
-        line = here.start(meter)
+        line = await here.start(meter)
         while line.statistics.handshakes < 2:
             await here.values()
     assert (LMN.session_limit_s, LMN.max_fragment_bytes) == (31 * 86400, 2048)
@@ -200,7 +132,7 @@ async def test_a_forged_certificate_is_refused(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         station, meter = here.meter()
         make_identity(tmp_path / "meter3", meter.meter)  # the station now shows another one
-        here.start(meter)
+        await here.start(meter)
         found = await here.next()
         assert isinstance(found, WiredRefusal)
         assert isinstance(found.error, KeyRefused)
@@ -210,8 +142,8 @@ async def test_a_forged_certificate_is_refused(tmp_path: Path) -> None:
 async def test_a_meter_that_does_not_trust_the_gateway_tells_nothing(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         station, meter = here.meter()
-        (tmp_path / "gateway.pem").write_bytes(make_identity(tmp_path / "x", meter.meter).read_bytes())
-        here.start(meter)
+        (tmp_path / "lmn-tls.pem").write_bytes(make_identity(tmp_path / "x", meter.meter).read_bytes())
+        await here.start(meter)
         found = await here.next()
         assert isinstance(found, WiredRefusal)
         assert station.requests == []
@@ -221,7 +153,7 @@ async def test_a_stranger_on_the_line_is_not_read(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         stranger, _ = here.meter(5)
         _, meter = here.meter(3)
-        here.start(meter)
+        await here.start(meter)
         await here.values()
         assert stranger.address is None
 
@@ -229,7 +161,7 @@ async def test_a_stranger_on_the_line_is_not_read(tmp_path: Path) -> None:
 async def test_a_pulled_adapter_ends_the_service(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         _, meter = here.meter()
-        here.start(meter)
+        await here.start(meter)
         await here.values()
         here.hub.vanish()
         with pytest.raises(PortClosed):
