@@ -220,7 +220,7 @@ class Rs485Line:
         """Pair it if it has no certificate, read it, then give it what it is to be given."""
         credentials = self._credentials
         if not credentials.certificates(meter):
-            if self._now() < self._pair_at.get(meter.server_id, self._now()):
+            if self._now() < self._pair_at.get(meter.server_id, float("-inf")):
                 return
             self._pair_at[meter.server_id] = self._now() + self._timing.pairing_pause_s
             await self._pair(port, meter)
