@@ -112,8 +112,8 @@ def line(
     from lmn.wired.driver import Rs485Line, Timing
     from lmn.wired.sym import SymFormat
 
-    async def context(certificates: tuple[bytes, ...]) -> TlsContext:
-        anchors = [Certificate.from_der(each) for each in certificates]
+    async def context(certificate: bytes) -> TlsContext:
+        anchors = [Certificate.from_der(certificate)]
         chain = [credentials.own.current]
         return TlsContext(
             LMN, module, loop, slot=KeySlot.LMN_TLS, chain=chain, anchors=anchors, now_utc=now_utc

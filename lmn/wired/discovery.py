@@ -8,6 +8,9 @@ replace this module.
     answer    UI from an unnamed one:   02, server id       after as many slots as the meter drew
     naming    UI to unnamed ones:       03, server id, address
     silence   a named station answers no call
+    release   UI to everybody:          04, server id       that meter has no address any more
+
+A primary that starts, or that lost a station, does not know who still has a name: it releases whom it misses.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from typing import Final
 from lmn.wired.hdlc import HdlcFrame, Kind
 
 SERVER_ID_BYTES: Final = 10
-_CALL, _ANSWER, _NAMING = 0x01, 0x02, 0x03
+_CALL, _ANSWER, _NAMING, _RELEASE = 0x01, 0x02, 0x03, 0x04
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,10 @@ class Discovery:
             self._addresses.unnamed, bytes((_NAMING,)) + server_id + address.to_bytes(2, "big")
         )
 
+    def release(self, server_id: bytes) -> HdlcFrame:
+        """Return what takes a meter's address away, so that it answers the next call."""
+        return self._unnumbered(self._addresses.broadcast, bytes((_RELEASE,)) + server_id)
+
     def forget(self, server_id: bytes) -> None:
         """A station fell silent: its address is free."""
         self.stations.pop(server_id, None)
@@ -130,3 +137,14 @@ class Discovered:
             self.address = int.from_bytes(data[-2:], "big")
             return True
         return False
+
+    def released(self, frame: HdlcFrame) -> bool:
+        """Give the address up if the frame says so."""
+        mine = (
+            frame.kind is Kind.UNNUMBERED_INFORMATION
+            and frame.destination == self._addresses.broadcast
+            and frame.information == bytes((_RELEASE,)) + self._server_id
+        )
+        if mine:
+            self.address = None
+        return mine

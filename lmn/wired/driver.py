@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -107,7 +108,7 @@ class Rs485Line:
         port_opener: Callable[[], Awaitable[BytePort]],
         meters: tuple[WiredMeter, ...],
         credentials: Credentials,
-        context: Callable[[tuple[bytes, ...]], Awaitable[TlsContext]],
+        context: Callable[[bytes], Awaitable[TlsContext]],
         emit: Callable[[WiredValues | WiredRefusal], None],
         now: Callable[[], float],
         *,
@@ -122,7 +123,7 @@ class Rs485Line:
             port_opener: opens the line; raises PortClosed while it is not there.
             meters: those that are read; others that answer a call are counted and not read.
             credentials: which certificates count, and what meters are to be given.
-            context: makes the TLS settings towards a meter that may show these certificates (DER) only.
+            context: makes the TLS settings towards a meter that must show this certificate (DER).
             emit: takes what each reading told, at once and without waiting.
             now: the loop's clock in seconds.
             addresses: numbers with a role.
@@ -197,6 +198,8 @@ class Rs485Line:
 
     async def _discover(self, port: BytePort) -> None:
         timing = self._timing
+        for server_id in self._meters.keys() - self._discovery.stations.keys():
+            await port.write(self._discovery.release(server_id).to_bytes())  # it may still have a name
         await port.write(self._discovery.call(timing.slots).to_bytes())
         until = self._now() + timing.slots * timing.slot_s + timing.answer_s
         heard: list[bytes] = []
@@ -337,32 +340,32 @@ class Rs485Line:
 
         Whatever fails here: a meter that never showed what it was given may not have it, and is paired anew.
         """
+        *others, last = reversed(self._credentials.certificates(meter))
         try:
-            return await self._connect(port, meter)
+            for certificate in others:
+                with contextlib.suppress(CertificateRefused):  # it may still show the older one
+                    return await self._connect(port, meter, certificate)
+            return await self._connect(port, meter, last)
         except (LmnError, TlsRefused, CertificateRefused, TimeoutError) as error:
             if not isinstance(error, PortClosed):
                 await self._credentials.unpaired(meter)
             raise
 
-    async def _connect(self, port: BytePort, meter: WiredMeter) -> _Session:
+    async def _connect(self, port: BytePort, meter: WiredMeter, certificate: bytes) -> _Session:
         link = Primary(self._addresses.primary, self._discovery.stations[meter.server_id])
         link.connect()
         while link.state is State.CONNECTING:
             await self._exchange(port, link)
         if link.state is not State.CONNECTED:
             raise _Silent("the station refuses the link")
-        allowed = self._credentials.certificates(meter)
         generation = self._credentials.generation()
-        context = await self._context(allowed)
-        engine = TlsEngine(context)
+        context = await self._context(certificate)
+        engine = TlsEngine(context, pinned=certificate)
         session = _Session(link, engine, self._now(), context.profile.session_limit_s, generation)
         try:
             async with asyncio.timeout(self._timing.exchange_s), context.bridge.admission:
                 await self._handshake(port, session)
-            shown = engine.peer_der
-            if shown not in allowed:
-                raise CertificateRefused("peer certificate: not one of this meter's")
-            await self._credentials.shown(meter, shown)
+            await self._credentials.shown(meter, certificate)
         except BaseException:
             engine.abort()
             raise

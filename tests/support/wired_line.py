@@ -114,10 +114,10 @@ class Bench:
         loop = asyncio.get_running_loop()
         credentials = await self.credentials(*meters)
 
-        async def context(certificates: tuple[bytes, ...]) -> TlsContext:
+        async def context(certificate: bytes) -> TlsContext:
             return TlsContext(
                 LMN, self.module, loop, slot=KeySlot.LMN_TLS, chain=[credentials.own.current],
-                anchors=[Certificate.from_der(each) for each in certificates], now_utc=self.now_utc,
+                anchors=[Certificate.from_der(certificate)], now_utc=self.now_utc,
             )  # fmt: skip
 
         line = Rs485Line(

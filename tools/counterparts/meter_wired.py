@@ -60,7 +60,7 @@ def common_name(meter: MeterId) -> str:
 
 
 def make_identity(
-    folder: Path, meter: MeterId, curve: Curve = Curve.BRAINPOOL_P256, days: int = 365 * 7 - 1
+    folder: Path, meter: MeterId, curve: Curve = Curve.BRAINPOOL_P256, days: int = 365 * 7 - 4
 ) -> Path:
     """Write key and self-signed certificate of a meter, as its maker would; return the certificate's path.
 
@@ -81,7 +81,7 @@ def make_identity(
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_before(now - timedelta(days=3))
         .not_valid_after(now + timedelta(days=days))
         .add_extension(usage, critical=True)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -174,6 +174,8 @@ class WiredMeterStation:
             assert self._discovered.address is not None
             self._link = Secondary(self._discovered.address)
             return
+        if self._discovered.released(frame):
+            self.reset()
         if self._discovered.address is None:
             return
         if frame.kind is Kind.UNNUMBERED_INFORMATION:
@@ -279,6 +281,7 @@ class _Server:
         for each in trusted:
             context.load_verify_locations(cadata=each.public_bytes(serialization.Encoding.DER))
         context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # present and next one have the same name
         context.set_ecdh_curve("brainpoolP256r1")
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
