@@ -127,10 +127,11 @@ class MeterMemory:
         self._save(trusted=_hex([*present[-1:], coming]))
 
     def seen(self, der: bytes) -> None:
-        """The gateway proved that it has this certificate: any other is forgotten."""
-        trusted = _hex([x509.load_der_x509_certificate(der)])
-        if not self.used or (len(self.trusted) > 1 and self._state["trusted"] != trusted):
-            self._save(used=True, trusted=trusted)
+        """The gateway proved that it has this certificate: older ones are forgotten, a newer one is not."""
+        trusted = _hex(self.trusted)
+        later = trusted[trusted.index(der.hex()) :] if der.hex() in trusted else trusted
+        if not self.used or later != trusted:
+            self._save(used=True, trusted=later)
 
     def forget(self) -> None:
         """Crypto reset."""

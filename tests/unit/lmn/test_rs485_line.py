@@ -19,8 +19,9 @@ from lmn.sml.bodies import GetProcParameterResponse, OpenResponse
 from lmn.sml.messages import Message
 from lmn.sml.values import SmlTime, TimeKind
 from lmn.wired import driver
+from lmn.wired.hdlc import HdlcDeframer, Kind
 from lmn.wired.registers import answers, register_tree
-from lmn.wired_values import WiredRefusal
+from lmn.wired_values import WiredRefusal, WiredValues
 from tests.support.soft_module import SoftModule
 from tests.support.wired_line import REGISTERS, TIMING, bench
 from tools.counterparts.meter_sml import server_id
@@ -118,14 +119,104 @@ async def test_a_meter_that_restarts_gets_a_new_session(tmp_path: Path) -> None:
             await here.values()
 
 
-async def test_a_session_ends_before_its_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "SESSION_BYTES", 3000)
+async def test_a_session_ends_before_so_many_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "SESSION_BYTES", driver.MARGIN_BYTES + 5000)
+    async with bench(tmp_path) as here:
+        station, meter = here.meter()
+        line = await here.start(meter)
+        while line.statistics.handshakes < 3:
+            assert isinstance(await here.next(), WiredValues)  # no reading is lost by it
+        assert station.handshakes == line.statistics.handshakes
+        assert 2 * line.statistics.handshakes <= line.statistics.readings
+
+
+async def test_a_session_ends_before_31_days(tmp_path: Path) -> None:
+    assert LMN.session_limit_s == 31 * 86400
+    days = 0.0
     async with bench(tmp_path) as here:
         _, meter = here.meter()
-        line = await here.start(meter)
-        while line.statistics.handshakes < 2:
-            await here.values()
-    assert (LMN.session_limit_s, LMN.max_fragment_bytes) == (31 * 86400, 2048)
+        line = await here.start(meter, ahead=lambda: days * 86400)
+        for _ in range(6):
+            assert isinstance(await here.next(), WiredValues)
+            days += 10.0
+        while line.statistics.readings < 8:
+            assert isinstance(await here.next(), WiredValues)
+        assert line.statistics.handshakes in (2, 3)
+
+
+async def test_records_are_short_and_say_so(tmp_path: Path) -> None:
+    """max_fragment_length 2048 is asked for and granted; no record or frame is longer than 2034 bytes."""
+    sent: dict[int, bytes] = {}
+    lengths: list[int] = []
+
+    def look(data: bytes) -> bytes:
+        for frame in HdlcDeframer().receive(data):
+            lengths.append(len(frame.information))
+            if frame.kind is Kind.INFORMATION:
+                sent[frame.source] = sent.get(frame.source, b"") + frame.information
+        return data
+
+    async with bench(tmp_path) as here:
+        here.hub.lose = look
+        _, meter = here.meter()
+        many = tuple(Obis(bytes((1, 0, n, 8, 0, 255))) for n in range(1, 60))
+        await here.start(replace(meter, registers=many))
+        await here.values()
+    assert max(lengths) <= 2034
+    for source, stream in sent.items():
+        place = 0
+        while place < len(stream):
+            length = int.from_bytes(stream[place + 3 : place + 5], "big")
+            assert 5 + length <= 2034
+            if place == 0:  # client and server hello: extension 1, one byte, 3 for 2048
+                assert b"\x00\x01\x00\x01\x03" in stream[place : place + 5 + length], source
+            place += 5 + length
+    assert sorted(sent) == [1, 3]
+
+
+async def test_a_named_meter_is_found_by_a_gateway_that_starts(tmp_path: Path) -> None:
+    async with bench(tmp_path) as here:
+        station, meter = here.meter()
+        await here.start(meter)
+        await here.values()
+        await here.stop()
+        assert station.address == 3
+        await here.start(meter)
+        await here.values()
+        assert station.handshakes == 2
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+async def test_a_line_that_brings_single_bytes_and_garbage(tmp_path: Path, chunk: int) -> None:
+    rng = random.Random(4)
+
+    def noise(data: bytes) -> bytes:
+        return rng.randbytes(rng.randrange(4)) + data + b"\x7e" * rng.randrange(3)
+
+    async with bench(tmp_path) as here:
+        station, meter = here.meter()
+        here.hub.lose = noise
+        here.hub.chunk = chunk
+        await here.start(meter, timing=replace(TIMING, answer_s=0.3, retries=8))
+        found = await here.values()
+        assert found.values[0].value * 10 == station.registers.import_wh10
+
+
+async def test_a_flooded_line_brings_no_value_and_recovers(tmp_path: Path) -> None:
+    async with bench(tmp_path) as here:
+        station, meter = here.meter()
+        line = await here.start(meter, timing=replace(TIMING, answer_s=0.05, retries=2))
+        await here.values()
+        for _ in range(40):
+            here.hub._say(bytes(4096), station._hear)
+            here.hub._say(b"\x7e\xa7\xff" * 1000, station._hear)
+            await asyncio.sleep(0.01)
+            assert len(line._deframer._inbox) <= 2049 + 65536
+            assert len(line._waiting) < 100
+        while not here.heard.empty():
+            here.heard.get_nowait()
+        found = await here.values()
+        assert found.values[0].value * 10 == station.registers.import_wh10
 
 
 async def test_a_forged_certificate_is_refused(tmp_path: Path) -> None:
