@@ -70,6 +70,10 @@ class Bench:
         self.offset = timedelta(0)
         """How far the gateway's clock is ahead of ours."""
         self.own: OwnCertificate
+        self.port = str(hub.link)
+        """What the gateway opens: a device or a URL."""
+        self.patient = Timing(poll_s=0.05, answer_s=1.0, retries=5, exchange_s=20.0, idle_s=0.02)
+        """For a line with detours."""
 
     def now_utc(self) -> datetime:
         return datetime.now(UTC) + self.offset
@@ -121,7 +125,7 @@ class Bench:
             )  # fmt: skip
 
         line = Rs485Line(
-            lambda: open_port(str(self.hub.link), 921600), meters, credentials, context,
+            lambda: open_port(self.port, 921600), meters, credentials, context,
             self.heard.put_nowait, lambda: loop.time() + ahead(), timing=timing, sym=sym,
         )  # fmt: skip
         self.tasks.append(asyncio.create_task(line.run()))
@@ -135,7 +139,7 @@ class Bench:
         self.tasks.clear()
 
     async def next(self) -> WiredValues | WiredRefusal:
-        return await asyncio.wait_for(self.heard.get(), 30)
+        return await asyncio.wait_for(self.heard.get(), 20)
 
     async def values(self) -> WiredValues:
         while not isinstance(found := await self.next(), WiredValues):
