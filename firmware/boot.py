@@ -253,6 +253,7 @@ async def _wired(parts: Parts, pipeline: IntakePipeline, now_s: Callable[[], flo
             keys=parts.registry,
             module=parts.module,
             now_utc=parts.clock.now_utc,
+            exclusive=asyncio.Lock(),
         )
         services += [
             wired.line(

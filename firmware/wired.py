@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -61,6 +62,7 @@ async def open_credentials(
     keys: MeterKeys,
     module: SecurityModule,
     now_utc: Callable[[], datetime],
+    exclusive: AbstractAsyncContextManager[object],
 ) -> WiredCredentials:
     """Open what the lines share: the gateway's certificate, and the records of all meters.
 
@@ -72,6 +74,7 @@ async def open_credentials(
         keys: the meters' master keys.
         module: holds the gateway's key, makes the meters'.
         now_utc: the clock.
+        exclusive: a lock; whoever holds it may make keys for meters.
     """
     from firmware.wired_credentials import WiredCredentials
 
@@ -79,7 +82,14 @@ async def open_credentials(
     tables = tuple(tables)
     renew_before = timedelta(days=max(table.renew_days for table in tables))
     credentials = WiredCredentials(
-        store, module, keys, own, meters_of(tables).values(), now_utc, renew_before=renew_before
+        store,
+        module,
+        keys,
+        own,
+        meters_of(tables).values(),
+        now_utc,
+        renew_before=renew_before,
+        exclusive=exclusive,
     )
     await credentials.load()
     return credentials

@@ -1,14 +1,14 @@
 """Which certificates wired meters may show, and what they are to be given; sealed in the store.
 
-Implements `lmn.wired.pairing.Credentials`. A meter's record is durable before anything that depends on it goes
-out, so a power cut at any step leaves it paired, or unpaired and paired anew.
+Implements `lmn.wired.pairing.Credentials`. A meter's record is durable before anything that depends on it
+goes out, so a power cut at any step leaves it paired, or unpaired and paired anew.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -18,7 +18,9 @@ from firmware.errors import StoreCorrupt
 from firmware.wired_certificate import OwnCertificate
 from firmware.wired_identity import make_identity
 from hsm.api import SecurityModule
+from hsm.errors import CommandRefused
 from hsm.x509 import Certificate
+from lmn.errors import KeyRefused
 from lmn.ports import MeterKeys
 from lmn.wired.driver import WiredMeter
 from lmn.wired.pairing import Identity, Renewal, Write, following_counter
@@ -70,6 +72,7 @@ class WiredCredentials:
         now_utc: Callable[[], datetime],
         *,
         renew_before: timedelta,
+        exclusive: AbstractAsyncContextManager[object],
     ) -> None:
         """Prepare; `load` reads what is stored.
 
@@ -81,13 +84,14 @@ class WiredCredentials:
             meters: all of them: the gateway's next certificate waits until each one has it.
             now_utc: the clock.
             renew_before: so long before it is over a certificate is renewed.
+            exclusive: a lock; whoever holds it may make keys in the module.
         """
         self._store, self._module, self._keys, self.own = store, module, keys, own
         self._meters = {meter.server_id: meter for meter in meters}
         self._now_utc, self._renew_before = now_utc, renew_before
         self._records: dict[bytes, _Record] = {}
         self._tried: dict[bytes, datetime] = {}
-        self._making = asyncio.Lock()
+        self._making = exclusive
 
     async def load(self) -> None:
         """Read the records; StoreCorrupt if one is damaged."""
@@ -141,7 +145,10 @@ class WiredCredentials:
     async def new_identity(self, meter: WiredMeter) -> Identity:
         """Make a key pair for the meter; its certificate is known before anybody else can know it."""
         async with self._making:
-            identity = await make_identity(self._module, meter.server_id, self._now_utc())
+            try:
+                identity = await make_identity(self._module, meter.server_id, self._now_utc())
+            except CommandRefused as error:
+                raise KeyRefused(f"the security module makes no key for a meter: {error}") from error
         record = self._record(meter)
         record.given = identity.certificate
         await self._keep(meter, record)
@@ -189,7 +196,10 @@ class WiredCredentials:
         self._tried[meter.server_id] = now
         if wants_gateway:
             async with self._making:
-                return Write(Renewal.GATEWAY, (await own.prepare(now)).der)
+                try:
+                    return Write(Renewal.GATEWAY, (await own.prepare(now)).der)
+                except CommandRefused as error:
+                    raise KeyRefused(f"the security module makes no successor: {error}") from error
         return Write(Renewal.METER, (await self.new_identity(meter)).to_bytes())
 
     async def written(self, meter: WiredMeter, what: Renewal) -> None:

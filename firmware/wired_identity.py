@@ -1,7 +1,7 @@
 """A key pair and a self-signed certificate for a wired meter, made in the gateway's security module.
 
-The module lets the key leave once, wrapped for a receiver. A meter that is being paired has no key yet that it
-could be wrapped for; its master key protects what reaches it (BSI TR-03109-1 v2.0 details, 8.3). So the
+The module lets the key leave once, wrapped for a receiver. A meter that is being paired has no key yet that
+it could be wrapped for; its master key protects what reaches it (BSI TR-03109-1 v2.0 details, 8.3). So the
 receiver is an ephemeral key of the same module, and the meter's key is in the gateway's memory from the
 unwrapping to the message. It is kept nowhere.
 """

@@ -198,8 +198,8 @@ class Rs485Line:
 
     async def _discover(self, port: BytePort) -> None:
         timing = self._timing
-        for server_id in self._meters.keys() - self._discovery.stations.keys():
-            await port.write(self._discovery.release(server_id).to_bytes())  # it may still have a name
+        for missed in self._meters.keys() - self._discovery.stations.keys():
+            await port.write(self._discovery.release(missed).to_bytes())  # it may still have a name
         await port.write(self._discovery.call(timing.slots).to_bytes())
         until = self._now() + timing.slots * timing.slot_s + timing.answer_s
         heard: list[bytes] = []
@@ -340,7 +340,9 @@ class Rs485Line:
 
         Whatever fails here: a meter that never showed what it was given may not have it, and is paired anew.
         """
-        *others, last = reversed(self._credentials.certificates(meter))
+        if not (certificates := self._credentials.certificates(meter)):
+            raise KeyRefused("the meter has no certificate any more")
+        *others, last = reversed(certificates)
         try:
             for certificate in others:
                 with contextlib.suppress(CertificateRefused):  # it may still show the older one

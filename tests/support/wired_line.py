@@ -102,7 +102,7 @@ class Bench:
     async def credentials(self, *meters: WiredMeter) -> WiredCredentials:
         found = WiredCredentials(
             self.store, self.module, self.keys, self.own, meters, self.now_utc,
-            renew_before=timedelta(days=90),
+            renew_before=timedelta(days=90), exclusive=asyncio.Lock(),
         )  # fmt: skip
         await found.load()
         return found

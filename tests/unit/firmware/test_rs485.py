@@ -87,10 +87,18 @@ async def test_the_certificate_towards_meters_is_made_once(tmp_path: Path) -> No
     assert Certificate.from_pem((tmp_path / "lmn-tls.pem").read_bytes()) == fresh
 
 
-@pytest.mark.parametrize("line", [
-        "primary = 2", "broadcast = 100", "baudrate = 300", "slots = 0", "slot_s = 0.0", "sym_mac_bytes = 4",
+@pytest.mark.parametrize(
+    "line",
+    [
+        "primary = 2",
+        "broadcast = 100",
+        "baudrate = 300",
+        "slots = 0",
+        "slot_s = 0.0",
+        "sym_mac_bytes = 4",
         "renew_days = 0",
-    ])
+    ],
+)
 def test_a_line_that_is_configured_wrongly(tmp_path: Path, line: str) -> None:
     (tmp_path / "pin").touch(mode=0o600)
     path = tmp_path / "gateway.toml"

@@ -1,4 +1,4 @@
-"""Symmetric pairing messages: the published keys, each check with what it refuses, both ends against each other."""
+"""Symmetric pairing messages: the published keys, each check with what it refuses, both ends of them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ FORM = SymFormat()
 UP, DOWN = Direction.FROM_METER, Direction.TO_METER
 
 
-def made(kind: SymKind = SymKind.ACCEPTED, counter: int = 7, content: bytes = b"", **settings: object) -> bytes:
+def made(
+    kind: SymKind = SymKind.ACCEPTED, counter: int = 7, content: bytes = b"", **settings: object
+) -> bytes:
     return seal(SymMessage(kind, counter, SERVER, content), MASTER, SymFormat(**settings))  # type: ignore[arg-type]
 
 
@@ -60,7 +62,9 @@ def test_the_published_block_gives_the_keys_of_a_message() -> None:
         assert reader.update(data[16:-16]) == content + b"\x80" + bytes(11)
 
 
-@given(st.binary(max_size=2000), st.sampled_from(SymKind), st.integers(0, 0xFFFFFFFF), st.sampled_from([8, 16]))
+@given(
+    st.binary(max_size=2000), st.sampled_from(SymKind), st.integers(0, 0xFFFFFFFF), st.sampled_from([8, 16])
+)
 def test_what_was_sealed_comes_out(content: bytes, kind: SymKind, counter: int, mac_bytes: int) -> None:
     form = SymFormat(mac_bytes=mac_bytes)
     message = SymMessage(kind, counter, SERVER, content)
@@ -283,7 +287,9 @@ def hostile_der(rounds: int, seed: int) -> None:
     for _ in range(rounds):
         data = bytearray(good[: rng.randrange(1, len(good))] if rng.random() < 0.3 else good)
         for _ in range(rng.randrange(4)):
-            data[min(rng.choice((0, 1, 5, 6, 7, rng.randrange(len(data)))), len(data) - 1)] = rng.randrange(256)
+            data[min(rng.choice((0, 1, 5, 6, 7, rng.randrange(len(data)))), len(data) - 1)] = rng.randrange(
+                256
+            )
         with suppress(MalformedRecords):
             assert b"".join(split_der(bytes(data))) == bytes(data)
 

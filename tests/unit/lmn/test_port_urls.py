@@ -20,7 +20,6 @@ from lmn.wired_values import WiredRefusal, WiredValues
 from tests.support.wired_line import bench
 from tools.counterparts.meter_sml import DEFAULT_METER, SmlMeter, VirtualHead, server_id
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:set(Daemon|Name):DeprecationWarning")  # pyserial 3.5
 
 
@@ -111,7 +110,10 @@ async def test_a_head_behind_a_url(tmp_path: Path, rfc2217: bool) -> None:
 
     heard: asyncio.Queue[WiredValues | WiredRefusal] = asyncio.Queue()
     loop, meter = asyncio.get_running_loop(), SmlMeter()
-    async with VirtualHead(tmp_path / "head0", baudrate=0) as head, served(head.link, rfc2217=rfc2217) as server:
+    async with (
+        VirtualHead(tmp_path / "head0", baudrate=0) as head,
+        served(head.link, rfc2217=rfc2217) as server,
+    ):
         known = HeadMeter(DEFAULT_METER, server_id(DEFAULT_METER))
         service = SmlHead(lambda: open_port(server.url, BAUDRATE), known, heard.put_nowait, loop.time)
         task = asyncio.create_task(service.run())

@@ -1,4 +1,4 @@
-"""A seeded plain mutator for each parser of the wired side: a value or a named error, bounded, and no wrong value."""
+"""A seeded plain mutator for each parser of the wired side: a value or a named error, none of them wrong."""
 
 from __future__ import annotations
 
@@ -86,11 +86,13 @@ def sml_transport(rng: random.Random) -> None:
         assert not isinstance(found, ReceivedSml) or found.data == good
 
 
-SMALL = to_transport([Message(CloseRequest(), b"\x01"), Message(Attention(SERVER, DONE), b"\x1b\x1b\x1b\x1b")])
+SMALL = to_transport(
+    [Message(CloseRequest(), b"\x01"), Message(Attention(SERVER, DONE), b"\x1b\x1b\x1b\x1b")]
+)
 
 
 def sml_messages(rng: random.Random) -> None:
-    """Messages whose checksums are wrong are refused; so the fields are mutated under a right checksum, too."""
+    """Messages whose checksums are wrong are refused; `sml_fields` mutates under right ones."""
     good = answer_file()
     data = mutated(rng, good, (b"\x00", b"\x01", b"\x7f", b"\x8f\x0f", b"\x63", b"\x76"), 3)
     with suppress(LmnError):
