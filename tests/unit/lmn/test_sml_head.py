@@ -105,6 +105,23 @@ async def test_a_hostile_line_brings_no_wrong_value(tmp_path: Path) -> None:
         assert listening.service.statistics.rejected
 
 
+@pytest.mark.parametrize("flood", [b"\x00", b"\x1b\x1b\x1b\x1b\x01\x01\x01\x01", b"\x1b\x1b\x1b\x1b\x1a"])
+async def test_a_flooded_head_brings_no_value_and_recovers(tmp_path: Path, flood: bytes) -> None:
+    meter = SmlMeter()
+    async with (
+        VirtualHead(tmp_path / "head0", baudrate=0, chunk=997) as head,
+        Listening(str(head.link)) as listening,
+    ):
+        await asyncio.sleep(0.05)
+        for _ in range(40):
+            await head.push(flood * (8192 // len(flood)))
+        heard = [listening.heard.get_nowait() for _ in range(listening.heard.qsize())]
+        assert not any(isinstance(found, WiredValues) for found in heard)
+        await head.push(bytes(70_000))  # more than a frame may have: what began is over
+        await head.push(meter.frame())
+        assert len((await listening.values()).values) == 3
+
+
 async def test_a_pulled_head_ends_the_service(tmp_path: Path) -> None:
     async with VirtualHead(tmp_path / "head0", baudrate=0) as head, Listening(str(head.link)) as listening:
         await asyncio.sleep(0.05)
