@@ -245,11 +245,12 @@ def test_wrong_usage(options: list[str], tmp_path: Path) -> None:
     assert CliRunner().invoke(command.app, arguments).exit_code == 2
 
 
-async def test_the_command_answers_on_a_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("master", [None, bytes(16)], ids=["paired", "unpaired"])
+async def test_the_command_answers_on_a_line(tmp_path: Path, master: bytes | None) -> None:
     stop = asyncio.Event()
     link = tmp_path / "line0"
     running = asyncio.create_task(
-        run_wired(link, tmp_path / "none.pem", 10, None, 0, Console(quiet=True), stop)
+        run_wired(link, tmp_path / "none.pem", 10, None, 0, Console(quiet=True), stop, master)
     )
     while not link.exists():  # noqa: ASYNC110  # a file has no event
         await asyncio.sleep(0.01)
@@ -257,7 +258,7 @@ async def test_the_command_answers_on_a_line(tmp_path: Path) -> None:
     await line.write(Discovery(Addresses()).call(1).to_bytes())
     [heard] = HdlcDeframer().receive(await asyncio.wait_for(line.read(), 10))
     assert Discovery(Addresses()).heard(heard) == server_id(WIRED_METER)
-    assert (tmp_path / "line0-meter" / "meter.pem").exists()
+    assert (tmp_path / "line0-meter" / "meter.pem").exists() is (master is None)
     line.close()
     stop.set()
     await asyncio.wait_for(running, 10)
