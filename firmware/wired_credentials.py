@@ -176,14 +176,21 @@ class WiredCredentials:
 
     # ---- renewal
 
+    async def upkeep(self) -> None:
+        """Put the gateway's next certificate in use once every meter has it, or its time has come."""
+        own = self.own
+        if own.successor is None:
+            return
+        async with self._making:
+            is_late = own.current.not_after_utc - self._now_utc() <= LAST_CALL
+            if own.successor is not None and (self._everybody_has(own.successor) or is_late):
+                await own.activate()
+
     async def due(self, meter: WiredMeter) -> Write | None:
         """Return what the meter is to be given now."""
         now = self._now_utc()
         own = self.own
         ends_in = own.current.not_after_utc - now
-        if own.successor is not None and (self._everybody_has(own.successor) or ends_in <= LAST_CALL):
-            await own.activate()
-            return None
         record = self._record(meter)
         current = (self.certificates(meter) or (b"",))[0]
         is_over = bool(current) and Certificate.from_der(current).not_after_utc - now <= self._renew_before

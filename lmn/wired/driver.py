@@ -167,6 +167,7 @@ class Rs485Line:
             port.close()
 
     async def _round(self, port: BytePort) -> None:
+        await self._credentials.upkeep()
         if self._meters.keys() - self._discovery.stations.keys():
             await self._discover(port)
         for server_id in list(self._discovery.stations):

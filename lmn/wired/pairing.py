@@ -108,6 +108,9 @@ class Credentials(Protocol):
     async def shown(self, meter: WiredMeter, certificate: bytes) -> None:
         """The meter proved that it has this one: every other one is forgotten."""
 
+    async def upkeep(self) -> None:
+        """Do what is due for the gateway itself, whether or not a meter answers; asked each round."""
+
     async def due(self, meter: WiredMeter) -> Write | None:
         """Return what the meter is to be given now, None if nothing is; asked inside a running session."""
 
