@@ -245,8 +245,15 @@ async def _wired(parts: Parts, pipeline: IntakePipeline, now_s: Callable[[], flo
 
     services: list[Service] = [wired.head(head, pipeline.put, now_s) for head in table.head]
     if table.rs485:
-        own = await wired.own_certificate(
-            parts.config.gateway.state, parts.module, parts.gateway_id, parts.clock.now_utc()
+        credentials = await wired.open_credentials(
+            table.rs485,
+            parts.config.gateway.state,
+            parts.gateway_id,
+            store=parts.stores.consumer,
+            keys=parts.registry,
+            module=parts.module,
+            now_utc=parts.clock.now_utc,
+            exclusive=asyncio.Lock(),
         )
         services += [
             wired.line(
@@ -254,7 +261,7 @@ async def _wired(parts: Parts, pipeline: IntakePipeline, now_s: Callable[[], flo
                 pipeline.put,
                 now_s,
                 module=parts.module.at(Priority.HANDSHAKE),
-                own=own,
+                credentials=credentials,
                 now_utc=parts.clock.now_utc,
                 loop=asyncio.get_running_loop(),
             )

@@ -119,8 +119,9 @@ class WiredMeterTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     server_id: Annotated[
         str, msgspec.Meta(pattern=r"^[0-9a-f]{20}\Z", description="20 lower-case hexadecimal digits")
     ]
-    certificate: PemFile
-    """The meter's own certificate, as its maker delivers it; pinned."""
+    certificate: PemFile | None = None
+    """The meter's own certificate, as its maker delivers it; pinned. None: the gateway makes key and
+    certificate, and the meter is paired under the master key of its meter profile."""
     registers: Annotated[tuple[ObisText, ...], msgspec.Meta(min_length=1, max_length=64)]
 
 
@@ -133,6 +134,13 @@ class Rs485Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     primary: Annotated[int, msgspec.Meta(ge=1, le=127)] = 1
     unnamed: Annotated[int, msgspec.Meta(ge=1, le=127)] = 2
     broadcast: Annotated[int, msgspec.Meta(ge=1, le=127)] = 127
+    slots: Annotated[int, msgspec.Meta(ge=1, le=255)] = 8
+    """In which meters without an address answer a call."""
+    slot_s: Annotated[float, msgspec.Meta(gt=0, le=10)] = 0.02
+    sym_mac_bytes: Literal[8, 16] = 16
+    """Of the pairing messages."""
+    renew_days: Annotated[int, msgspec.Meta(ge=1, le=1095)] = 90
+    """So long before it is over a certificate is renewed; with several lines the longest one counts."""
     meter: tuple[WiredMeterTable, ...] = ()
 
     def __post_init__(self) -> None:

@@ -1,30 +1,29 @@
-"""Wired meters of the configuration: their services, and the gateway's certificate towards them."""
+"""Wired meters of the configuration: their services, and what the lines share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from firmware.config import HeadTable, Rs485Table
-from hsm.api import Curve, KeySlot, SecurityModule
-from hsm.errors import CommandRefused
-from hsm.x509 import Certificate, self_signed
+from firmware.wired_certificate import OwnCertificate
+from hsm.api import KeySlot, SecurityModule
+from hsm.x509 import Certificate
 from lmn.model import MeterId, Obis
+from lmn.ports import MeterKeys
 from lmn.wired_values import WiredRefusal, WiredValues
 
 if TYPE_CHECKING:  # what talks to lines and libssl is loaded only where a line is configured
+    from firmware.wired_credentials import RecordStore, WiredCredentials
     from hsm.tls import TlsContext
     from hsm.tls.driver import EventLoop
     from lmn.sml.driver import SmlHead
     from lmn.wired.driver import Rs485Line, WiredMeter
 
-CERTIFICATE_FILE: Final = "lmn-tls.pem"
-"""In the gateway's state folder; meters must be given it."""
-LIFETIME: Final = timedelta(days=7 * 365)
-CURVE: Final = Curve.BRAINPOOL_P256
 Emit = Callable[[WiredValues | WiredRefusal], None]
 
 
@@ -38,33 +37,62 @@ def head(table: HeadTable, emit: Emit, now_s: Callable[[], float]) -> SmlHead:
     return SmlHead(opener, meter, emit, now_s, name=f"lmn.sml {table.port}")
 
 
-async def own_certificate(
-    folder: Path, module: SecurityModule, gateway_id: str, now_utc: datetime
-) -> Certificate:
-    """Return the gateway's self-signed certificate towards wired meters; the first time it is made.
+def meters_of(tables: Iterable[Rs485Table]) -> dict[str, WiredMeter]:
+    """Return the meters of all lines by server id."""
+    from lmn.wired.driver import WiredMeter
 
-    Its key is in the module's own slot for meters and is used for nothing else. A certificate that is over,
-    or whose key the module no longer has, is replaced: then the meters must be given the new one.
+    return {
+        one.server_id: WiredMeter(
+            MeterId.from_text(one.meter),
+            bytes.fromhex(one.server_id),
+            None if one.certificate is None else Certificate.from_pem(one.certificate.read_bytes()).der,
+            tuple(Obis.from_text(text) for text in one.registers),
+        )
+        for table in tables
+        for one in table.meter
+    }
+
+
+async def open_credentials(
+    tables: Iterable[Rs485Table],
+    folder: Path,
+    gateway_id: str,
+    *,
+    store: RecordStore,
+    keys: MeterKeys,
+    module: SecurityModule,
+    now_utc: Callable[[], datetime],
+    exclusive: AbstractAsyncContextManager[object],
+) -> WiredCredentials:
+    """Open what the lines share: the gateway's certificate, and the records of all meters.
+
+    Args:
+        tables: all lines.
+        folder: the gateway's state folder.
+        gateway_id: names the gateway in its certificate.
+        store: keeps the records.
+        keys: the meters' master keys.
+        module: holds the gateway's key, makes the meters'.
+        now_utc: the clock.
+        exclusive: a lock; whoever holds it may make keys for meters.
     """
-    path = folder / CERTIFICATE_FILE
-    try:
-        public = await module.public_key(KeySlot.LMN_TLS)
-    except CommandRefused:
-        public = None
-    if public is not None and path.exists():
-        certificate = Certificate.from_pem(path.read_bytes())
-        if certificate.public_key == public and certificate.not_after_utc > now_utc:
-            return certificate
-    await module.generate_key_pair(KeySlot.LMN_TLS, CURVE)
-    start = now_utc.replace(microsecond=0)
-    name = f"{gateway_id.lower()}.sm"
-    certificate = await self_signed(
-        module, KeySlot.LMN_TLS, name, not_before_utc=start, not_after_utc=start + LIFETIME
+    from firmware.wired_credentials import WiredCredentials
+
+    own = await OwnCertificate.open(folder, module, gateway_id, now_utc())
+    tables = tuple(tables)
+    renew_before = timedelta(days=max(table.renew_days for table in tables))
+    credentials = WiredCredentials(
+        store,
+        module,
+        keys,
+        own,
+        meters_of(tables).values(),
+        now_utc,
+        renew_before=renew_before,
+        exclusive=exclusive,
     )
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_bytes(certificate.to_pem())
-    fresh.replace(path)
-    return certificate
+    await credentials.load()
+    return credentials
 
 
 def line(
@@ -73,7 +101,7 @@ def line(
     now_s: Callable[[], float],
     *,
     module: SecurityModule,
-    own: Certificate,
+    credentials: WiredCredentials,
     now_utc: Callable[[], datetime],
     loop: EventLoop,
 ) -> Rs485Line:
@@ -83,38 +111,33 @@ def line(
         table: the line and its meters.
         emit: takes what the meters tell.
         now_s: the loop's clock.
-        module: holds the key of `own` in KeySlot.LMN_TLS.
-        own: the gateway's certificate towards its meters.
+        module: holds the gateway's key towards meters in KeySlot.LMN_TLS.
+        credentials: which certificates count.
         now_utc: the clock that validity is checked by.
         loop: where the service will run.
     """
     from hsm.tls import LMN, TlsContext
     from lmn.serial_port import open_port
     from lmn.wired.discovery import Addresses
-    from lmn.wired.driver import Rs485Line, Timing, WiredMeter
+    from lmn.wired.driver import Rs485Line, Timing
+    from lmn.wired.sym import SymFormat
 
-    async def context(meter: WiredMeter) -> TlsContext:
-        anchor = Certificate.from_der(meter.certificate)
+    async def context(certificate: bytes) -> TlsContext:
+        anchors = [Certificate.from_der(certificate)]
+        chain = [credentials.own.current]
         return TlsContext(
-            LMN, module, loop, slot=KeySlot.LMN_TLS, chain=[own], anchors=[anchor], now_utc=now_utc
+            LMN, module, loop, slot=KeySlot.LMN_TLS, chain=chain, anchors=anchors, now_utc=now_utc
         )
 
-    meters = tuple(
-        WiredMeter(
-            MeterId.from_text(one.meter),
-            bytes.fromhex(one.server_id),
-            Certificate.from_pem(one.certificate.read_bytes()).der,
-            tuple(Obis.from_text(text) for text in one.registers),
-        )
-        for one in table.meter
-    )
     return Rs485Line(
         partial(open_port, table.port, table.baudrate),
-        meters,
+        tuple(meters_of((table,)).values()),
+        credentials,
         context,
         emit,
         now_s,
         addresses=Addresses(table.primary, table.unnamed, table.broadcast),
-        timing=Timing(poll_s=table.poll_s),
+        timing=Timing(poll_s=table.poll_s, slots=table.slots, slot_s=table.slot_s),
+        sym=SymFormat(mac_bytes=table.sym_mac_bytes),
         name=f"lmn.wired {table.port}",
     )

@@ -73,6 +73,11 @@ class Administration:
         data = accept("EXPORT", (yield self._commands.export()))
         return WrappedKey(*self._commands.exported(data))
 
+    def discard_service_keys(self) -> Operation[None]:
+        """Erase every service key that has not left."""
+        for reference in self._profile.service_references:
+            yield from self.delete(reference)
+
     def verify(self, key: PublicKey, digest: bytes, signature: bytes) -> Operation[bool]:
         """Check r | s with a key of somebody else's."""
         response = yield self._commands.verify(key, digest, signature)

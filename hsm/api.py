@@ -229,3 +229,6 @@ class SecurityModule(Protocol):
 
     async def export_service_key(self, key: ServiceKey) -> WrappedKey:
         """Let a service key leave, once, wrapped for its receiver; it is erased before the answer comes."""
+
+    async def discard_service_keys(self) -> None:
+        """Erase every service key that has not left: what an interrupted caller left behind."""

@@ -208,6 +208,10 @@ class ModuleView:
         """Let a service key leave, once, wrapped for its receiver. Not repeated after a loss."""
         return await self._call(lambda client: client.export_service_key(key.reference), repeatable=False)
 
+    async def discard_service_keys(self) -> None:
+        """Erase every service key that has not left."""
+        await self._call(lambda client: client.discard_service_keys())
+
     # --- for whoever personalises or administers the module ----------------------------------------------
 
     async def status(self) -> ModuleStatus:

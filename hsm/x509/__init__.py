@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from hsm.api import CertificateUse, KeySlot, SecurityModule
+from hsm.api import CertificateUse, KeySlot, SecurityModule, ServiceKey
 from hsm.x509.certificate import Certificate, load_pem_chain, load_pem_crls
 from hsm.x509.path import check_path
 from hsm.x509.signature import der_to_plain, plain_to_der, verify
@@ -65,16 +65,17 @@ async def request(
 
 async def self_signed(
     module: SecurityModule,
-    slot: KeySlot,
+    key: KeySlot | ServiceKey,
     common_name: str,
     *,
     not_before_utc: datetime,
     not_after_utc: datetime,
 ) -> Certificate:
-    """Make a self-signed certificate for the key in `slot`, as wired meters want it.
+    """Make a self-signed certificate for a key, as wired meters and the gateway show each other.
 
     Args:
         module: holds the key; it must have been generated before.
+        key: the gateway's own, for a TLS client; or one made for a meter, which is the TLS server.
         slot: the key.
         common_name: of subject and issuer, e.g. "esgw0100000001.sm".
         not_before_utc: aware, whole seconds.
@@ -88,5 +89,5 @@ async def self_signed(
     from hsm.x509 import selfsigned  # the ASN.1 library costs 30 ms of start-up, and only this needs it
 
     return await selfsigned.build(
-        module, slot, common_name, not_before_utc=not_before_utc, not_after_utc=not_after_utc
+        module, key, common_name, not_before_utc=not_before_utc, not_after_utc=not_after_utc
     )

@@ -7,12 +7,13 @@ usage digitalSignature critical, no CA, at most seven years.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Final
 
 from asn1crypto import core, keys, x509
 
-from hsm.api import KeySlot, SecurityModule
+from hsm.api import KeySlot, PublicKey, SecurityModule, ServiceKey
 from hsm.errors import UnexpectedResponse
 from hsm.x509.certificate import Certificate
 from hsm.x509.signature import plain_to_der, verify
@@ -24,17 +25,36 @@ _SIGNATURES: Final = {"sha256": "sha256_ecdsa", "sha384": "sha384_ecdsa", "sha51
 
 async def build(
     module: SecurityModule,
-    slot: KeySlot,
+    key: KeySlot | ServiceKey,
     common_name: str,
     *,
     not_before_utc: datetime,
     not_after_utc: datetime,
 ) -> Certificate:
-    """See `hsm.x509.self_signed`."""
+    """See `hsm.x509.self_signed`; a service key becomes that of a TLS server."""
     period = not_after_utc - not_before_utc
     if not 0 < period.total_seconds() <= MAX_YEARS * 366 * 86400:
         raise ValueError("a period of more than nothing and at most seven years")
-    public = await module.public_key(slot)
+    if isinstance(key, ServiceKey):
+        return await _build(
+            module, key.public, lambda digest: module.sign_service(key, digest),
+            common_name, "server_auth", not_before_utc, not_after_utc,
+        )  # fmt: skip
+    return await _build(
+        module, await module.public_key(key), lambda digest: module.sign(key, digest),
+        common_name, "client_auth", not_before_utc, not_after_utc,
+    )  # fmt: skip
+
+
+async def _build(
+    module: SecurityModule,
+    public: PublicKey,
+    sign: Callable[[bytes], Awaitable[bytes]],
+    common_name: str,
+    usage: str,
+    not_before_utc: datetime,
+    not_after_utc: datetime,
+) -> Certificate:
     serial = bytes((0x40,)) + await module.random(_SERIAL_BYTES)
     curve = "secp256r1" if public.curve.value == "prime256v1" else public.curve.value.lower()
     algorithm = {"algorithm": _SIGNATURES[public.curve.hash_name]}
@@ -59,12 +79,12 @@ async def build(
             "extensions": [
                 _extension("key_usage", x509.KeyUsage({"digital_signature"}), critical=True),
                 _extension("basic_constraints", x509.BasicConstraints({"ca": False}), critical=True),
-                _extension("extended_key_usage", x509.ExtKeyUsageSyntax(["client_auth"]), critical=False),
+                _extension("extended_key_usage", x509.ExtKeyUsageSyntax([usage]), critical=False),
             ],
         }
     )
     digest = hashlib.new(public.curve.hash_name, body.dump()).digest()
-    signature = await module.sign(slot, digest)
+    signature = await sign(digest)
     if not verify(public, digest, signature):
         raise UnexpectedResponse("the module's signature does not belong to the module's public key")
     whole = x509.Certificate(

@@ -4,13 +4,13 @@ The published rules demand it; the wire format stands in DIN VDE 0418-63-7, whic
 below is ASSUMED, both ends of it are this project's, and no interoperability is claimed. To replace it,
 replace this module.
 
-    call      UI to everybody:          01, number of slots; 04 instead of 01: and forget your addresses
+    call      UI to everybody:          01, number of slots
     answer    UI from an unnamed one:   02, server id       after as many slots as the meter drew
     naming    UI to unnamed ones:       03, server id, address
-    silence   a named station answers no call 01
+    silence   a named station answers no call
+    release   UI to everybody:          04, server id       that meter has no address any more
 
-A primary that was away knows no addresses any more, while the stations have kept theirs and would be silent
-for ever: its first call is a 04.
+A primary that starts, or that lost a station, does not know who still has a name: it releases whom it misses.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Final
 from lmn.wired.hdlc import HdlcFrame, Kind
 
 SERVER_ID_BYTES: Final = 10
-_CALL, _ANSWER, _NAMING, _CALL_ANEW = 0x01, 0x02, 0x03, 0x04
+_CALL, _ANSWER, _NAMING, _RELEASE = 0x01, 0x02, 0x03, 0x04
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +49,6 @@ class Discovery:
         self._addresses = addresses
         self.stations: dict[bytes, int] = {}
         """Server id -> address, volatile as the rules demand."""
-        self._anew = True
-
-    def restart(self) -> None:
-        """Know nobody any more, as after a power cut."""
-        self.stations.clear()
-        self._anew = True
 
     def call(self, slots: int) -> HdlcFrame:
         """Return the call; answers come within `slots` slots.
@@ -62,8 +56,7 @@ class Discovery:
         Raises:
             ValueError: 1 <= slots <= 255 does not hold.
         """
-        kind, self._anew = _CALL_ANEW if self._anew else _CALL, False
-        return self._unnumbered(self._addresses.broadcast, bytes((kind,)) + slots.to_bytes(1, "big"))
+        return self._unnumbered(self._addresses.broadcast, bytes((_CALL,)) + slots.to_bytes(1, "big"))
 
     def heard(self, frame: HdlcFrame) -> bytes | None:
         """Take a frame; return the server id that it announces, None for any other frame."""
@@ -90,6 +83,10 @@ class Discovery:
             self._addresses.unnamed, bytes((_NAMING,)) + server_id + address.to_bytes(2, "big")
         )
 
+    def release(self, server_id: bytes) -> HdlcFrame:
+        """Return what takes a meter's address away, so that it answers the next call."""
+        return self._unnumbered(self._addresses.broadcast, bytes((_RELEASE,)) + server_id)
+
     def forget(self, server_id: bytes) -> None:
         """A station fell silent: its address is free."""
         self.stations.pop(server_id, None)
@@ -114,12 +111,9 @@ class Discovered:
             frame.kind is not Kind.UNNUMBERED_INFORMATION
             or frame.destination != self._addresses.broadcast
             or len(frame.information) != 2
-            or frame.information[0] not in (_CALL, _CALL_ANEW)
+            or frame.information[0] != _CALL
+            or self.address is not None
         ):
-            return None
-        if frame.information[0] == _CALL_ANEW:
-            self.address = None
-        if self.address is not None:
             return None
         return frame.information[1] or None
 
@@ -143,3 +137,14 @@ class Discovered:
             self.address = int.from_bytes(data[-2:], "big")
             return True
         return False
+
+    def released(self, frame: HdlcFrame) -> bool:
+        """Give the address up if the frame says so."""
+        mine = (
+            frame.kind is Kind.UNNUMBERED_INFORMATION
+            and frame.destination == self._addresses.broadcast
+            and frame.information == bytes((_RELEASE,)) + self._server_id
+        )
+        if mine:
+            self.address = None
+        return mine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -13,12 +14,14 @@ from hsm.tls import TlsContext, TlsEngine
 from lmn.errors import KeyRefused, LmnError, PortClosed, UnexpectedMessage
 from lmn.model import MeterId, Obis
 from lmn.ports import BytePort
-from lmn.sml.messages import read_frame
+from lmn.sml.messages import Message, read_frame
 from lmn.sml.transport import ReceivedSml, SmlDeframer
 from lmn.wired.discovery import Addresses, Discovery
-from lmn.wired.hdlc import HdlcDeframer, HdlcFrame
+from lmn.wired.hdlc import HdlcDeframer, HdlcFrame, Kind
 from lmn.wired.link import Primary, State
-from lmn.wired.registers import answers, order
+from lmn.wired.pairing import Credentials, Pairing, Reason, Renewal
+from lmn.wired.registers import answers, confirm_write, order, write_order
+from lmn.wired.sym import SymFormat, is_sym
 from lmn.wired_values import WiredRefusal, WiredValues
 
 _LOG = logging.getLogger("smgw.lmn")
@@ -26,6 +29,8 @@ MAX_PLAINTEXT_BYTES: Final = 1900
 """Of one record, which with its own bytes around it stays below the 2034 of a frame."""
 SESSION_BYTES: Final = 5_000_000
 """A session ends before it carried so much (a vendor's limit; BSI TR-03109-1 names the 31 days)."""
+MARGIN_BYTES: Final = 3 * 65536
+"""More than one visit can carry: a session that is so near its end is replaced before the visit."""
 _READ_BYTES: Final = 65536
 
 
@@ -35,8 +40,8 @@ class WiredMeter:
 
     meter: MeterId
     server_id: bytes
-    certificate: bytes
-    """DER; the certificate it shows must equal it."""
+    certificate: bytes | None
+    """DER, as its maker delivered it; None: it is paired under its master key."""
     registers: tuple[Obis, ...]
 
 
@@ -55,6 +60,8 @@ class Timing:
     """For a handshake, and for an order with its answers."""
     idle_s: float = 0.005
     """Pause after a station said that it has nothing yet."""
+    pairing_pause_s: float = 60.0
+    """From one try to pair a meter to the next."""
 
 
 @dataclass(slots=True)
@@ -68,6 +75,9 @@ class LineStatistics:
     """Stations that answered no more."""
     handshakes: int = 0
     readings: int = 0
+    pairings: int = 0
+    renewals: int = 0
+    """Certificates that meters took inside a session."""
 
 
 @dataclass(slots=True)
@@ -78,6 +88,8 @@ class _Session:
     engine: TlsEngine
     began_at: float
     limit_s: float
+    generation: bytes
+    """The gateway's certificate that it began with."""
     carried_bytes: int = 0
     files: int = 0
     first_byte_at: float | None = field(default=None)
@@ -95,12 +107,14 @@ class Rs485Line:
         self,
         port_opener: Callable[[], Awaitable[BytePort]],
         meters: tuple[WiredMeter, ...],
-        context: Callable[[WiredMeter], Awaitable[TlsContext]],
+        credentials: Credentials,
+        context: Callable[[bytes], Awaitable[TlsContext]],
         emit: Callable[[WiredValues | WiredRefusal], None],
         now: Callable[[], float],
         *,
         addresses: Addresses | None = None,
         timing: Timing | None = None,
+        sym: SymFormat | None = None,
         name: str = "lmn.wired",
     ) -> None:
         """Prepare the service; nothing is opened before `run`.
@@ -108,16 +122,20 @@ class Rs485Line:
         Args:
             port_opener: opens the line; raises PortClosed while it is not there.
             meters: those that are read; others that answer a call are counted and not read.
-            context: makes the TLS settings for one meter, with its certificate as the only anchor.
+            credentials: which certificates count, and what meters are to be given.
+            context: makes the TLS settings towards a meter that must show this certificate (DER).
             emit: takes what each reading told, at once and without waiting.
             now: the loop's clock in seconds.
             addresses: numbers with a role.
             timing: of the line.
+            sym: form of the pairing messages.
             name: of the service, in reports.
         """
         self.name = name
         self.statistics = LineStatistics()
         self._open, self._context, self._emit, self._now = port_opener, context, emit, now
+        self._credentials, self._sym = credentials, sym or SymFormat()
+        self._pair_at: dict[bytes, float] = {}
         self._meters = {each.server_id: each for each in meters}
         self._addresses = addresses or Addresses()
         self._timing = timing or Timing()
@@ -145,17 +163,18 @@ class Rs485Line:
         finally:
             for server_id in list(self._sessions):
                 self._drop(server_id)
-            self._discovery.restart()
+            self._discovery.stations.clear()
             port.close()
 
     async def _round(self, port: BytePort) -> None:
+        await self._credentials.upkeep()
         if self._meters.keys() - self._discovery.stations.keys():
             await self._discover(port)
         for server_id in list(self._discovery.stations):
             meter = self._meters[server_id]
             try:
-                async with asyncio.timeout(self._timing.exchange_s * 2):
-                    await self._read(port, meter)
+                async with asyncio.timeout(self._timing.exchange_s * 3):
+                    await self._visit(port, meter)
             except _Silent:
                 self.statistics.silent += 1
                 _LOG.warning("%s: %s is silent", self.name, meter.meter)
@@ -180,6 +199,8 @@ class Rs485Line:
 
     async def _discover(self, port: BytePort) -> None:
         timing = self._timing
+        for missed in self._meters.keys() - self._discovery.stations.keys():
+            await port.write(self._discovery.release(missed).to_bytes())  # it may still have a name
         await port.write(self._discovery.call(timing.slots).to_bytes())
         until = self._now() + timing.slots * timing.slot_s + timing.answer_s
         heard: list[bytes] = []
@@ -199,27 +220,101 @@ class Rs485Line:
 
     # ---- one meter
 
-    async def _read(self, port: BytePort, meter: WiredMeter) -> None:
+    async def _visit(self, port: BytePort, meter: WiredMeter) -> None:
+        """Pair it if it has no certificate, read it, then give it what it is to be given."""
+        credentials = self._credentials
+        if not credentials.certificates(meter):
+            if self._now() < self._pair_at.get(meter.server_id, float("-inf")):
+                return
+            self._pair_at[meter.server_id] = self._now() + self._timing.pairing_pause_s
+            await self._pair(port, meter)
         session = self._sessions.get(meter.server_id)
         if session is not None and self._used_up(session):
             self._drop(meter.server_id)
             session = None
         if session is None:
             session = await self._begin(port, meter)
-        session.files += 1
+        await self._read(port, meter, session)
+        if (write := await credentials.due(meter)) is not None:
+            messages = await self._file(
+                port, session, write_order(write.what.value, write.content, session.files + 1)
+            )
+            confirm_write(messages, meter.server_id)
+            await credentials.written(meter, write.what)
+            self.statistics.renewals += 1
+            _LOG.info("%s: %s has a new certificate (%s)", self.name, meter.meter, write.what.name)
+            if write.what is Renewal.METER:
+                self._drop(meter.server_id)  # the next handshake shows whether it has it
+
+    async def _read(self, port: BytePort, meter: WiredMeter, session: _Session) -> None:
         session.first_byte_at = None
-        request = order(meter.registers, session.files)
-        for start in range(0, len(request), MAX_PLAINTEXT_BYTES):
-            session.engine.write(request[start : start + MAX_PLAINTEXT_BYTES])
-        deframer = SmlDeframer()
-        async with asyncio.timeout(self._timing.exchange_s):
-            answer = await self._answer(port, session, deframer)
-        values = answers(read_frame(answer.data), meter.server_id, meter.registers)
+        messages = await self._file(port, session, order(meter.registers, session.files + 1))
+        values = answers(messages, meter.server_id, meter.registers)
         self.statistics.readings += 1
         began = session.first_byte_at
         self._emit(
             WiredValues(meter.meter, values, began if began is not None else self._now(), protected=True)
         )
+
+    async def _file(self, port: BytePort, session: _Session, request: bytes) -> tuple[Message, ...]:
+        """Send one order file, return the file that answers it."""
+        session.files += 1
+        for start in range(0, len(request), MAX_PLAINTEXT_BYTES):
+            session.engine.write(request[start : start + MAX_PLAINTEXT_BYTES])
+        async with asyncio.timeout(self._timing.exchange_s):
+            return read_frame((await self._answer(port, session, SmlDeframer())).data)
+
+    # ---- pairing
+
+    async def _pair(self, port: BytePort, meter: WiredMeter) -> None:
+        """Give the meter a key pair and both certificates, under its master key.
+
+        Raises:
+            KeyRefused: its profile has no master key.
+            UnexpectedMessage: the meter refuses.
+            LmnError: its answer is forged, old or malformed.
+        """
+        credentials = self._credentials
+        master = credentials.master(meter)
+        if master is None:
+            raise KeyRefused("a meter without certificate, and no master key in its profile to pair it with")
+        pairing = Pairing(master, meter.server_id, self._sym)
+        for _ in range(2):
+            identity = await credentials.new_identity(meter)
+            counter = await credentials.next_counter(meter)
+            message = pairing.deliver(counter, identity, credentials.gateway_certificate())
+            reason = await self._ask(port, meter, pairing, message)
+            if reason is None:
+                await credentials.paired(meter)
+                self.statistics.pairings += 1
+                _LOG.info("%s: %s is paired", self.name, meter.meter)
+                return
+            await credentials.unpaired(meter)
+            if reason is not Reason.PAIRED:
+                raise UnexpectedMessage(f"the meter refuses to be paired: {reason.name}")
+            _LOG.warning("%s: %s has keys of another pairing; they are reset", self.name, meter.meter)
+            if await self._ask(port, meter, pairing, pairing.reset(await credentials.next_counter(meter))):
+                raise UnexpectedMessage("the meter refuses the crypto reset")
+        raise UnexpectedMessage("the meter stays paired after a crypto reset")
+
+    async def _ask(
+        self, port: BytePort, meter: WiredMeter, pairing: Pairing, message: bytes
+    ) -> Reason | None:
+        station = self._discovery.stations[meter.server_id]
+        frame = HdlcFrame(station, self._addresses.primary, Kind.UNNUMBERED_INFORMATION, message).to_bytes()
+        for _ in range(1 + self._timing.retries):
+            await self._say(port, frame)
+            until = self._now() + self._timing.answer_s
+            while (answer := await self._frame(port, until)) is not None:
+                if answer.source != station or answer.destination != self._addresses.primary:
+                    continue
+                if answer.kind is Kind.UNNUMBERED_INFORMATION and is_sym(answer.information):
+                    after = self._credentials.last_heard(meter)
+                    counter, reason = pairing.answered(answer.information, after)
+                    await self._credentials.heard(meter, counter)
+                    return reason
+            self.statistics.timeouts += 1
+        raise _Silent("no answer")
 
     async def _answer(self, port: BytePort, session: _Session, deframer: SmlDeframer) -> ReceivedSml:
         while True:
@@ -233,23 +328,47 @@ class Rs485Line:
                 raise TlsRefused("the meter closed the connection")
 
     def _used_up(self, session: _Session) -> bool:
-        too_old = self._now() - session.began_at >= session.limit_s
-        return too_old or session.carried_bytes >= SESSION_BYTES
+        """Whether it would reach a limit during the next visit, or was begun under an older certificate."""
+        ends_at = session.began_at + session.limit_s - self._timing.exchange_s * 3
+        return (
+            self._now() >= ends_at
+            or session.carried_bytes + MARGIN_BYTES >= SESSION_BYTES
+            or session.generation != self._credentials.generation()
+        )
 
     async def _begin(self, port: BytePort, meter: WiredMeter) -> _Session:
-        """Connect the link and run the handshake in it."""
+        """Connect the link and run the handshake in it.
+
+        Whatever fails here: a meter that never showed what it was given may not have it, and is paired anew.
+        """
+        if not (certificates := self._credentials.certificates(meter)):
+            raise KeyRefused("the meter has no certificate any more")
+        *others, last = reversed(certificates)
+        try:
+            for certificate in others:
+                with contextlib.suppress(CertificateRefused):  # it may still show the older one
+                    return await self._connect(port, meter, certificate)
+            return await self._connect(port, meter, last)
+        except (LmnError, TlsRefused, CertificateRefused, TimeoutError) as error:
+            if not isinstance(error, PortClosed):
+                await self._credentials.unpaired(meter)
+            raise
+
+    async def _connect(self, port: BytePort, meter: WiredMeter, certificate: bytes) -> _Session:
         link = Primary(self._addresses.primary, self._discovery.stations[meter.server_id])
         link.connect()
         while link.state is State.CONNECTING:
             await self._exchange(port, link)
         if link.state is not State.CONNECTED:
             raise _Silent("the station refuses the link")
-        context = await self._context(meter)
-        engine = TlsEngine(context, pinned=meter.certificate)
-        session = _Session(link, engine, self._now(), context.profile.session_limit_s)
+        generation = self._credentials.generation()
+        context = await self._context(certificate)
+        engine = TlsEngine(context, pinned=certificate)
+        session = _Session(link, engine, self._now(), context.profile.session_limit_s, generation)
         try:
             async with asyncio.timeout(self._timing.exchange_s), context.bridge.admission:
                 await self._handshake(port, session)
+            await self._credentials.shown(meter, certificate)
         except BaseException:
             engine.abort()
             raise
@@ -299,16 +418,20 @@ class Rs485Line:
             _Silent: no answer to any of the repetitions.
         """
         for _ in range(1 + self._timing.retries):
-            self._deframer.reset()
-            self._waiting.clear()
-            self._heard_at = None
-            await port.write(link.command().to_bytes())
+            await self._say(port, link.command().to_bytes())
             until = self._now() + self._timing.answer_s
             while (frame := await self._frame(port, until)) is not None:
                 if frame.source == link.station and frame.destination == self._addresses.primary:
                     return link.receive(frame)
             self.statistics.timeouts += 1
         raise _Silent("no answer")
+
+    async def _say(self, port: BytePort, frame: bytes) -> None:
+        """Send a command; what came before it belongs to nothing any more."""
+        self._deframer.reset()
+        self._waiting.clear()
+        self._heard_at = None
+        await port.write(frame)
 
     async def _frame(self, port: BytePort, until: float) -> HdlcFrame | None:
         """Return the next frame that another station sent, None if none came before `until`."""

@@ -11,17 +11,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from lmn.errors import MalformedRecords, UnknownMeter
+from lmn.errors import MalformedRecords, UnexpectedMessage, UnknownMeter
 from lmn.model import Obis
 from lmn.sml.bodies import (
+    Attention,
     Body,
     CloseRequest,
     GetProcParameterRequest,
     GetProcParameterResponse,
     OpenRequest,
     OpenResponse,
+    SetProcParameterRequest,
 )
-from lmn.sml.codec import signed, unsigned
+from lmn.sml.codec import octets, signed, unsigned
 from lmn.sml.messages import Message, to_transport
 from lmn.sml.readings import scaled, unit_name
 from lmn.sml.values import Parameter, ParameterKind, SmlTime, parameter
@@ -31,6 +33,8 @@ VALUE, SCALER_UNIT, STATUS_TIME = b"\x02", b"\x03", b"\x04"
 FIRST, SECOND = b"\x01", b"\x02"
 _CLIENT: Final = b"smgw"
 _SCALER_LIMIT: Final = 30
+DONE: Final = bytes.fromhex("8181c7c7fd00")
+"""Number of the attention that says: done (SML 1.04, from public headers)."""
 
 
 def order(registers: Sequence[Obis], file_number: int) -> bytes:
@@ -41,6 +45,36 @@ def order(registers: Sequence[Obis], file_number: int) -> bytes:
         CloseRequest(),
     ]
     return to_transport([Message(body, bytes((1 + at,))) for at, body in enumerate(bodies)])
+
+
+def write_order(name: bytes, content: bytes, file_number: int) -> bytes:
+    """An order file that sets one octet string; as a transport frame."""
+    bodies: list[Body] = [
+        OpenRequest(_CLIENT, file_number.to_bytes(4, "big")),
+        SetProcParameterRequest((name,), parameter(name, octets(content))),
+        CloseRequest(),
+    ]
+    return to_transport([Message(body, bytes((1 + at,))) for at, body in enumerate(bodies)])
+
+
+def confirm_write(messages: Iterable[Message], server_id: bytes) -> None:
+    """Check the answers to `write_order`: nothing but the one attention that says that it was done.
+
+    Raises:
+        UnknownMeter: another meter answers.
+        UnexpectedMessage: the meter did not do it, or says nothing about it.
+    """
+    done = 0
+    for message in messages:
+        match message.body:
+            case OpenResponse(server_id=named) if named != server_id:
+                raise UnknownMeter("another meter answers")
+            case Attention(number=number):
+                if number != DONE:
+                    raise UnexpectedMessage(f"the meter did not take what was written: {number.hex()}")
+                done += 1
+    if done != 1:
+        raise UnexpectedMessage("no answer to what was written")
 
 
 def register_tree(

@@ -157,6 +157,10 @@ class SoftModule:
             raise CommandRefused("key", 0x6A88)
         return wrap_service_key(*self.services.pop(key.reference))
 
+    async def discard_service_keys(self) -> None:
+        await self._turn("discard_service_keys")
+        self.services.clear()
+
 
 def _exchange(own: ec.EllipticCurvePrivateKey, peer_point: bytes) -> bytes:
     try:

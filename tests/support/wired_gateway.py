@@ -40,11 +40,12 @@ def profiles(meter: str, obis: str, mode: str = "open", key_hex: str = "") -> by
 @asynccontextmanager
 async def running(folder: Path, lmn: str, document: bytes) -> AsyncIterator[Gateway]:
     """Run a gateway whose [lmn] table goes on with `lmn`, under the profiles of `document`."""
-    make_folder(folder, gateway_id="ESGW0100000001")
     path = folder / "gateway.toml"
-    text = path.read_text()
-    begin, end = text.index("[[lmn.stick]]"), text.index("[dcnet]")
-    path.write_text(text[:begin] + lmn + "\n" + text[end:])
+    if not path.exists():  # else the same gateway starts again
+        make_folder(folder, gateway_id="ESGW0100000001")
+        text = path.read_text()
+        begin, end = text.index("[[lmn.stick]]"), text.index("[dcnet]")
+        path.write_text(text[:begin] + lmn + "\n" + text[end:])
     async with open_gateway(load(path)) as gateway:
         order = Order("order-1", "profiles", datetime.now(UTC), 1, document)
         receipt = await gateway._parts.registry.apply(order)

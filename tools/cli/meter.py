@@ -95,7 +95,9 @@ async def _run(
                 await asyncio.wait_for(stop.wait(), interval_ms / 1000)
 
 
-def _run_wired(link: Path, interval_ms: int, id_: str | None, seed: int, rs485: Path | None) -> None:
+def _run_wired(
+    link: Path, interval_ms: int, id_: str | None, seed: int, rs485: Path | None, master: bytes | None
+) -> None:
     from tools.cli.meter_head import run_head, sml_meter  # most meters are radio meters
     from tools.cli.meter_wired import run_wired
 
@@ -108,7 +110,7 @@ def _run_wired(link: Path, interval_ms: int, id_: str | None, seed: int, rs485: 
         raise typer.BadParameter(f"{link} is there and no link", param_hint="--link")
     console = Console(stderr=True, highlight=False)
     if rs485 is not None:
-        asyncio.run(run_wired(link, rs485, interval_ms, meter_id, seed, console))
+        asyncio.run(run_wired(link, rs485, interval_ms, meter_id, seed, console, master=master))
     else:
         asyncio.run(run_head(link, interval_ms, virtual, console))
 
@@ -133,6 +135,9 @@ def meter(
         Path | None,
         typer.Option(metavar="PEM", help="answer on an RS-485 line; the gateway's certificate lmn-tls.pem"),
     ] = None,
+    unpaired: Annotated[
+        bool, typer.Option("--unpaired", help="with --rs485: no certificates yet, to be paired under --key")
+    ] = False,
     head: Annotated[
         bool, typer.Option("--head", help="push SML through an infrared head instead of a stick")
     ] = False,
@@ -143,7 +148,7 @@ def meter(
 ) -> None:
     """Send telegrams of a virtual meter through a virtual stick, until Ctrl-C."""
     if head or rs485 is not None:
-        _run_wired(link, interval_ms, id_, seed, rs485)
+        _run_wired(link, interval_ms, id_, seed, rs485, _key(key) if unpaired else None)
         return
     if stick not in EMULATED:
         raise typer.BadParameter(f"one of {', '.join(EMULATED)}", param_hint="--stick")

@@ -202,6 +202,10 @@ class SoftwareKeys:
             raise CommandRefused("export", _NOT_FOUND)
         return wrap_service_key(*self._service.pop(key.reference))
 
+    async def discard_service_keys(self) -> None:
+        """Forget those that have not left."""
+        self._service.clear()
+
 
 def verify_signature(key: PublicKey, digest: bytes, signature: bytes) -> bool:
     """Check r | s over a digest.

@@ -31,6 +31,8 @@ class Rs485Hub:
         self.collisions = 0
         self.lose: Callable[[bytes], bytes] = lambda data: data
         """Changes what is on the line; for tests of losses and damage."""
+        self.chunk = 0
+        """The host gets so many bytes at a time; 0: all at once."""
         self._baudrate, self._echo = baudrate, echo
         self._master = self._slave = -1
         self._listeners: list[Listener] = []
@@ -102,4 +104,6 @@ class Rs485Hub:
             if listener is not speaker:
                 listener(heard)
         if (speaker is not None or self._echo) and self._master >= 0:
-            os.write(self._master, heard)
+            size = self.chunk or len(heard)
+            for start in range(0, len(heard), size):
+                os.write(self._master, heard[start : start + size])

@@ -77,7 +77,8 @@ def certificates(settings: config.GatewayConfig, now_utc: datetime) -> Iterator[
         files |= {f"wan.{name}": getattr(wan, name) for name in ("root", "sub_ca", "tls", "sig", "enc")}
         files |= {"wan.gwa.tls": wan.gwa.tls_certificate, "wan.gwa.sig": wan.gwa.sig_certificate}
     lines = settings.lmn.rs485 if settings.lmn is not None else ()
-    files |= {f"meter {one.meter}": one.certificate for line in lines for one in line.meter}
+    meters = (one for line in lines for one in line.meter)
+    files |= {f"meter {one.meter}": path for one in meters if (path := one.certificate) is not None}
     if lines and (own := settings.gateway.state / _LMN_TLS).exists():
         files["towards meters"] = own
     for name, path in files.items():

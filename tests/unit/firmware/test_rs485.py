@@ -12,7 +12,7 @@ import pytest
 from firmware.config import load
 from firmware.errors import ConfigurationRefused
 from firmware.metering.status import GatewayStatus, gateway_half
-from firmware.wired import own_certificate
+from firmware.wired_certificate import OwnCertificate
 from hsm.x509 import Certificate
 from tests.support.soft_module import SoftModule
 from tests.support.wired_gateway import profiles, registered, running
@@ -48,19 +48,57 @@ async def test_a_wired_meter_registers_values(tmp_path: Path) -> None:
     assert station.address == 3
 
 
+async def test_a_meter_without_keys_is_paired_under_the_key_of_its_profile(tmp_path: Path) -> None:
+    """The whole gateway with its emulated card: the service key is made, signed with and wrapped there."""
+    folder = tmp_path / "gw"
+    folder.mkdir()
+    master = bytes(range(16))
+    line = "".join(row for row in LINE.splitlines(keepends=True) if not row.startswith("certificate"))
+    document = profiles(str(DEFAULT_METER), "1-0:1.8.0", "strict", master.hex())
+    async with Rs485Hub(folder / "line0") as hub:
+        station = WiredMeterStation(hub, tmp_path / "meter", None, master=master)
+        for handshakes in (1, 2):  # the second time from what the gateway has kept
+            async with running(folder, line, document) as gateway:
+                async with asyncio.timeout(40):
+                    while station.handshakes < handshakes:  # noqa: ASYNC110  # counters have no event
+                        await asyncio.sleep(0.1)
+                value = await registered(gateway, 40)
+                assert not gateway.telegrams.rejected
+    assert value.value == Decimal(station.registers.import_wh10) / 10
+    assert station.memory._state["generation"] == 1
+    assert not [path for path in folder.rglob("*") if path.is_file() and master in path.read_bytes()]
+
+
 async def test_the_certificate_towards_meters_is_made_once(tmp_path: Path) -> None:
     module = SoftModule()
-    made = await own_certificate(tmp_path, module, "ESGW0100000001", NOW)
+
+    async def opened(module: SoftModule, days: int = 0) -> Certificate:
+        return (
+            await OwnCertificate.open(tmp_path, module, "ESGW0100000001", NOW + timedelta(days=days))
+        ).current
+
+    made = await opened(module)
     assert made.subject_cn == "esgw0100000001.sm"
-    assert await own_certificate(tmp_path, module, "ESGW0100000001", NOW) == made
-    over = await own_certificate(tmp_path, module, "ESGW0100000001", NOW + timedelta(days=8 * 365))
+    assert await opened(module) == made
+    over = await opened(module, 8 * 365)
     assert over.public_key != made.public_key
-    fresh = await own_certificate(tmp_path, SoftModule(), "ESGW0100000001", NOW)
+    fresh = await opened(SoftModule())
     assert fresh.public_key != over.public_key
     assert Certificate.from_pem((tmp_path / "lmn-tls.pem").read_bytes()) == fresh
 
 
-@pytest.mark.parametrize("line", ["primary = 2", "broadcast = 100", "baudrate = 300"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "primary = 2",
+        "broadcast = 100",
+        "baudrate = 300",
+        "slots = 0",
+        "slot_s = 0.0",
+        "sym_mac_bytes = 4",
+        "renew_days = 0",
+    ],
+)
 def test_a_line_that_is_configured_wrongly(tmp_path: Path, line: str) -> None:
     (tmp_path / "pin").touch(mode=0o600)
     path = tmp_path / "gateway.toml"

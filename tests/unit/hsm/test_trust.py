@@ -195,6 +195,12 @@ async def test_only_service_keys_leave_and_only_for_their_receiver() -> None:
             await module.export_service_key(made[0])
         memory.broken = False
         await module.export_service_key(made[0])
+        await module.discard_service_keys()  # as after a caller that was cut off
+        digest = bytes(made[1].public.curve.field_bytes)
+        with pytest.raises(CommandRefused, match="6A88"):
+            await module.sign_service(made[1], digest)
+        again = [await module.generate_service_key(Curve.P256, public_of(strong)) for _ in range(4)]
+        assert len(await module.sign_service(again[3], digest)) == 64
 
 
 # --- the rest of the port, through the session --------------------------------------------------------------

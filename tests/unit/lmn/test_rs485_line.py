@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,88 +11,23 @@ from pathlib import Path
 import pytest
 
 from hsm.api import Curve, KeySlot
-from hsm.tls import LMN, TlsContext
-from hsm.x509 import Certificate, self_signed
+from hsm.tls import LMN
+from hsm.x509 import self_signed
 from lmn.errors import KeyRefused, MalformedRecords, PortClosed, UnknownMeter
 from lmn.model import ACTIVE_ENERGY_EXPORT, ACTIVE_ENERGY_IMPORT, MeterId, Obis
-from lmn.serial_port import open_port
 from lmn.sml.bodies import GetProcParameterResponse, OpenResponse
 from lmn.sml.messages import Message
 from lmn.sml.values import SmlTime, TimeKind
 from lmn.wired import driver
-from lmn.wired.driver import Rs485Line, Timing, WiredMeter
+from lmn.wired.hdlc import HdlcDeframer, Kind
 from lmn.wired.registers import answers, register_tree
 from lmn.wired_values import WiredRefusal, WiredValues
 from tests.support.soft_module import SoftModule
-from tools.counterparts.meter_sml import SmlMeter, server_id
-from tools.counterparts.meter_wired import DEFAULT_METER, WiredMeterStation, make_identity
-from tools.counterparts.rs485_hub import Rs485Hub
+from tests.support.wired_line import REGISTERS, TIMING, bench
+from tools.counterparts.meter_sml import server_id
+from tools.counterparts.meter_wired import DEFAULT_METER, make_identity
 
-REGISTERS = (ACTIVE_ENERGY_IMPORT, ACTIVE_ENERGY_EXPORT)
-TIMING = Timing(poll_s=0.05, answer_s=0.1, retries=3, exchange_s=8.0)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-class Bench:
-    """A line, its gateway end as a service, and meters."""
-
-    def __init__(self, folder: Path, hub: Rs485Hub, module: SoftModule, own: Certificate) -> None:
-        self.folder, self.hub, self.module, self.own = folder, hub, module, own
-        self.heard: asyncio.Queue[WiredValues | WiredRefusal] = asyncio.Queue()
-        self.tasks: list[asyncio.Task[None]] = []
-
-    def meter(self, number: int = 3, **settings: object) -> tuple[WiredMeterStation, WiredMeter]:
-        meter = MeterId("SMG", f"1000000{number}", 0, 2)
-        home = self.folder / f"meter{number}"
-        certificate = Certificate.from_pem(make_identity(home, meter).read_bytes())
-        station = WiredMeterStation(
-            self.hub, home, self.folder / "gateway.pem", registers=SmlMeter(meter, seed=number), seed=number
-        )
-        return station, WiredMeter(meter, server_id(meter), certificate.der, REGISTERS)
-
-    def start(self, *meters: WiredMeter, timing: Timing = TIMING) -> Rs485Line:
-        loop = asyncio.get_running_loop()
-
-        async def context(meter: WiredMeter) -> TlsContext:
-            return TlsContext(
-                LMN, self.module, loop, slot=KeySlot.LMN_TLS, chain=[self.own],
-                anchors=[Certificate.from_der(meter.certificate)],
-            )  # fmt: skip
-
-        line = Rs485Line(
-            lambda: open_port(str(self.hub.link), 921600), meters, context, self.heard.put_nowait, loop.time,
-            timing=timing,
-        )  # fmt: skip
-        self.tasks.append(asyncio.create_task(line.run()))
-        return line
-
-    async def next(self) -> WiredValues | WiredRefusal:
-        return await asyncio.wait_for(self.heard.get(), 30)
-
-    async def values(self) -> WiredValues:
-        while not isinstance(found := await self.next(), WiredValues):
-            pass
-        return found
-
-
-@asynccontextmanager
-async def bench(folder: Path, *, echo: bool = False) -> AsyncIterator[Bench]:
-    module = SoftModule()
-    await module.generate_key_pair(KeySlot.LMN_TLS, Curve.BRAINPOOL_P256)
-    now = datetime.now(UTC).replace(microsecond=0)
-    own = await self_signed(
-        module, KeySlot.LMN_TLS, "esgw0100000001.sm",
-        not_before_utc=now - timedelta(hours=1), not_after_utc=now + timedelta(days=900),
-    )  # fmt: skip
-    (folder / "gateway.pem").write_bytes(own.to_pem())
-    async with Rs485Hub(folder / "line0", echo=echo) as hub:
-        here = Bench(folder, hub, module, own)
-        try:
-            yield here
-        finally:
-            for task in here.tasks:
-                task.cancel()
-            await asyncio.gather(*here.tasks, return_exceptions=True)
 
 
 @pytest.mark.parametrize("echo", [False, True])
@@ -102,7 +35,7 @@ async def test_registers_are_read_in_one_session(tmp_path: Path, echo: bool) -> 
     async with bench(tmp_path, echo=echo) as here:
         station, meter = here.meter()
         station.age_s = 2
-        line = here.start(meter)
+        line = await here.start(meter)
         for _ in range(3):
             found = await here.values()
             station.registers.step(10, 5)
@@ -116,7 +49,7 @@ async def test_registers_are_read_in_one_session(tmp_path: Path, echo: bool) -> 
 async def test_two_meters_answer_a_call_and_are_both_read(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         pairs = [here.meter(number) for number in (3, 4)]
-        here.start(*(meter for _, meter in pairs))
+        await here.start(*(meter for _, meter in pairs))
         seen: set[MeterId] = set()
         while len(seen) < 2:
             seen.add((await here.values()).meter)
@@ -128,7 +61,7 @@ async def test_meters_that_collide_are_found_in_the_end(tmp_path: Path) -> None:
         pairs = [here.meter(number) for number in (3, 4)]
         for station, _ in pairs:
             station._random = random.Random(1)  # both draw the same slots for a while
-        here.start(*(meter for _, meter in pairs), timing=replace(TIMING, slots=2))
+        await here.start(*(meter for _, meter in pairs), timing=replace(TIMING, slots=2))
         while not here.hub.collisions:  # noqa: ASYNC110  # counters have no event
             await asyncio.sleep(0.05)
         pairs[0][0]._random = random.Random(99)
@@ -140,7 +73,7 @@ async def test_meters_that_collide_are_found_in_the_end(tmp_path: Path) -> None:
 async def test_lost_and_damaged_frames_are_repeated(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         station, meter = here.meter()
-        line = here.start(meter, timing=replace(TIMING, answer_s=0.06, retries=8))
+        line = await here.start(meter, timing=replace(TIMING, answer_s=0.06, retries=8))
         await here.values()
         rng = random.Random(2)
 
@@ -163,7 +96,7 @@ async def test_lost_and_damaged_frames_are_repeated(tmp_path: Path) -> None:
 async def test_a_silent_station_is_found_again(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         station, meter = here.meter()
-        line = here.start(meter)
+        line = await here.start(meter)
         await here.values()
         station.silent = True
         while not line.statistics.silent:  # noqa: ASYNC110  # counters have no event
@@ -179,28 +112,118 @@ async def test_a_silent_station_is_found_again(tmp_path: Path) -> None:
 async def test_a_meter_that_restarts_gets_a_new_session(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         station, meter = here.meter()
-        line = here.start(meter)
+        line = await here.start(meter)
         await here.values()
         station.reset()
         while line.statistics.handshakes < 2:
             await here.values()
 
 
-async def test_a_session_ends_before_its_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "SESSION_BYTES", 3000)
+async def test_a_session_ends_before_so_many_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "SESSION_BYTES", driver.MARGIN_BYTES + 5000)
+    async with bench(tmp_path) as here:
+        station, meter = here.meter()
+        line = await here.start(meter)
+        while line.statistics.handshakes < 3:
+            assert isinstance(await here.next(), WiredValues)  # no reading is lost by it
+        assert station.handshakes == line.statistics.handshakes
+        assert 2 * line.statistics.handshakes <= line.statistics.readings
+
+
+async def test_a_session_ends_before_31_days(tmp_path: Path) -> None:
+    assert LMN.session_limit_s == 31 * 86400
+    days = 0.0
     async with bench(tmp_path) as here:
         _, meter = here.meter()
-        line = here.start(meter)
-        while line.statistics.handshakes < 2:
-            await here.values()
-    assert (LMN.session_limit_s, LMN.max_fragment_bytes) == (31 * 86400, 2048)
+        line = await here.start(meter, ahead=lambda: days * 86400)
+        for _ in range(6):
+            assert isinstance(await here.next(), WiredValues)
+            days += 10.0
+        while line.statistics.readings < 8:
+            assert isinstance(await here.next(), WiredValues)
+        assert line.statistics.handshakes in (2, 3)
+
+
+async def test_records_are_short_and_say_so(tmp_path: Path) -> None:
+    """max_fragment_length 2048 is asked for and granted; no record or frame is longer than 2034 bytes."""
+    sent: dict[int, bytes] = {}
+    lengths: list[int] = []
+
+    def look(data: bytes) -> bytes:
+        for frame in HdlcDeframer().receive(data):
+            lengths.append(len(frame.information))
+            if frame.kind is Kind.INFORMATION:
+                sent[frame.source] = sent.get(frame.source, b"") + frame.information
+        return data
+
+    async with bench(tmp_path) as here:
+        here.hub.lose = look
+        _, meter = here.meter()
+        many = tuple(Obis(bytes((1, 0, n, 8, 0, 255))) for n in range(1, 60))
+        await here.start(replace(meter, registers=many))
+        await here.values()
+    assert max(lengths) <= 2034
+    for source, stream in sent.items():
+        place = 0
+        while place < len(stream):
+            length = int.from_bytes(stream[place + 3 : place + 5], "big")
+            assert 5 + length <= 2034
+            if place == 0:  # client and server hello: extension 1, one byte, 3 for 2048
+                assert b"\x00\x01\x00\x01\x03" in stream[place : place + 5 + length], source
+            place += 5 + length
+    assert sorted(sent) == [1, 3]
+
+
+async def test_a_named_meter_is_found_by_a_gateway_that_starts(tmp_path: Path) -> None:
+    async with bench(tmp_path) as here:
+        station, meter = here.meter()
+        await here.start(meter)
+        await here.values()
+        await here.stop()
+        assert station.address == 3
+        await here.start(meter)
+        await here.values()
+        assert station.handshakes == 2
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+async def test_a_line_that_brings_single_bytes_and_garbage(tmp_path: Path, chunk: int) -> None:
+    rng = random.Random(4)
+
+    def noise(data: bytes) -> bytes:
+        return rng.randbytes(rng.randrange(4)) + data + b"\x7e" * rng.randrange(3)
+
+    async with bench(tmp_path) as here:
+        station, meter = here.meter()
+        here.hub.lose = noise
+        here.hub.chunk = chunk
+        await here.start(meter, timing=replace(TIMING, answer_s=0.3, retries=8))
+        found = await here.values()
+        assert found.values[0].value * 10 == station.registers.import_wh10
+
+
+async def test_a_flooded_line_brings_no_value_and_recovers(tmp_path: Path) -> None:
+    async with bench(tmp_path) as here:
+        station, meter = here.meter()
+        line = await here.start(meter, timing=replace(TIMING, answer_s=0.05, retries=2))
+        await here.values()
+        for _ in range(40):
+            here.hub._say(bytes(4096), station._hear)
+            here.hub._say(b"\x7e\xa7\xff" * 1000, station._hear)
+            await asyncio.sleep(0.01)
+            assert len(line._deframer._inbox) <= 2049 + 65536
+            assert len(line._waiting) < 100
+        while not here.heard.empty():
+            here.heard.get_nowait()
+        found = await here.values()
+        assert found.values[0].value * 10 == station.registers.import_wh10
 
 
 async def test_a_forged_certificate_is_refused(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         station, meter = here.meter()
         make_identity(tmp_path / "meter3", meter.meter)  # the station now shows another one
-        here.start(meter)
+        await here.start(meter)
         found = await here.next()
         assert isinstance(found, WiredRefusal)
         assert isinstance(found.error, KeyRefused)
@@ -210,8 +233,8 @@ async def test_a_forged_certificate_is_refused(tmp_path: Path) -> None:
 async def test_a_meter_that_does_not_trust_the_gateway_tells_nothing(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         station, meter = here.meter()
-        (tmp_path / "gateway.pem").write_bytes(make_identity(tmp_path / "x", meter.meter).read_bytes())
-        here.start(meter)
+        (tmp_path / "lmn-tls.pem").write_bytes(make_identity(tmp_path / "x", meter.meter).read_bytes())
+        await here.start(meter)
         found = await here.next()
         assert isinstance(found, WiredRefusal)
         assert station.requests == []
@@ -221,7 +244,7 @@ async def test_a_stranger_on_the_line_is_not_read(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         stranger, _ = here.meter(5)
         _, meter = here.meter(3)
-        here.start(meter)
+        await here.start(meter)
         await here.values()
         assert stranger.address is None
 
@@ -229,7 +252,7 @@ async def test_a_stranger_on_the_line_is_not_read(tmp_path: Path) -> None:
 async def test_a_pulled_adapter_ends_the_service(tmp_path: Path) -> None:
     async with bench(tmp_path) as here:
         _, meter = here.meter()
-        here.start(meter)
+        await here.start(meter)
         await here.values()
         here.hub.vanish()
         with pytest.raises(PortClosed):

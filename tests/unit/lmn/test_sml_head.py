@@ -105,6 +105,23 @@ async def test_a_hostile_line_brings_no_wrong_value(tmp_path: Path) -> None:
         assert listening.service.statistics.rejected
 
 
+@pytest.mark.parametrize("flood", [b"\x00", b"\x1b\x1b\x1b\x1b\x01\x01\x01\x01", b"\x1b\x1b\x1b\x1b\x1a"])
+async def test_a_flooded_head_brings_no_value_and_recovers(tmp_path: Path, flood: bytes) -> None:
+    meter = SmlMeter()
+    async with (
+        VirtualHead(tmp_path / "head0", baudrate=0, chunk=997) as head,
+        Listening(str(head.link)) as listening,
+    ):
+        await asyncio.sleep(0.05)
+        for _ in range(40):
+            await head.push(flood * (8192 // len(flood)))
+        heard = [listening.heard.get_nowait() for _ in range(listening.heard.qsize())]
+        assert not any(isinstance(found, WiredValues) for found in heard)
+        await head.push(bytes(70_000))  # more than a frame may have: what began is over
+        await head.push(meter.frame())
+        assert len((await listening.values()).values) == 3
+
+
 async def test_a_pulled_head_ends_the_service(tmp_path: Path) -> None:
     async with VirtualHead(tmp_path / "head0", baudrate=0) as head, Listening(str(head.link)) as listening:
         await asyncio.sleep(0.05)
@@ -228,11 +245,12 @@ def test_wrong_usage(options: list[str], tmp_path: Path) -> None:
     assert CliRunner().invoke(command.app, arguments).exit_code == 2
 
 
-async def test_the_command_answers_on_a_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("master", [None, bytes(16)], ids=["paired", "unpaired"])
+async def test_the_command_answers_on_a_line(tmp_path: Path, master: bytes | None) -> None:
     stop = asyncio.Event()
     link = tmp_path / "line0"
     running = asyncio.create_task(
-        run_wired(link, tmp_path / "none.pem", 10, None, 0, Console(quiet=True), stop)
+        run_wired(link, tmp_path / "none.pem", 10, None, 0, Console(quiet=True), stop, master)
     )
     while not link.exists():  # noqa: ASYNC110  # a file has no event
         await asyncio.sleep(0.01)
@@ -240,7 +258,7 @@ async def test_the_command_answers_on_a_line(tmp_path: Path) -> None:
     await line.write(Discovery(Addresses()).call(1).to_bytes())
     [heard] = HdlcDeframer().receive(await asyncio.wait_for(line.read(), 10))
     assert Discovery(Addresses()).heard(heard) == server_id(WIRED_METER)
-    assert (tmp_path / "line0-meter" / "meter.pem").exists()
+    assert (tmp_path / "line0-meter" / "meter.pem").exists() is (master is None)
     line.close()
     stop.set()
     await asyncio.wait_for(running, 10)
