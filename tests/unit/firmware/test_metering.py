@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware.metering import tariff
 from firmware.metering.dataset import Dataset, decimal_text, message_id, to_document, utc_text
 from firmware.metering.register import (
     Register,
@@ -156,43 +155,6 @@ def test_a_reading_from_the_future_does_not_blind_the_register():
     register.add(reading(900, "3"))
     assert [one.value for one in register.around(ID, ACTIVE_ENERGY_IMPORT, at(900), REACH)] == [Decimal(3)]
     assert not register.around(ID, ACTIVE_ENERGY_IMPORT, at(86400), REACH)
-
-
-def test_taf_7_worked_example():
-    original = [entry(900 * index, str(index)) for index in range(8)]
-    result = tariff.evaluate(7, original, at(0), at(3600))
-    assert [value.instant_utc for value in result] == [at(900), at(1800), at(2700), at(3600)]
-
-
-def test_taf_7_keeps_missing_values():
-    original = [entry(1800), entry(900, None)]
-    assert tariff.evaluate(7, original, at(0), at(1800)) == (entry(900, None), entry(1800))
-
-
-def test_taf_1_worked_example():
-    original = [entry(900 * index, str(index)) for index in range(8)]
-    assert tariff.evaluate(1, original, at(0), at(2700)) == (entry(2700, "3"),)
-
-
-def test_taf_1_without_a_value_at_the_end_says_so():
-    assert tariff.evaluate(1, [entry(900, "1"), entry(2700, None)], at(0), at(2700)) == (entry(2700, None),)
-    assert tariff.evaluate(1, [entry(900, "1")], at(0), at(2700)) == ()
-
-
-def test_a_use_case_that_is_not_built():
-    with pytest.raises(ValueError, match="TAF 2"):
-        tariff.evaluate(2, [], at(0), at(1))
-
-
-@given(st.lists(st.integers(0, 20), unique=True, max_size=20), st.randoms(use_true_random=False))
-def test_evaluation_is_a_pure_function_of_the_list(slots, shuffler):
-    original = [entry(900 * slot, str(slot)) for slot in slots]
-    shuffled = list(original)
-    shuffler.shuffle(shuffled)
-    for taf in (1, 7):
-        assert tariff.evaluate(taf, original, at(0), at(9000)) == tariff.evaluate(
-            taf, shuffled, at(0), at(9000)
-        )
 
 
 def test_energy_of_a_slot():

@@ -15,6 +15,7 @@ from firmware.delivery import Delivery
 from firmware.enforcement.gate import Gate
 from firmware.errors import StoreUnavailable
 from firmware.intake import Intake
+from firmware.metering.happenings import Happenings
 from firmware.metering.original import OriginalLists
 from firmware.metering.register import Register
 from firmware.metering.status import GatewayStatus, gateway_half
@@ -65,7 +66,8 @@ class Gateway:
         nets = {NET_ID: stage}
         self.gate = Gate(GATEWAY, "gwa", lambda: self.registry.active, nets.get, self._denied)
         delivery = Delivery(self.gate, self.outbox, self._sent)
-        self.deliver = DeliveryPipeline(self.registry, self.originals, delivery, clock)
+        self.happenings = Happenings(partition)
+        self.deliver = DeliveryPipeline(self.registry, self.originals, delivery, clock, self.happenings)
         self.registering = RegistrationPipeline(
             self.registry, self.register, self.originals, self.gate, clock, announce=self.deliver.announce
         )
