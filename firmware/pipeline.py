@@ -22,6 +22,7 @@ from firmware.enforcement.content import longest_occasion
 from firmware.enforcement.gate import Gate
 from firmware.enforcement.schedule import (
     MAX_INSTANTS,
+    cycle_begin,
     deliveries,
     delivery_window,
     has_cycle,
@@ -424,7 +425,8 @@ class DeliveryPipeline:
             delivered = await self._originals.delivered_through(communication.id)
             if delivered is None or through is None:
                 return
-            through = min(through, delivered)
+            # A period that has only begun will need all of its values.
+            through = min(through, cycle_begin(processing, delivered) if has_cycle(processing) else delivered)
         known = self._forgotten.get(processing.id)
         if through is not None and (known is None or known < through):
             await self._originals.forget(processing.id, known, through)

@@ -96,6 +96,12 @@ def delivery_window(profile: ProcessingProfile, end_utc: datetime) -> tuple[date
     return end_utc - timedelta(seconds=delivery_period_s(profile)), end_utc
 
 
+def cycle_begin(profile: ProcessingProfile, instant_utc: datetime) -> datetime:
+    """Return the end of the last whole delivery period at or before an instant; `valid_from` before that."""
+    period = timedelta(seconds=delivery_period_s(profile))
+    return profile.valid_from + max(0, (instant_utc - profile.valid_from) // period) * period
+
+
 def is_registration(profile: ProcessingProfile, instant_utc: datetime) -> bool:
     """Tell whether the profile registers at exactly this instant."""
     return registrations(profile, instant_utc - _MICROSECOND, instant_utc) == [instant_utc]

@@ -3,8 +3,8 @@
 It is apart from the signature of a message and stays with the value. Signed are logical name, status, capture
 time, value, scaler and unit; the logical name has the form <OBIS>.<gateway>.sm (VDE-AR 2418-6 draft). The
 bytes that are hashed are this project's own, because no text that could be read fixes them: JSON without
-spaces, keys in the order below, UTF-8; ECDSA over its SHA-256 with the key of the SIG certificate, r and s as
-ASN.1 (X9.62).
+spaces, keys in the order below, UTF-8. The signature is plain ECDSA (r | s) over their SHA-256 with the key
+of the SIG certificate, brainpoolP256r1.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COSEM_UNITS: Final = {
 """DLMS/COSEM unit codes; another unit is written as 255 and its name."""
 _NO_CODE: Final = 255
 Sign = Callable[[bytes], Awaitable[bytes]]
-"""Digest to signature, by the key of the SIG certificate."""
+"""Digest of 32 bytes to r | s, by the key of the SIG certificate."""
 
 
 def signed_text(entry: RegisteredValue, gateway: str) -> bytes:

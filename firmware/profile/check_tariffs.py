@@ -12,6 +12,7 @@ from typing import Final
 from firmware.profile.model import ProcessingProfile
 from firmware.profile.tariffs import (
     ConsumptionVariable,
+    Control,
     EventVariable,
     Extremes,
     FeedIn,
@@ -20,6 +21,7 @@ from firmware.profile.tariffs import (
     Prepaid,
     TimeVariable,
 )
+from lmn.model import Obis
 
 DAY_S: Final = 86400
 MIN_CYCLE_S: Final = 60
@@ -72,11 +74,19 @@ def check_tariff(place: str, profile: ProcessingProfile) -> Iterator[Problem]:
             yield Problem(f"{place}.{block}", f"the parameters of TAF {taf}")
     if profile.more_obis and profile.taf not in MANY_MEASURANDS:
         yield Problem(f"{place}.more_obis", f"nothing: TAF {profile.taf} counts one register")
-    if len(set(profile.measurands)) != len(profile.measurands):
+    if len({_code(text) for text in profile.measurands}) != len(profile.measurands):
         yield Problem(f"{place}.more_obis", "each measurand once")
     looks = _LOOKS.get(profile.taf)
     if looks is not None:
         yield from looks(place, profile)
+
+
+def _code(text: str) -> Obis | None:
+    """Return the code, so that "1-0:1.8.0" and "1-0:1.8.0*255" are the same; None for none."""
+    try:
+        return Obis.from_text(text)
+    except ValueError:
+        return None
 
 
 def _rising(place: str, values: Sequence[int]) -> Iterator[Problem]:
@@ -90,7 +100,7 @@ def _multiple(place: str, profile: ProcessingProfile, value_s: int | None) -> It
         return
     if value_s % profile.registration_period_s:
         yield Problem(place, f"a multiple of registration_period_s ({profile.registration_period_s})")
-    if (profile.billing_period_s or DAY_S) % value_s:
+    elif (profile.billing_period_s or DAY_S) % value_s:
         yield Problem(place, f"a divisor of the billing period ({profile.billing_period_s or DAY_S})")
 
 
@@ -204,7 +214,7 @@ def _grid_state(place: str, profile: ProcessingProfile) -> Iterator[Problem]:
     if (rule.send == "cycle") != (not rule.limits):
         yield Problem(f"{place}.limits", 'limits unless send is "cycle", and none then')
     for index, limit in enumerate(rule.limits):
-        if limit.obis not in profile.measurands:
+        if _code(limit.obis) not in {_code(text) for text in profile.measurands}:
             yield Problem(f"{place}.limits[{index}].obis", f"a measurand of the profile, not {limit.obis}")
         if limit.below is None and limit.above is None:
             yield Problem(f"{place}.limits[{index}]", "below, above or both")
@@ -216,11 +226,19 @@ def _ordered(below: str, above: str) -> bool:
     return Decimal(below) < Decimal(above)
 
 
+def _control(place: str, profile: ProcessingProfile) -> Iterator[Problem]:
+    rule: Control | None = profile.control
+    if rule is not None and len(set(rule.events)) != len(rule.events):
+        yield Problem(f"{place}.control.events", "each event once")
+
+
 def _prepaid(place: str, profile: ProcessingProfile) -> Iterator[Problem]:
     rule: Prepaid | None = profile.prepaid
     if rule is None:
         return
     yield from _rising(f"{place}.prepaid.thresholds_wh", rule.thresholds_wh)
+    if _code(rule.credit_obis) is None:
+        yield Problem(f"{place}.prepaid.credit_obis", "an OBIS code with groups up to 255")
     if rule.prices and len(rule.prices) != len(rule.thresholds_wh) + 1:
         yield Problem(f"{place}.prepaid.prices", "one price more than thresholds")
     if rule.thresholds_wh and not rule.prices:
@@ -250,6 +268,7 @@ _LOOKS: Final[dict[int, Callable[[str, ProcessingProfile], Iterator[Problem]]]] 
     8: _extremes,
     9: _feed_in,
     10: _grid_state,
+    11: _control,
     12: _prepaid,
     13: _consent,
     14: _consent,
