@@ -7,7 +7,7 @@ restart cannot change it. Holds no rule of a tariff (`firmware.metering.tariff`)
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -27,6 +27,16 @@ LOOK_BACK: Final = timedelta(days=62)
 _DAY: Final = timedelta(days=1)
 
 
+@dataclass(frozen=True, slots=True)
+class Since:
+    """From when on a recipient may be told."""
+
+    communication_utc: datetime
+    """Values up to here were measured under other rules and stay inside."""
+    processing_utc: datetime
+    """Since when the processing profile has its present content; events before it belong to another one."""
+
+
 class Evaluator:
     """Evaluates processing profiles over their original lists.
 
@@ -44,7 +54,7 @@ class Evaluator:
         self._gateway, self._sign = gateway, sign
 
     async def occasions(
-        self, processing: ProcessingProfile, after_utc: datetime, until_utc: datetime, since_utc: datetime
+        self, processing: ProcessingProfile, after_utc: datetime, until_utc: datetime, since: Since
     ) -> tuple[Occasion, ...]:
         """Return what must leave outside the cycle for (after_utc, until_utc], oldest first.
 
@@ -52,24 +62,22 @@ class Evaluator:
             processing: whose events.
             after_utc: up to when it was looked before.
             until_utc: up to when values are registered.
-            since_utc: values up to here were measured under other rules and stay inside.
+            since: what lies before it stays inside.
         """
         if USE_CASES[processing.taf].fired is None or after_utc >= until_utc:
             return ()
-        found = fired(await self._task(processing, after_utc, until_utc, since_utc))
+        found = fired(await self._task(processing, after_utc, until_utc, since))
         clipped = (replace(one, from_utc=max(one.from_utc, processing.valid_from)) for one in found)
         return tuple(one for one in clipped if one.from_utc < one.to_utc)
 
-    async def dataset(
-        self, processing: ProcessingProfile, occasion: Occasion, since_utc: datetime
-    ) -> Dataset:
+    async def dataset(self, processing: ProcessingProfile, occasion: Occasion, since: Since) -> Dataset:
         """Evaluate one period.
 
         Raises:
             HsmError: the module did not sign.
             StoreUnavailable, StoreCorrupt: the original list cannot be read.
         """
-        task = await self._task(processing, occasion.from_utc, occasion.to_utc, since_utc)
+        task = await self._task(processing, occasion.from_utc, occasion.to_utc, since)
         entries = evaluate(task)
         signatures: tuple[bytes, ...] = ()
         if processing.signed_values:
@@ -88,9 +96,12 @@ class Evaluator:
         )
 
     async def _task(
-        self, processing: ProcessingProfile, from_utc: datetime, to_utc: datetime, since_utc: datetime
+        self, processing: ProcessingProfile, from_utc: datetime, to_utc: datetime, since: Since
     ) -> Task:
         use_case = USE_CASES[processing.taf]
+        # What is left of a credit counts from the contract's beginning, whoever is told and by which
+        # certificate.
+        since_utc = since.processing_utc if use_case.form is Form.CREDIT else since.communication_utc
         measurands = [Obis.from_text(text) for text in processing.measurands]
         begin_utc = max(from_utc, since_utc)
         entries = [
@@ -104,7 +115,9 @@ class Evaluator:
         if use_case.form is Form.CREDIT:
             entries += await self._first(processing, measurands[0], since_utc, begin_utc, entries)
         events = tuple(
-            event for event in await self._happenings.events(processing.id) if event.at_utc >= since_utc
+            event
+            for event in await self._happenings.events(processing.id)
+            if event.at_utc >= since.processing_utc
         )
         return Task(processing, tuple(entries), from_utc, to_utc, events)
 

@@ -31,7 +31,7 @@ from firmware.enforcement.schedule import (
     slot_ending_at,
 )
 from firmware.errors import ReadingRefused, ReleaseRefused
-from firmware.evaluation import Evaluator
+from firmware.evaluation import Evaluator, Since
 from firmware.intake import Intake
 from firmware.metering.happenings import Happenings, Request
 from firmware.metering.original import OriginalLists
@@ -370,12 +370,13 @@ class DeliveryPipeline:
             raise ExceptionGroup("not everything could be delivered", faults)
 
     async def _catch_up(self, communication: CommunicationProfile, processing: ProcessingProfile) -> None:
-        since = self._profiles.communication_since(communication.id)
+        since = self._since(communication, processing)
         registered = await self._originals.registered_through(processing.id)
         if since is None or registered is None:
             return
         delivered = await self._originals.delivered_through(communication.id)
-        through = since if delivered is None else max(delivered, since)
+        begin_utc = since.communication_utc
+        through = begin_utc if delivered is None else max(delivered, begin_utc)
         ends = deliveries(processing, through, registered)
         complete = len(ends) < MAX_INSTANTS
         until = registered if complete else ends[-1]
@@ -393,17 +394,24 @@ class DeliveryPipeline:
         if USE_CASES[processing.taf].fired is not None and through < until:
             await self._originals.note_delivered(communication.id, until)  # looked at, nothing happened
 
+    def _since(self, communication: CommunicationProfile, processing: ProcessingProfile) -> Since | None:
+        told = self._profiles.communication_since(communication.id)
+        made = self._profiles.processing_since(processing.id)
+        return None if told is None or made is None else Since(told, made)
+
     async def _answer(self, request: Request) -> None:
         """Deliver what was asked for, as soon as there is a value; what the gate denies is answered, too."""
         active = self._profiles.active
         communication = next((one for one in active.communication if one.id == request.communication), None)
         processing = None if communication is None else active.processing_of(communication)
-        since = self._profiles.communication_since(request.communication)
+        since = None
+        if communication is not None and processing is not None:
+            since = self._since(communication, processing)
         if communication is None or processing is None or since is None:
             await self._happenings.answered(request.message_id)  # its profile is gone
             return
         registered = await self._originals.registered_through(processing.id)
-        if registered is None or registered <= max(since, processing.valid_from):
+        if registered is None or registered <= max(since.communication_utc, processing.valid_from):
             return
         from_utc = max(registered - longest_occasion(processing), processing.valid_from)
         digest = hashlib.sha256(request.message_id.encode()).hexdigest()[:16]

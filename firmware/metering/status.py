@@ -69,6 +69,19 @@ _PTB: Final = (
 )
 
 
+_NOT_BILLABLE: Final = (
+    int(
+        GatewayStatus.NOT_VALIDATED
+        | GatewayStatus.FATAL
+        | GatewayStatus.TIME_INVALID
+        | GatewayStatus.METER_TAMPER
+        | GatewayStatus.NO_VALUE
+    )
+    << 32
+)
+"""As an integer: this is asked of every value of a year."""
+
+
 def ptb(status: int) -> PtbStatus:
     """Return the gravest step that the gateway's flags of a status word stand for."""
     flags = gateway_half(status)
@@ -77,7 +90,7 @@ def ptb(status: int) -> PtbStatus:
 
 def billable(status: int) -> bool:
     """Tell whether a value may be counted: validated, and at most a warning."""
-    return GatewayStatus.NOT_VALIDATED not in gateway_half(status) and ptb(status) <= PtbStatus.WARNING
+    return not status & _NOT_BILLABLE
 
 
 def reversed_bits(half: int) -> int:

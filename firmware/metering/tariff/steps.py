@@ -145,12 +145,13 @@ def registers(task: Task, stages: Sequence[int], amounts: Mapping[int, int], fou
         amounts: of the stages that ran, in millionths.
         found: the steps that were allocated.
     """
-    obis, meter = task.obis, MeterId.from_text(task.profile.meter)
+    obis, meter, flags = task.obis, MeterId.from_text(task.profile.meter), flags_of(task)
+    if not found or found[0].begin.instant_utc > task.from_utc:
+        flags |= GatewayStatus.WARNING
     total = next(
         (one for one in reversed(task.series(obis)) if one.instant_utc == task.to_utc),
         RegisteredValue(meter, obis, task.to_utc, None, "", missing(time_valid=True)),
     )
-    flags = flags_of(task)
     unit = found[-1].end.unit if found else ""
     derived = [
         derived_value(
@@ -168,13 +169,13 @@ def registers(task: Task, stages: Sequence[int], amounts: Mapping[int, int], fou
 
 def flags_of(task: Task) -> GatewayStatus:
     """Return what a result says of the values behind it: a warning if one of the period does not count."""
-    flags = GatewayStatus.FIXED
+    obis, status, gap = task.obis, 0, False
     for entry in task.entries:
-        if task.from_utc < entry.instant_utc <= task.to_utc and entry.obis == task.obis:
-            flags |= gateway_half(entry.status) & _KEPT_FLAGS
-            if not counts(entry):
-                flags |= GatewayStatus.WARNING
-    return flags
+        if task.from_utc < entry.instant_utc <= task.to_utc and entry.obis == obis:
+            status |= entry.status
+            gap = gap or not counts(entry)
+    flags = GatewayStatus.FIXED | gateway_half(status) & _KEPT_FLAGS
+    return flags | GatewayStatus.WARNING if gap else flags
 
 
 def derived_value(

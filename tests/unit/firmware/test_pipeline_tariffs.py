@@ -19,10 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from firmware.errors import StoreUnavailable
-from firmware.evaluation import Evaluator
+from firmware.evaluation import Evaluator, Since
 from firmware.metering.happenings import MAX_REQUESTS, Happenings, Request
 from firmware.metering.original import OriginalLists
 from firmware.metering.signature import signed_text
+from firmware.metering.status import GatewayStatus, gateway_half
 from firmware.metering.tariff.catalogue import evaluate
 from firmware.metering.tariff.task import Occasion
 from firmware.orders import READING_REQUEST, TARIFF_EVENT
@@ -46,13 +47,14 @@ from hsm.api import KeySlot
 from lmn.model import Obis
 from tests.unit.firmware import tariff_child
 from tests.unit.firmware.fixed_module import module_of
-from tests.unit.firmware.profile_set import at, billing, meter_profile
+from tests.unit.firmware.profile_set import at, billing, meter_profile, peer
 from tests.unit.firmware.tariff_task import SLOT, registers_of, task, value
 from tests.unit.firmware.test_metering_tariffs import TWO_STAGES, profile
 from tests.unit.firmware.test_pipeline import GATEWAY, SIGNER, Gateway, Street, started
 from tests.unit.firmware.test_registry import order
 
 ROOT = Path(__file__).resolve().parents[3]
+LONG_AGO = Since(at(-60), at(-60))
 VOLTAGE, POWER = "1-0:32.7.0", "1-0:2.7.0"
 
 
@@ -337,6 +339,40 @@ async def test_nothing_from_before_the_activation_is_counted(street):
         await gateway.until(SLOT * slot + 30)
     ((_, _, entries),) = told(gateway)
     assert ("1.8.1", "400") in entries
+    (document,) = gateway.documents()
+    status = int(document["entries"][1]["status"], 16)
+    assert GatewayStatus.WARNING in gateway_half(status), "the amounts do not begin with the period"
+
+
+def with_another_address(profiles: ProfileSet) -> ProfileSet:
+    """What a recipient that moved, or renewed a certificate, makes of a set."""
+    moved = billing("out", processing="tariff", purpose="billing", peer=peer(port=444))
+    return ProfileSet(meters=profiles.meters, processing=profiles.processing, communication=(moved,))
+
+
+async def test_a_recipient_that_moves_fills_no_credit(street):
+    profiles = a_set(12, billing_period_s=3600, prepaid=Prepaid(credit=5000))
+    gateway = await started(street, profiles)
+    await run_through(gateway, HOUR[:3])
+    assert (await gateway.registry.apply(order(with_another_address(profiles), version=2))).accepted
+    for slot in (3, 4):
+        gateway.hear(SLOT * slot, HOUR[slot])
+        await gateway.until(SLOT * slot + 30)
+    assert told(gateway) == [("01:00", "", [("1.8.60", "4000")])]
+
+
+async def test_a_recipient_that_moves_ends_no_event(street):
+    profiles = a_set(5, billing_period_s=3600, event_variable=PEAK)
+    gateway = await started(street, profiles)
+    await run_through(gateway, HOUR[:1])
+    await gateway.orders.apply(command(TARIFF_EVENT, "p", processing="tariff", event="peak"))
+    await run_through(gateway, HOUR[:2])
+    assert (await gateway.registry.apply(order(with_another_address(profiles), version=2))).accepted
+    for slot in (2, 3, 4):
+        gateway.hear(SLOT * slot, HOUR[slot])
+        await gateway.until(SLOT * slot + 30)
+    ((_, _, entries),) = told(gateway)
+    assert entries[1:3] == [("1.8.1", "0"), ("1.8.2", "700")]  # from the value of 00:30 on
 
 
 # ------------------------------------------------------------------ signed values
@@ -377,7 +413,7 @@ async def test_a_gateway_without_key_signs_nothing(street):
     evaluator = Evaluator(gateway.originals, gateway.happenings)
     with pytest.raises(ValueError, match="SIG key"):
         await evaluator.dataset(
-            a_set(7, signed_values=True).processing[0], Occasion(at(0), at(900), ""), at(-60)
+            a_set(7, signed_values=True).processing[0], Occasion(at(0), at(900), ""), LONG_AGO
         )
 
 
@@ -400,7 +436,7 @@ async def test_batches_and_order_of_arrival_do_not_matter(tmp_path_factory, cuts
             await originals.add(rule.id, batch + batch[:1], at(0))
         happenings = Happenings(partition)
         occasion = Occasion(at(0), at(SLOT * 40), "")
-        found = await Evaluator(originals, happenings).dataset(rule, occasion, at(-1))
+        found = await Evaluator(originals, happenings).dataset(rule, occasion, LONG_AGO)
     assert found.entries == expected
 
 
@@ -431,7 +467,7 @@ def test_kill_at_any_moment_changes_no_derived_register(tmp_path):
 async def _derived(folder: Path):
     async with await Partition.open(folder / "consumer.db", "consumer", module_of()) as partition:
         evaluator = Evaluator(OriginalLists(partition), Happenings(partition))
-        dataset = await evaluator.dataset(tariff_child.RULE, Occasion(at(0), at(86400), ""), at(-60))
+        dataset = await evaluator.dataset(tariff_child.RULE, Occasion(at(0), at(86400), ""), LONG_AGO)
         return [(one.obis, one.value) for one in dataset.entries]
 
 
