@@ -115,9 +115,7 @@ def flash(
 
 @app.command()
 def request(
-    communication: Annotated[
-        str, typer.Argument(metavar="ID", help="communication profile that answers")
-    ],
+    communication: Annotated[str, typer.Argument(metavar="ID", help="communication profile that answers")],
     admin: Annotated[Path, AdminOption],
     gateway: Annotated[str, GatewayOption],
     as_json: Annotated[bool, JsonOption] = False,
