@@ -51,6 +51,8 @@ TELEGRAMS_WAITING: Final = 1024
 BATCH: Final = 256
 """Telegrams that share one commit at most."""
 DELIVERIES_WAITING: Final = 64
+FORGET_EVERY: Final = 50
+"""While many periods are caught up with: after so many deliveries transient values are let go of."""
 SETTLE_S: Final = 0.2
 """After the acceptance window has closed: time for the last telegram to pass through intake."""
 LOOK_BACK: Final = timedelta(days=31)
@@ -385,7 +387,9 @@ class DeliveryPipeline:
         found = await self._evaluator.occasions(processing, through, until, since)
         due += [one for one in found if one.to_utc not in set(ends)]
         due.sort(key=lambda one: (one.to_utc, one.why))
-        for occasion, following in zip_longest(due, due[1:]):
+        for done, (occasion, following) in enumerate(zip_longest(due, due[1:]), start=1):
+            if not done % FORGET_EVERY:
+                await self._forget(processing)  # or a long list would be read again for each of its values
             dataset = await self._evaluator.dataset(processing, occasion, since)
             await self._delivery.deliver(communication, dataset)
             if following is None or following.to_utc != occasion.to_utc:

@@ -164,6 +164,22 @@ async def test_taf_14_sends_each_value_and_keeps_none(street):
     ]  # the newest two: nothing after the consent
 
 
+async def test_taf_14_catches_up_after_a_stop(street):
+    """Two hours without the deliveries: every minute comes, each once and in order, and little stays."""
+    profiles = a_set(
+        14, "service", registration_period_s=60, high_frequency=HighFrequency(consent_until=at(99999))
+    )
+    gateway = await started(street, profiles)
+    for minute in range(121):
+        gateway.hear(60 * minute, minute)
+    street.clock.set_utc(at(7230))
+    await gateway.registering.step()
+    gateway = await street.start()
+    await gateway.deliver.step()
+    assert [entries[0][1] for _, _, entries in told(gateway)] == [str(minute) for minute in range(1, 121)]
+    assert len(await gateway.originals.between("tariff", at(-1), at(99999))) == 2
+
+
 async def test_taf_9_answers_requests(street):
     gateway = await started(street, a_set(9, "grid", obis=POWER))
     first = await gateway.orders.apply(command(READING_REQUEST, "ask-1", communication="out"))
