@@ -79,7 +79,9 @@ class Orders:
         receipts: the same memory that the registry uses.
         happenings: where events and requests are kept.
         now_utc: the clock.
-        report: told of each receipt that is made here.
+        report: told of each receipt that is made here, and of the consumer whose tariff an event changes (""
+        for
+            none).
         announce: called when a request may be answered.
     """
 
@@ -90,7 +92,7 @@ class Orders:
         happenings: Happenings,
         now_utc: Callable[[], datetime],
         *,
-        report: Callable[[Receipt], Awaitable[None]],
+        report: Callable[[Receipt, str], Awaitable[None]],
         announce: Callable[[], None],
     ) -> None:
         self._profiles, self._receipts, self._happenings = profiles, receipts, happenings
@@ -112,12 +114,12 @@ class Orders:
         if known is not None:
             return known
         try:
-            code, reason = await carry_out(order)
+            code, reason, consumer = await carry_out(order)
         except ConfigurationRefused as error:
-            code, reason = "invalid", str(error)
+            code, reason, consumer = "invalid", str(error), ""
         receipt = Receipt(order.message_id, code == "ok", code, reason[:_REASON_CHARS])
         await self._receipts.note(receipt)
-        await self._report(receipt)
+        await self._report(receipt, consumer)
         if receipt.accepted:
             self._announce()
         return receipt
@@ -126,35 +128,39 @@ class Orders:
         """Note an order that was refused before it could be applied (signature, form)."""
         return await self._profiles.refuse(message_id, code, reason)
 
-    async def _request(self, order: Order) -> tuple[str, str]:
+    async def _request(self, order: Order) -> tuple[str, str, str]:
         body = read_json(order.body, ReadingRequestBody, file="order").value
         active = self._profiles.active
         communication = next((one for one in active.communication if one.id == body.communication), None)
         processing = None if communication is None else active.processing_of(communication)
         if processing is None:
-            return "unknown", f"no communication profile {body.communication}"
+            return "unknown", f"no communication profile {body.communication}", ""
         if not USE_CASES[processing.taf].on_request:
-            return "use-case", f"TAF {processing.taf} ({processing.id}) does not answer requests"
+            return "use-case", f"TAF {processing.taf} ({processing.id}) does not answer requests", ""
         kept = await self._happenings.ask(Request(order.message_id, body.communication, self._now_utc()))
-        return ("ok", "the answer leaves with the next value") if kept else ("busy", "too many requests wait")
+        if not kept:
+            return "busy", "too many requests wait", ""
+        return "ok", "the answer leaves with the next value", ""
 
-    async def _event(self, order: Order) -> tuple[str, str]:
+    async def _event(self, order: Order) -> tuple[str, str, str]:
         body = read_json(order.body, TariffEventBody, file="order").value
         profiles = (one for one in self._profiles.active.processing if one.id == body.processing)
         processing = next(profiles, None)
         if processing is None:
-            return "unknown", f"no processing profile {body.processing}"
+            return "unknown", f"no processing profile {body.processing}", ""
         if body.event not in known_events(processing):
-            return "event", f"{processing.id} (TAF {processing.taf}) knows no event {body.event}"
+            return "event", f"{processing.id} (TAF {processing.taf}) knows no event {body.event}", ""
         if body.amount and processing.prepaid is None:
-            return "event", "only a top-up has an amount"
+            return "event", "only a top-up has an amount", ""
         now_utc = self._now_utc()
         at_utc = now_utc if body.at_utc is None else max(body.at_utc, now_utc)
         if at_utc - now_utc > FARTHEST:
-            return "event", f"more than {FARTHEST.days} days ahead"
+            return "event", f"more than {FARTHEST.days} days ahead", ""
         event = TariffEvent(at_utc, body.event, body.amount)
         kept = await self._happenings.tell(processing.id, order.message_id, event)
-        return ("ok", f"acts from {at_utc.isoformat()}") if kept else ("busy", "too many events are kept")
+        if not kept:
+            return "busy", "too many events are kept", ""
+        return "ok", f"{processing.id}: {body.event} acts from {at_utc.isoformat()}", processing.consumer
 
 
 def known_events(processing: ProcessingProfile) -> frozenset[str]:

@@ -18,6 +18,7 @@ from firmware.metering.register import RegisteredValue
 from firmware.metering.signature import signed_text
 from lmn.model import MeterId, Obis
 from tests.support.whole_gateway import (
+    BILLING,
     GATEWAY_ID,
     NAME,
     SUPPLIER,
@@ -79,6 +80,25 @@ async def test_a_request_travels_the_whole_road_and_its_answer_is_signed(road: R
     other = registered({**entry, "value": "1"})
     with pytest.raises(InvalidSignature):
         key.verify(encode_dss_signature(r, s), signed_text(other, NAME), ec.ECDSA(hashes.SHA256()))
+
+
+async def test_an_event_is_told_to_the_consumer_whose_tariff_it_changes(road: Road) -> None:
+    rule = {"events": [{"id": "peak", "stage": 2}]}
+    body = registering(road.site.meter, whole_second(), taf=5, event_variable=rule)
+    async with road.site.running() as life:
+        road.order(body)
+        await life.entry(Event.ORDER_APPLIED)
+        asked = place_order(
+            road.pki / "gwa", GATEWAY_ID, "tariff-event", {"processing": BILLING, "event": "peak"}
+        )
+
+        async def told() -> bool:
+            return any(
+                (entry.event, entry.subject) == (Event.CONTRACT_CHANGE, asked)
+                for entry in await life.consumer().entries()
+            )
+
+        await eventually(told, "the event in the consumer's log")
 
 
 async def test_an_event_that_no_profile_knows_is_refused_over_the_road(road: Road) -> None:

@@ -68,7 +68,7 @@ class Gateway:
 
     def __init__(self, partition, clock, profile_store, stage):
         self.clock, self.stage, self.outbox = clock, stage, Outbox()
-        self.denials, self.notes = [], []
+        self.denials, self.notes, self.told = [], [], []
         self.registry = Registry(profile_store, clock.now_utc, small_nets_allowed=False, report=self._ignore)
         self.register = Register(timedelta(hours=8))
         self.originals = OriginalLists(partition)
@@ -86,7 +86,7 @@ class Gateway:
             ReplayMemory(partition),
             self.happenings,
             clock.now_utc,
-            report=self._ignore,
+            report=self._told,
             announce=self.deliver.announce,
         )
         self.registering = RegistrationPipeline(
@@ -95,6 +95,9 @@ class Gateway:
 
     async def _ignore(self, _receipt):
         return None
+
+    async def _told(self, receipt, consumer):
+        self.told.append((receipt.code, consumer))
 
     async def _denied(self, denial):
         self.denials.append(denial)

@@ -284,6 +284,7 @@ async def test_taf_5_an_event_acts_from_the_next_instant_and_never_in_the_past(s
         gateway.hear(SLOT * slot, HOUR[slot])
         await gateway.until(SLOT * slot + 30)
     ((_, _, entries),) = told(gateway)
+    assert gateway.told == [("ok", "household")]
     # The order came at 00:37:30 and acts from 00:45 on: the last quarter alone.
     assert entries == [("1.8.0", "2000"), ("1.8.1", "600"), ("1.8.2", "400"), ("1.8.63", "0")]
 
@@ -308,6 +309,7 @@ async def test_orders_that_are_refused(street, kind, body, code):
     gateway = await started(street, a_set(5, event_variable=PEAK))
     receipt = await gateway.orders.apply(command(kind, "one", **body))
     assert (receipt.accepted, receipt.code) == (False, code)
+    assert gateway.told == ([] if kind == "dance" else [(code, "")])
     assert await gateway.happenings.events("tariff") == ()
     assert await gateway.orders.apply(command(kind, "one", **body)) == receipt
 
