@@ -12,6 +12,7 @@ then stands in the half is the caller's choice (`BitOrder`).
 from __future__ import annotations
 
 from enum import Enum, IntEnum, IntFlag
+from functools import lru_cache
 from typing import Final
 
 _MBUS_LOW_POWER: Final = 0x04
@@ -113,6 +114,7 @@ def combine(gateway: GatewayStatus, meter_status: int) -> int:
     return (int(gateway | GatewayStatus.FIXED) << 32) | meter_status
 
 
+@lru_cache(maxsize=1024)
 def wireless(meter_status: int, *, time_valid: bool, order: BitOrder = BitOrder.OMS) -> int:
     """Return the status word of a value that a radio meter sent.
 
@@ -135,6 +137,7 @@ def wireless(meter_status: int, *, time_valid: bool, order: BitOrder = BitOrder.
     return combine(flags, reversed_bits(half) if order is BitOrder.REVERSED else half)
 
 
+@lru_cache(maxsize=1024)
 def wired(meter_status: int, *, time_valid: bool) -> int:
     """Return the status word of a value that came over a wire.
 

@@ -67,22 +67,17 @@ def steps(task: Task, grid_s: int | None = None) -> list[Step]:
     origin = task.profile.valid_from
     found: list[Step] = []
     begin: RegisteredValue | None = None
+    before = 0
     for entry in task.series(task.obis):
-        if not counts(entry) or (entry.instant_utc - origin) % grid:
+        if entry.value is None or not counts(entry) or (entry.instant_utc - origin) % grid:
             continue
+        now = scaled(entry.value)
         if begin is not None and entry.instant_utc > task.from_utc:
-            quantity = _used(begin, entry)
-            if quantity is not None:
-                found.append(Step(begin, entry, quantity))
-        begin = entry
+            same = begin.unit == entry.unit and begin.meter == entry.meter
+            if same and now >= before:
+                found.append(Step(begin, entry, now - before))
+        begin, before = entry, now
     return found
-
-
-def _used(begin: RegisteredValue, end: RegisteredValue) -> int | None:
-    if begin.unit != end.unit or begin.value is None or end.value is None or begin.meter != end.meter:
-        return None
-    quantity = scaled(end.value) - scaled(begin.value)
-    return quantity if quantity >= 0 else None
 
 
 def allocate(
