@@ -16,16 +16,20 @@ from firmware.clock import Clock, SystemClock
 from firmware.config import GatewayConfig, StickTable, load_meters, read_secret
 from firmware.delivery import Delivery
 from firmware.enforcement.gate import Gate
+from firmware.evaluation import Evaluator
 from firmware.intake import KEEP, Intake, Statistics
 from firmware.log.entry import Event
 from firmware.log.journal import Logs
+from firmware.metering.happenings import Happenings
 from firmware.metering.original import OriginalLists
 from firmware.metering.register import Register
+from firmware.orders import Orders
 from firmware.parts import Parts, Tempo
 from firmware.pipeline import DeliveryPipeline, IntakePipeline, RegistrationPipeline
 from firmware.profile.registry import Registry, SealedProfiles
-from firmware.store.stores import MeterCounters, Stores
+from firmware.store.stores import MeterCounters, ReplayMemory, Stores
 from firmware.supervisor import Reporter, Service, run_gateway
+from hsm.api import KeySlot
 from hsm.session import FilePinGuard, ModuleSession, Priority
 from hsm.transport import CardTransport, opener
 from lmn.wmbus.driver import UnknownStick, WmbusStick
@@ -194,11 +198,23 @@ async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
     if config.wan is not None:
         from firmware.wide_area import open_wide_area  # a gateway that only listens loads no TLS
 
-        wide_area = await open_wide_area(stack, parts, gate, config.wan, asyncio.get_running_loop())
+        happenings = Happenings(stores.consumer)
+        orders = Orders(
+            registry,
+            ReplayMemory(stores.system),
+            happenings,
+            clock.now_utc,
+            report=parts.chronicle.instruction,
+            announce=lambda: None if deliveries is None else deliveries.announce(),
+        )
+        wide_area = await open_wide_area(stack, parts, gate, config.wan, asyncio.get_running_loop(), orders)
         gateway.wide_area = wide_area
         gateway.services += wide_area.services
         delivery = Delivery(gate, wide_area.outbox, parts.chronicle.sent)
-        deliveries = DeliveryPipeline(registry, originals, delivery, clock)
+        evaluator = Evaluator(
+            originals, happenings, parts.gateway_id, partial(parts.module.sign, KeySlot.WAN_SIG)
+        )
+        deliveries = DeliveryPipeline(registry, originals, delivery, clock, happenings, evaluator)
         gateway.services.append(deliveries)
     gateway.services.append(
         RegistrationPipeline(

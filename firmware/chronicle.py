@@ -82,6 +82,22 @@ class Chronicle:
             text=receipt.reason,
         )
 
+    async def instruction(self, receipt: Receipt, consumer: str) -> None:
+        """An order that changes no profile was carried out or refused: a tariff event, a reading request.
+
+        The consumer whose tariff it changes is told.
+        """
+        if not receipt.accepted:
+            await self.receipt(receipt)
+            return
+        self.counts.orders_applied += 1
+        _GATEWAY.info("order %s is carried out", receipt.message_id)
+        await self._logs.system.write(Event.ORDER_APPLIED, subject=receipt.message_id, user="gwa")
+        if consumer:
+            await self._logs.consumer(consumer).write(
+                Event.CONTRACT_CHANGE, subject=receipt.message_id, user="gwa", text=receipt.reason
+            )
+
     async def heard(self, meter: MeterId) -> None:
         """The first telegram of a meter since start was accepted."""
         _LMN.info("first telegram of %s", meter)

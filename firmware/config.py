@@ -14,7 +14,8 @@ import msgspec
 
 from firmware.document import Document, PortUrl, read_toml
 from firmware.errors import ConfigurationRefused, Fault
-from firmware.profile.model import MeterProfile, MeterText, ObisText
+from firmware.profile.fields import MeterText, ObisText
+from firmware.profile.model import MeterProfile
 from hsm.transport import WAYS, Emulator, Tcp, Way, parse_way
 from lmn.model import MeterId
 from lmn.sml.readings import Quirk

@@ -9,28 +9,36 @@ stopped, no instant is registered twice and no period is delivered twice.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from itertools import zip_longest
 from typing import Final, Protocol
 
 from firmware.delivery import Delivery
+from firmware.enforcement.content import longest_occasion
 from firmware.enforcement.gate import Gate
 from firmware.enforcement.schedule import (
     MAX_INSTANTS,
+    cycle_begin,
     deliveries,
     delivery_window,
+    has_cycle,
     next_registration,
     registrations,
     slot_ending_at,
 )
 from firmware.errors import ReadingRefused, ReleaseRefused
+from firmware.evaluation import Evaluator, Since
 from firmware.intake import Intake
-from firmware.metering import tariff
-from firmware.metering.dataset import Dataset
+from firmware.metering.happenings import Happenings, Request
 from firmware.metering.original import OriginalLists
 from firmware.metering.register import Register, RegisteredValue, energy_between, half_window, register_value
+from firmware.metering.status import BitOrder
+from firmware.metering.tariff.catalogue import USE_CASES
+from firmware.metering.tariff.task import Occasion
 from firmware.profile.model import CommunicationProfile, ProcessingProfile, ProfileSet
 from hsm.errors import CertificateRefused
 from lmn.model import MeterId, Obis
@@ -43,6 +51,8 @@ TELEGRAMS_WAITING: Final = 1024
 BATCH: Final = 256
 """Telegrams that share one commit at most."""
 DELIVERIES_WAITING: Final = 64
+FORGET_EVERY: Final = 50
+"""While many periods are caught up with: after so many deliveries transient values are let go of."""
 SETTLE_S: Final = 0.2
 """After the acceptance window has closed: time for the last telegram to pass through intake."""
 LOOK_BACK: Final = timedelta(days=31)
@@ -175,9 +185,11 @@ class RegistrationPipeline:
         through = await self._start(processing)
         due_utc = now_utc - reach - self._settle
         while instants := registrations(processing, through, due_utc):
-            values = [self._value(processing, instant, reach) for instant in instants]
-            await self._originals.add(processing.id, values, instants[-1])
-            self.registered += len(values)
+            first, *others = (Obis.from_text(text) for text in processing.measurands)
+            values = [self._value(processing, first, instant, reach) for instant in instants]
+            more = [self._value(processing, obis, instant, reach) for instant in instants for obis in others]
+            await self._originals.add(processing.id, values + more, instants[-1], first=first)
+            self.registered += len(values) + len(more)
             self._through[processing.id] = through = instants[-1]
             for value in values:
                 await self._conceal(processing, value)
@@ -202,10 +214,19 @@ class RegistrationPipeline:
         if value is not None:
             await self._conceal(processing, value)
 
-    def _value(self, processing: ProcessingProfile, instant: datetime, reach: timedelta) -> RegisteredValue:
-        meter, obis = MeterId.from_text(processing.meter), Obis.from_text(processing.obis)
-        readings = self._register.around(meter, obis, instant, reach)
-        return register_value(meter, obis, readings, instant, reach, time_valid=self._time_valid())
+    def _value(
+        self, processing: ProcessingProfile, obis: Obis, instant: datetime, reach: timedelta
+    ) -> RegisteredValue:
+        meter = MeterId.from_text(processing.meter)
+        return register_value(
+            meter,
+            obis,
+            self._register.around(meter, obis, instant, reach),
+            instant,
+            reach,
+            time_valid=self._time_valid(),
+            status_bits=BitOrder(processing.status_bits),
+        )
 
     async def _conceal(self, processing: ProcessingProfile, value: RegisteredValue) -> None:
         for communication in self._profiles.active.communication:
@@ -273,14 +294,36 @@ class RegistrationPipeline:
 
 
 class DeliveryPipeline:
-    """Evaluates and delivers what has become due. A service; its queue holds no values."""
+    """Evaluates and delivers what has become due. A service; its queue holds no values.
+
+    Due is: the end of a delivery period, an event that the use case sends, a request of the administrator.
+    What was due is noted once it is on its way; after a stop in between the same data set has the same
+    message id.
+
+    Args:
+        profiles: the registry.
+        originals: the registered values.
+        delivery: the way out.
+        clock: the gateway's time.
+        happenings: tariff events and requests.
+        evaluator: makes data sets of them; one that signs nothing if None.
+    """
 
     name = "firmware.delivery"
 
     def __init__(
-        self, profiles: Profiles, originals: OriginalLists, delivery: Delivery, clock: Clock
+        self,
+        profiles: Profiles,
+        originals: OriginalLists,
+        delivery: Delivery,
+        clock: Clock,
+        happenings: Happenings,
+        evaluator: Evaluator | None = None,
     ) -> None:
         self._profiles, self._originals, self._delivery, self._clock = profiles, originals, delivery, clock
+        self._happenings = happenings
+        self._evaluator = evaluator or Evaluator(originals, happenings)
+        self._forgotten: dict[str, datetime] = {}
         self._announced: asyncio.Queue[None] = asyncio.Queue(DELIVERIES_WAITING)
 
     def announce(self) -> None:
@@ -318,43 +361,88 @@ class DeliveryPipeline:
                     await self._catch_up(communication, processing)
                 except (WanError, CertificateRefused) as fault:
                     faults.append(fault)
+        for request in await self._happenings.waiting():
+            try:
+                await self._answer(request)
+            except (WanError, CertificateRefused) as fault:
+                faults.append(fault)
+        for processing in active.processing:
+            await self._forget(processing)
         if faults:
             raise ExceptionGroup("not everything could be delivered", faults)
 
     async def _catch_up(self, communication: CommunicationProfile, processing: ProcessingProfile) -> None:
-        since = self._profiles.communication_since(communication.id)
+        since = self._since(communication, processing)
         registered = await self._originals.registered_through(processing.id)
         if since is None or registered is None:
             return
         delivered = await self._originals.delivered_through(communication.id)
-        through = since if delivered is None else max(delivered, since)
-        for end_utc in deliveries(processing, through, registered):
-            await self._deliver(communication, processing, end_utc, since)
+        begin_utc = since.communication_utc
+        through = begin_utc if delivered is None else max(delivered, begin_utc)
+        ends = deliveries(processing, through, registered)
+        complete = len(ends) < MAX_INSTANTS
+        until = registered if complete else ends[-1]
+        due = [Occasion(*delivery_window(processing, end), "") for end in ends]
+        # What the cycle sends at an instant anyway needs no second sending for an event.
+        found = await self._evaluator.occasions(processing, through, until, since)
+        due += [one for one in found if one.to_utc not in set(ends)]
+        due.sort(key=lambda one: (one.to_utc, one.why))
+        for done, (occasion, following) in enumerate(zip_longest(due, due[1:]), start=1):
+            if not done % FORGET_EVERY:
+                await self._forget(processing)  # or a long list would be read again for each of its values
+            dataset = await self._evaluator.dataset(processing, occasion, since)
+            await self._delivery.deliver(communication, dataset)
+            if following is None or following.to_utc != occasion.to_utc:
+                through = occasion.to_utc
+                await self._originals.note_delivered(communication.id, through)
+        if USE_CASES[processing.taf].fired is not None and through < until:
+            await self._originals.note_delivered(communication.id, until)  # looked at, nothing happened
 
-    async def _deliver(
-        self,
-        communication: CommunicationProfile,
-        processing: ProcessingProfile,
-        end_utc: datetime,
-        since: datetime,
-    ) -> None:
-        from_utc, to_utc = delivery_window(processing, end_utc)
-        # What lies before the activation was measured under other rules and stays inside.
-        entries = [
-            value
-            for value in await self._originals.between(processing.id, max(from_utc, since), to_utc)
-            if str(value.meter) == processing.meter and value.obis == Obis.from_text(processing.obis)
-        ]
-        dataset = Dataset(
-            processing=processing.id,
-            taf=processing.taf,
-            consumer=processing.consumer,
-            from_utc=from_utc.astimezone(UTC),
-            to_utc=to_utc.astimezone(UTC),
-            entries=tariff.evaluate(processing.taf, entries, from_utc, to_utc),
-        )
+    def _since(self, communication: CommunicationProfile, processing: ProcessingProfile) -> Since | None:
+        told = self._profiles.communication_since(communication.id)
+        made = self._profiles.processing_since(processing.id)
+        return None if told is None or made is None else Since(told, made)
+
+    async def _answer(self, request: Request) -> None:
+        """Deliver what was asked for, as soon as there is a value; what the gate denies is answered, too."""
+        active = self._profiles.active
+        communication = next((one for one in active.communication if one.id == request.communication), None)
+        processing = None if communication is None else active.processing_of(communication)
+        since = None
+        if communication is not None and processing is not None:
+            since = self._since(communication, processing)
+        if communication is None or processing is None or since is None:
+            await self._happenings.answered(request.message_id)  # its profile is gone
+            return
+        registered = await self._originals.registered_through(processing.id)
+        if registered is None or registered <= max(since.communication_utc, processing.valid_from):
+            return
+        from_utc = max(registered - longest_occasion(processing), processing.valid_from)
+        digest = hashlib.sha256(request.message_id.encode()).hexdigest()[:16]
+        occasion = Occasion(from_utc, registered, f"request-{digest}")
+        dataset = await self._evaluator.dataset(processing, occasion, since)
         await self._delivery.deliver(communication, dataset)
-        await self._originals.note_delivered(communication.id, end_utc)
+        await self._happenings.answered(request.message_id)
+
+    async def _forget(self, processing: ProcessingProfile) -> None:
+        """Let go of transient values that everybody has; the newest stays for requests and comparisons."""
+        if not USE_CASES[processing.taf].transient:
+            return
+        through = await self._originals.registered_through(processing.id)
+        for communication in self._profiles.active.communication:
+            if communication.processing != processing.id or communication.concealment != "none":
+                continue
+            if not has_cycle(processing) and USE_CASES[processing.taf].fired is None:
+                continue
+            delivered = await self._originals.delivered_through(communication.id)
+            if delivered is None or through is None:
+                return
+            # A period that has only begun will need all of its values.
+            through = min(through, cycle_begin(processing, delivered) if has_cycle(processing) else delivered)
+        known = self._forgotten.get(processing.id)
+        if through is not None and (known is None or known < through):
+            await self._originals.forget(processing.id, known, through)
+            self._forgotten[processing.id] = through
 
 
 async def _first_of(*waits: Awaitable[object]) -> None:

@@ -31,6 +31,7 @@ from hsm.tls.driver import EventLoop
 from hsm.x509 import Certificate
 from wan.emp.outbox import Outbox
 from wan.gwa.client import AdministratorLink
+from wan.ports import ProfileSink
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,11 @@ class WideArea:
 
 
 async def open_wide_area(
-    stack: AsyncExitStack, parts: Parts, gate: Gate, table: WanTable, loop: EventLoop
+    stack: AsyncExitStack, parts: Parts, gate: Gate, table: WanTable, loop: EventLoop, sink: ProfileSink
 ) -> WideArea:
     """Open the way to administrator, suppliers and their nets; what must be closed again goes on `stack`.
+
+    `sink` gets the administrator's orders.
 
     Raises:
         ConfigurationRefused: certificates or keys contradict each other.
@@ -61,7 +64,7 @@ async def open_wide_area(
     gwa_sig = Certificate.from_pem(table.gwa.sig_certificate.read_bytes())
     orders = AdministratorLink(
         links.channel(gwa.name),
-        parts.registry,
+        sink,
         sig_certificate=lambda: gwa_sig,
         gateway=parts.gateway_id,
         poll_s=table.gwa.poll_s,

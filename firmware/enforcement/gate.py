@@ -19,21 +19,15 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Final, Protocol
 
+from firmware.enforcement.content import unfit
 from firmware.enforcement.release import GateRelease, take_right
-from firmware.enforcement.schedule import (
-    delivery_window,
-    is_delivery,
-    is_registration,
-    slot_ending_at,
-)
+from firmware.enforcement.schedule import last_instant, slot_ending_at
 from firmware.errors import ReleaseRefused
 from firmware.metering.dataset import Dataset, message_id, to_document
 from firmware.profile.model import CommunicationProfile, NetPolicy, ProcessingProfile, ProfileSet
-from lmn.model import Obis
 from wan.ports import Receipt
 
 _make: Final = take_right()
-_SINGLE_VALUE: Final = 1
 _RESOURCE: Final = re.compile(r"[a-z0-9_-]+(/[a-z0-9_-]+)*")
 """Below the net's own path: nothing that a server could read as a way out of it."""
 
@@ -130,7 +124,7 @@ def decide(profiles: ProfileSet, request: Request) -> Allow | Deny:
     owner = next((one.consumer for one in profiles.meters if one.meter == processing.meter), None)
     if not request.consumer == processing.consumer == owner:
         return Deny(Reason.CONSUMER, f"{request.consumer} is not who {processing.id} is about")
-    until = processing.valid_until
+    until = last_instant(processing)
     inside = processing.valid_from <= request.from_utc < request.to_utc
     if not inside or (until is not None and request.to_utc > until):
         return Deny(Reason.WINDOW, f"the period is not covered by {processing.id}")
@@ -175,10 +169,10 @@ class Gate:
         allowed = await self._allowed(request)
         if allowed.communication.concealment != "none":
             raise await self._denied(request, Reason.CONCEALED, f"{communication} never sends a plain value")
-        fault = _unfit(allowed.processing, dataset)
+        fault = unfit(allowed.processing, dataset)
         if fault is not None:
             raise await self._denied(request, Reason.CONTENT, fault)
-        identity = message_id(self._gateway, communication, dataset.to_utc)
+        identity = message_id(self._gateway, communication, dataset.to_utc, dataset.occasion)
         body = to_document(dataset, identity=identity, gateway=self._gateway, communication=communication)
         return _make(allowed.communication.recipient, identity, body)
 
@@ -296,28 +290,3 @@ class Gate:
     async def _denied(self, request: Request, reason: Reason, detail: str) -> ReleaseRefused:
         await self._report(Denial(request, reason, detail))
         return ReleaseRefused(reason.value, detail)
-
-
-def _unfit(processing: ProcessingProfile, dataset: Dataset) -> str | None:
-    """Return why a data set is not what its processing profile yields, None if it is.
-
-    A second line behind the tariff modules: whatever went wrong before, TAF 1 lets one value a billing period
-    out and every value lies on the profile's own grid.
-    """
-    if dataset.processing != processing.id or dataset.taf != processing.taf:
-        return f"no data set of {processing.id}"
-    if not is_delivery(processing, dataset.to_utc):
-        return "the period does not end where a delivery is due"
-    if dataset.from_utc != delivery_window(processing, dataset.to_utc)[0]:
-        return "the period does not begin where the last delivery ended"
-    obis = Obis.from_text(processing.obis)
-    for entry in dataset.entries:
-        if str(entry.meter) != processing.meter or entry.obis != obis:
-            return "an entry of another measurand"
-        if not dataset.from_utc < entry.instant_utc <= dataset.to_utc:
-            return "an entry from outside the period"
-        if not is_registration(processing, entry.instant_utc):
-            return "an entry off the registration grid"
-    if processing.taf == _SINGLE_VALUE and len(dataset.entries) > _SINGLE_VALUE:
-        return "more than one value of a billing period"
-    return None

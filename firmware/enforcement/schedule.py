@@ -13,12 +13,39 @@ from firmware.profile.model import NetPolicy, ProcessingProfile
 DAY_S: Final = 86400
 MAX_INSTANTS: Final = 10_000
 """A longer list of instants is cut: who catches up after a long stop asks again."""
+_EACH_VALUE: Final = frozenset((9, 10, 13, 14))
+_NO_CYCLE: Final = frozenset((6, 11))
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def delivery_period_s(profile: ProcessingProfile) -> int:
-    """Return how much one delivery covers: the billing period, for interval series without one a day."""
-    return profile.billing_period_s or DAY_S
+    """Return how much one delivery covers: the billing period; without one a day, or one value (TAF 9 on)."""
+    if profile.billing_period_s is not None:
+        return profile.billing_period_s
+    return profile.registration_period_s if profile.taf in _EACH_VALUE else DAY_S
+
+
+def has_cycle(profile: ProcessingProfile) -> bool:
+    """Tell whether anything is delivered without a request or an event."""
+    if profile.taf == 9:
+        return profile.feed_in is not None and profile.feed_in.send == "cycle"
+    if profile.taf == 10:
+        return profile.grid_state is None or profile.grid_state.send != "event"
+    return profile.taf not in _NO_CYCLE
+
+
+def last_instant(profile: ProcessingProfile) -> datetime | None:
+    """Return when a profile ends: its own end or that of the consumer's consent, None if it has none."""
+    ends = [
+        end
+        for end in (
+            profile.valid_until,
+            None if profile.visualisation is None else profile.visualisation.consent_until,
+            None if profile.high_frequency is None else profile.high_frequency.consent_until,
+        )
+        if end is not None
+    ]
+    return min(ends, default=None)
 
 
 def registration_step_s(profile: ProcessingProfile) -> int:
@@ -40,7 +67,8 @@ def _grid(
 
 
 def _end(profile: ProcessingProfile, until_utc: datetime) -> datetime:
-    return until_utc if profile.valid_until is None else min(until_utc, profile.valid_until)
+    end = last_instant(profile)
+    return until_utc if end is None else min(until_utc, end)
 
 
 def registrations(profile: ProcessingProfile, after_utc: datetime, until_utc: datetime) -> list[datetime]:
@@ -51,6 +79,8 @@ def registrations(profile: ProcessingProfile, after_utc: datetime, until_utc: da
 
 def deliveries(profile: ProcessingProfile, after_utc: datetime, until_utc: datetime) -> list[datetime]:
     """Return the ends of delivery periods in (after_utc, until_utc], oldest first."""
+    if not has_cycle(profile):
+        return []
     return _grid(profile.valid_from, delivery_period_s(profile), 1, after_utc, _end(profile, until_utc))
 
 
@@ -64,6 +94,12 @@ def next_registration(profile: ProcessingProfile, after_utc: datetime) -> dateti
 def delivery_window(profile: ProcessingProfile, end_utc: datetime) -> tuple[datetime, datetime]:
     """Return (start, end) of the delivery period that ends at `end_utc`."""
     return end_utc - timedelta(seconds=delivery_period_s(profile)), end_utc
+
+
+def cycle_begin(profile: ProcessingProfile, instant_utc: datetime) -> datetime:
+    """Return the end of the last whole delivery period at or before an instant; `valid_from` before that."""
+    period = timedelta(seconds=delivery_period_s(profile))
+    return profile.valid_from + max(0, (instant_utc - profile.valid_from) // period) * period
 
 
 def is_registration(profile: ProcessingProfile, instant_utc: datetime) -> bool:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import zip_longest
 
 from firmware.metering.register import RegisteredValue
 from firmware.metering.status import to_text
@@ -22,6 +23,10 @@ class Dataset:
     from_utc: datetime
     to_utc: datetime
     entries: tuple[RegisteredValue, ...]
+    occasion: str = ""
+    """Why it leaves outside the cycle ("limit", "request-..."), empty inside it."""
+    signatures: tuple[bytes, ...] = ()
+    """One for each entry where the profile wants signed values, else none (`firmware.metering.signature`)."""
 
     def __repr__(self) -> str:
         return f"Dataset({self.processing}, {utc_text(self.to_utc)}, {len(self.entries)} entries)"
@@ -39,12 +44,13 @@ def decimal_text(value: Decimal) -> str:
     return "0" if text in {"", "-0"} else text
 
 
-def message_id(gateway: str, communication: str, to_utc: datetime) -> str:
+def message_id(gateway: str, communication: str, to_utc: datetime, occasion: str = "") -> str:
     """Name the delivery of one period for ever: the same period gives the same id, also after a restart.
 
     The id consists of letters, digits, ".", "_" and "-", so it fits into a URL as it is.
     """
-    return f"{gateway}-{communication}-{to_utc.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+    name = f"{gateway}-{communication}-{to_utc.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+    return f"{name}-{occasion}" if occasion else name
 
 
 def to_document(dataset: Dataset, *, identity: str, gateway: str, communication: str) -> bytes:
@@ -59,7 +65,8 @@ def to_document(dataset: Dataset, *, identity: str, gateway: str, communication:
     Returns:
         UTF-8 JSON: {"message_id", "gateway", "profile", "taf", "period": {"from", "to"}, "entries": [{"obis",
         "meter", "time_utc", "value", "unit", "status"}]}; `value` is a decimal string or null, `status` 16
-        hexadecimal digits.
+        hexadecimal digits. Outside the cycle there is "occasion" too, and with signed values each entry has a
+        "signature" in hexadecimal digits.
     """
     document = {
         "message_id": identity,
@@ -67,16 +74,21 @@ def to_document(dataset: Dataset, *, identity: str, gateway: str, communication:
         "profile": communication,
         "taf": dataset.taf,
         "period": {"from": utc_text(dataset.from_utc), "to": utc_text(dataset.to_utc)},
+        **({"occasion": dataset.occasion} if dataset.occasion else {}),
         "entries": [
-            {
-                "obis": str(entry.obis),
-                "meter": str(entry.meter),
-                "time_utc": utc_text(entry.instant_utc),
-                "value": None if entry.value is None else decimal_text(entry.value),
-                "unit": entry.unit,
-                "status": to_text(entry.status),
-            }
-            for entry in dataset.entries
+            _entry(entry) if signature is None else {**_entry(entry), "signature": signature.hex()}
+            for entry, signature in zip_longest(dataset.entries, dataset.signatures)
         ],
     }
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _entry(entry: RegisteredValue) -> dict[str, str | None]:
+    return {
+        "obis": str(entry.obis),
+        "meter": str(entry.meter),
+        "time_utc": utc_text(entry.instant_utc),
+        "value": None if entry.value is None else decimal_text(entry.value),
+        "unit": entry.unit,
+        "status": to_text(entry.status),
+    }

@@ -7,7 +7,7 @@ once: the first entry stays, whatever comes later. Progress and values go into t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Protocol
@@ -17,7 +17,7 @@ import msgspec
 from firmware.errors import StoreCorrupt
 from firmware.metering.dataset import decimal_text
 from firmware.metering.register import RegisteredValue
-from firmware.store.operations import Insert, Operation, Put
+from firmware.store.operations import Delete, Insert, Operation, Put
 from lmn.model import MeterId, Obis
 
 _DAY = timedelta(days=1)
@@ -41,6 +41,9 @@ class Partition(Protocol):
     async def items(self, kind: str) -> list[tuple[str, bytes]]:
         """Return (key, plaintext) of a kind."""
 
+    async def kinds(self) -> list[str]:
+        """Return the kinds that have items."""
+
     async def commit(self, operations: Sequence[Operation]) -> list[int]:
         """Carry out all operations or none; durable on return."""
 
@@ -51,14 +54,33 @@ class OriginalLists:
     def __init__(self, partition: Partition) -> None:
         self._partition = partition
 
-    async def add(self, processing: str, values: Sequence[RegisteredValue], through_utc: datetime) -> None:
+    async def add(
+        self,
+        processing: str,
+        values: Sequence[RegisteredValue],
+        through_utc: datetime,
+        *,
+        first: Obis | None = None,
+    ) -> None:
         """Keep values and note that everything up to `through_utc` is registered, in one transaction.
+
+        Args:
+            processing: id of the processing profile.
+            values: in any order and in any batches; of one instant and measurand the first one stays.
+            through_utc: how far registration has got.
+            first: the profile's first measurand, whose entries `at` finds; None: there is no other.
 
         Raises:
             StoreUnavailable: nothing was kept.
         """
         operations: list[Operation] = [
-            Insert(_kind(processing, value.instant_utc), _key(value.instant_utc), _encode(value))
+            Insert(
+                _kind(processing, value.instant_utc),
+                _key(value.instant_utc)
+                if first in (None, value.obis)
+                else f"{_key(value.instant_utc)}/{value.obis}",
+                _encode(value),
+            )
             for value in values
         ]
         operations.append(Put("progress", f"registered/{processing}", _key(through_utc).encode()))
@@ -79,7 +101,7 @@ class OriginalLists:
         )
 
     async def at(self, processing: str, instant_utc: datetime) -> RegisteredValue | None:
-        """Return the entry of one instant, None if it was never registered."""
+        """Return the first measurand's entry of one instant, None if it was never registered."""
         text = await self._partition.get(_kind(processing, instant_utc), _key(instant_utc))
         return None if text is None else _decode(text)
 
@@ -90,6 +112,54 @@ class OriginalLists:
             found += (_decode(text) for _, text in await self._partition.items(kind))
         inside = (value for value in found if from_utc < value.instant_utc <= to_utc)
         return sorted(inside, key=lambda value: value.instant_utc)
+
+    async def nearest(
+        self,
+        processing: str,
+        obis: Obis,
+        days: Iterable[datetime],
+        fits: Callable[[RegisteredValue], bool],
+        *,
+        newest: bool,
+    ) -> RegisteredValue | None:
+        """Return the newest or oldest fitting entry of a measurand, looking through `days` one by one."""
+        for day in days:
+            items = await self._partition.items(_kind(processing, day))
+            entries = [entry for entry in (_decode(text) for _, text in items) if entry.obis == obis]
+            fitting = [entry for entry in entries if fits(entry)]
+            if fitting:
+                ordered = sorted(fitting, key=lambda entry: entry.instant_utc)
+                return ordered[-1 if newest else 0]
+        return None
+
+    async def forget(self, processing: str, after_utc: datetime | None, before_utc: datetime) -> None:
+        """Delete the entries of a profile that are older than an instant; durable on return.
+
+        The newest value of each measurand stays: whoever looks for a change needs it where one is missing.
+
+        Args:
+            processing: id of the processing profile.
+            after_utc: what is older than this was forgotten before; None: nobody knows.
+            before_utc: what lies at it or after it stays.
+        """
+        if after_utc is None:
+            last = _kind(processing, before_utc)
+            kinds = [kind for kind in await self._partition.kinds() if _prefix(processing) <= kind <= last]
+        else:
+            kinds = list(_kinds(processing, after_utc, before_utc))
+        old = [
+            (kind, key, entry)
+            for kind in kinds
+            for key, text in await self._partition.items(kind)
+            if (entry := _decode(text)).instant_utc < before_utc
+        ]
+        newest: dict[Obis, datetime] = {}
+        for _, _, entry in old:
+            if entry.value is not None:
+                newest[entry.obis] = max(entry.instant_utc, newest.get(entry.obis, entry.instant_utc))
+        gone = [Delete(kind, key) for kind, key, entry in old if newest.get(entry.obis) != entry.instant_utc]
+        if gone:
+            await self._partition.commit(gone)
 
     async def _instant(self, key: str) -> datetime | None:
         text = await self._partition.get("progress", key)
@@ -104,7 +174,11 @@ def _key(instant_utc: datetime) -> str:
 
 
 def _kind(processing: str, instant_utc: datetime) -> str:
-    return f"original/{processing}/{instant_utc.astimezone(UTC):%Y%m%d}"
+    return f"{_prefix(processing)}{instant_utc.astimezone(UTC):%Y%m%d}"
+
+
+def _prefix(processing: str) -> str:
+    return f"original/{processing}/"
 
 
 def _kinds(processing: str, from_utc: datetime, to_utc: datetime) -> Iterable[str]:

@@ -2,7 +2,8 @@
 
 A value counts if it was received inside the acceptance window around the instant; of several the nearest one,
 of two equally near the earlier. Nothing is ever interpolated: no value in the window is an entry of its own,
-with status bit 13 (BSI TR-03109-1 v2.0 details, chapters 9, 10 and 15).
+with status bit 13 (BSI TR-03109-1 v2.0 details, chapters 9, 10 and 15). A value of more than 13 + 6 digits is
+no value either, and bit 15 says so.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from datetime import datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
 from typing import Final
 
-from firmware.metering.status import missing, wired, wireless
+from firmware.metering.quantity import QuantityRefused, scaled
+from firmware.metering.status import BitOrder, missing, wired, wireless
 from lmn.model import MeterId, Obis, Reading
 
 _WINDOW_SHARE: Final = 100
@@ -53,12 +55,13 @@ def half_window(period_s: int, window_s: float = 0.0) -> timedelta:
 def choose(readings: Iterable[Reading], instant_utc: datetime, reach: timedelta) -> Reading | None:
     """Return the reading that counts at `instant_utc`, None if there is none within `reach` of it.
 
-    A reading without a value (the meter says that it has none) never counts.
+    A reading without a value (the meter says that it has none) never counts, nor does one that is out of
+    range.
     """
     inside = [
         reading
         for reading in readings
-        if reading.value is not None and abs(reading.received_utc - instant_utc) <= reach
+        if abs(reading.received_utc - instant_utc) <= reach and _in_range(reading.value)
     ]
     if not inside:
         return None
@@ -69,6 +72,16 @@ def choose(readings: Iterable[Reading], instant_utc: datetime, reach: timedelta)
     )
 
 
+def _in_range(value: Decimal | None) -> bool:
+    if value is None:
+        return False
+    try:
+        scaled(value)
+    except QuantityRefused:
+        return False
+    return True
+
+
 def register_value(
     meter: MeterId,
     obis: Obis,
@@ -77,19 +90,32 @@ def register_value(
     reach: timedelta,
     *,
     time_valid: bool = True,
+    status_bits: BitOrder = BitOrder.OMS,
 ) -> RegisteredValue:
-    """Make the entry of one registration instant; the same readings give the same entry, in any order."""
-    reading = choose((one for one in readings if one.meter == meter and one.obis == obis), instant_utc, reach)
+    """Make the entry of one registration instant; the same readings give the same entry, in any order.
+
+    Args:
+        meter: whose value.
+        obis: of which measurand.
+        readings: what was received; of other meters and measurands too.
+        instant_utc: the nominal instant.
+        reach: `half_window` of the profile.
+        time_valid: whether the gateway's clock can be trusted.
+        status_bits: how a radio meter's status stands in the status word.
+    """
+    own = [one for one in readings if one.meter == meter and one.obis == obis]
+    reading = choose(own, instant_utc, reach)
     if reading is None:
-        return RegisteredValue(meter, obis, instant_utc, None, "", missing(time_valid=time_valid))
-    return RegisteredValue(
-        meter,
-        obis,
-        instant_utc,
-        reading.value,
-        reading.unit,
-        (wired if reading.wired else wireless)(reading.meter_status, time_valid=time_valid),
-    )
+        unreadable = any(
+            one.value is not None and abs(one.received_utc - instant_utc) <= reach for one in own
+        )
+        status = missing(time_valid=time_valid, unreadable=unreadable)
+        return RegisteredValue(meter, obis, instant_utc, None, "", status)
+    if reading.wired:
+        status = wired(reading.meter_status, time_valid=time_valid)
+    else:
+        status = wireless(reading.meter_status, time_valid=time_valid, order=status_bits)
+    return RegisteredValue(meter, obis, instant_utc, reading.value, reading.unit, status)
 
 
 def whole_wh(value: RegisteredValue) -> int | None:

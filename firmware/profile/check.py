@@ -6,11 +6,11 @@ A place is written as in the document: "communication[1].net.n_min", counted fro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from firmware.metering.register import half_window
+from firmware.profile.check_tariffs import Problem, check_tariff
 from firmware.profile.model import (
     MIN_SECURE_MEMBERS,
     CommunicationProfile,
@@ -26,21 +26,11 @@ _REGULAR_PERIOD_S: Final = 900
 _LANES: Final = ("import", "export", "canary")
 _LANE_UNITS_PER_WH: Final = 10
 _INTERVAL_SERIES: Final = 7
+_PURPOSES: Final = {9: "grid", 10: "grid", 11: "grid", 13: "service", 14: "service"}
 _CONCEALED_OBIS: Final = "1-0:1.8.0"
 _RING: Final = 1 << 63
 _FIRST_YEAR, _END_YEAR = 1970, 2200
 _INSTANT: Final = f"a whole second of the years {_FIRST_YEAR} to {_END_YEAR - 1}"
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing wrong with a profile set."""
-
-    place: str
-    expected: str
-
-    def __str__(self) -> str:
-        return f"{self.place}: {self.expected}"
 
 
 def check(profiles: ProfileSet, *, small_nets_allowed: bool) -> list[Problem]:
@@ -120,6 +110,9 @@ def _processing(place: str, profile: ProcessingProfile, profiles: ProfileSet) ->
         )
     if not _reads(Obis.from_text, profile.obis):
         yield Problem(f"{place}.obis", "an OBIS code with groups up to 255")
+    for index, text in enumerate(profile.more_obis):
+        if not _reads(Obis.from_text, text):
+            yield Problem(f"{place}.more_obis[{index}]", "an OBIS code with groups up to 255")
     if not _whole(profile.valid_from):
         yield Problem(f"{place}.valid_from", _INSTANT)
     if profile.valid_until is not None and profile.valid_until <= profile.valid_from:
@@ -140,6 +133,7 @@ def _processing(place: str, profile: ProcessingProfile, profiles: ProfileSet) ->
         )
     if len(set(profile.recipients)) != len(profile.recipients):
         yield Problem(f"{place}.recipients", "each recipient once")
+    yield from check_tariff(place, profile)
 
 
 def _communication(
@@ -163,6 +157,8 @@ def _communication(
             f"{place}.peer.enc_certificate", "the recipient's ENC certificate (deliveries are sealed for it)"
         )
     concealed = profile.concealment != "none"
+    if processing is not None and not concealed and profile.purpose != _purpose(processing):
+        yield Problem(f"{place}.purpose", f'"{_purpose(processing)}", the purpose of TAF {processing.taf}')
     if concealed != (profile.purpose == "group-total"):
         yield Problem(
             f"{place}.concealment",
@@ -174,6 +170,11 @@ def _communication(
         yield Problem(f"{place}.net", 'a net policy if and only if concealment is "dc-net"')
     if profile.net is not None:
         yield from _net(f"{place}.net", profile.net, processing, small_nets_allowed)
+
+
+def _purpose(processing: ProcessingProfile) -> str:
+    """Return what a use case's plain results are for."""
+    return _PURPOSES.get(processing.taf, "billing")
 
 
 def _net(

@@ -7,47 +7,30 @@ the project's own use case (docs/dcnet.md). What a single field may be is said h
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Final, Literal
 
 import msgspec
 
+from firmware.profile.fields import MeterText, Name, ObisText, Pem, Seconds, Utc
+from firmware.profile.tariffs import (
+    ConsumptionVariable,
+    Control,
+    EventVariable,
+    Extremes,
+    FeedIn,
+    GridState,
+    HighFrequency,
+    LoadVariable,
+    OnDemand,
+    Prepaid,
+    TimeVariable,
+    Visualisation,
+)
 from lmn.ports import ReceptionMode
 
 MIN_SECURE_MEMBERS: Final = 16
 """Absolute floor of an anonymity set (docs/dcnet.md, anonymity-set rule); fewer only with
 `insecure_small_nets`."""
-
-Name = Annotated[
-    str,
-    msgspec.Meta(
-        pattern=r"^[a-z0-9][a-z0-9._-]{0,62}\Z",
-        description="a name of lower-case letters, digits, '.', '_' and '-', at most 63",
-    ),
-]
-"""Of a profile, a consumer or a peer: fits into URLs, file names and log lines."""
-MeterText = Annotated[
-    str,
-    msgspec.Meta(
-        pattern=r"^[A-Z]{3}-[0-9a-f]{8}-[0-9a-f]{2}-[0-9a-f]{2}\Z",
-        description="a meter id in lower-case digits such as ELS-12345678-33-03",
-    ),
-]
-"""As `lmn.model.MeterId` writes it, e.g. "ELS-12345678-33-03"."""
-ObisText = Annotated[
-    str,
-    msgspec.Meta(
-        pattern=r"^[0-9]{1,3}-[0-9]{1,3}:[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}(\*[0-9]{1,3})?\Z",
-        description="an OBIS code such as 1-0:1.8.0",
-    ),
-]
-Utc = Annotated[
-    datetime, msgspec.Meta(tz=True, description="an instant with its time zone, such as 2026-01-01T00:00:00Z")
-]
-Seconds = Annotated[int, msgspec.Meta(ge=1, le=366 * 86400)]
-Pem = Annotated[str, msgspec.Meta(min_length=1, max_length=16384)]
-"""A certificate as PEM text. In a TOML file also the path of one, relative to that file; `codec` puts the
-text in."""
 
 
 class MeterProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,28 +51,57 @@ class MeterProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         )
 
 
-class ProcessingProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is made of one measurand, for whom and until when (Auswertungsprofil).
+class ProcessingProfile(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """What is made of one meter's measurands, for whom and until when (Auswertungsprofil).
 
     Registration instants are `valid_from` + k * `registration_period_s`, k = 0, 1, ..., up to and including
-    `valid_until`; deliveries happen after `valid_from` + j * delivery period, j = 1, 2, ....
+    `valid_until`; deliveries happen after `valid_from` + j * delivery period, j = 1, 2, .... Absent fields
+    are not written, so that a set without them reads the same in versions that do not know them.
     """
 
     id: Name
-    taf: Literal[1, 7]
+    taf: Literal[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
     meter: MeterText
     obis: ObisText
+    more_obis: Annotated[tuple[ObisText, ...], msgspec.Meta(max_length=32)] = ()
+    """Further measurands of the same meter, registered at the same instants; only where the use case is a
+    list of
+    values."""
     consumer: Name
     registration_period_s: Seconds
     billing_period_s: Seconds | None = None
-    """TAF 1: length of the billing period, required. TAF 7: how much one delivery covers, a day if absent;
-    without effect where the values are concealed."""
+    """How much one delivery covers. TAF 1 to 5, 8 and 12: the billing period, required for TAF 1. Absent: the
+    registration period for TAF 9, 10, 13 and 14, else a day; without effect where values are concealed."""
     window_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """A wider acceptance window (to both sides of the instant) than 1 % of the period, for short periods
     only."""
+    status_bits: Literal["oms", "reversed"] = "oms"
+    """How the bytes of a radio meter's status stand in the status word: as OMS numbers their bits, or
+    each byte turned round (`firmware.metering.status`)."""
+    signed_values: bool = False
+    """Whether each delivered value carries its own signature (`firmware.metering.signature`)."""
     recipients: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]
     valid_from: Utc
     valid_until: Utc | None = None
+    time_variable: TimeVariable | None = None
+    load_variable: LoadVariable | None = None
+    consumption_variable: ConsumptionVariable | None = None
+    event_variable: EventVariable | None = None
+    on_demand: OnDemand | None = None
+    extremes: Extremes | None = None
+    feed_in: FeedIn | None = None
+    grid_state: GridState | None = None
+    control: Control | None = None
+    prepaid: Prepaid | None = None
+    visualisation: Visualisation | None = None
+    high_frequency: HighFrequency | None = None
+
+    @property
+    def measurands(self) -> tuple[str, ...]:
+        """All OBIS codes that are registered, the first one first."""
+        return (self.obis, *self.more_obis)
 
 
 class PeerEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -142,7 +154,7 @@ class CommunicationProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     id: Name
     processing: Name
     recipient: Name
-    purpose: Literal["billing", "group-total"]
+    purpose: Literal["billing", "group-total", "grid", "service"]
     peer: PeerEntry
     concealment: Literal["none", "dc-net"] = "none"
     net: NetPolicy | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from tests.architecture.source import ROOT, modules
 from tests.support.vectors import load, vectors
 from tools.docs import __main__ as drawing
-from tools.docs import mermaid, parts
+from tools.docs import mermaid, parts, schema
 from tools.docs.model import Model, ModelRefused, Node, View, contradictions
 from tools.docs.model import load as load_model
 
@@ -30,10 +31,22 @@ def test_drawn_files_are_up_to_date() -> None:
 
 
 def test_a_stale_file_is_found(tmp_path: Path) -> None:
-    for name in ("model.toml", "parts.toml", "parts.svg"):
+    (tmp_path / "schema").mkdir()
+    for name in ("model.toml", "parts.toml", "parts.svg", "schema/profiles.json"):
         (tmp_path / name).write_bytes((DOCS / name).read_bytes())
     (tmp_path / "dataflow.md").write_text("old")
     assert drawing.stale(tmp_path) == ["dataflow.md"]
+
+
+def test_the_schema_is_that_of_the_code() -> None:
+    text = schema.profiles()
+    document = json.loads(text)
+    assert document["$defs"]["ProcessingProfile"]["properties"]["taf"]["enum"] == list(range(1, 15))
+    assert {"MeterProfile", "CommunicationProfile", "TimeVariable", "Prepaid"} <= set(document["$defs"])
+    patterns = re.findall(r'"pattern": (".*")', text)
+    assert patterns
+    for pattern in patterns:
+        assert json.loads(pattern).endswith("$"), "Python's own end of text is none in JSON Schema"
 
 
 def test_a_picture_with_a_loose_arrow_is_refused(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ class Subject(StrEnum):
     DCNET = "dcnet"
     LMN = "lmn"
     STREET = "street"
+    CORE = "core"
 
 
 _PARTS: Final = {Subject.HSM: ("hsm", "hsm_memory", "hsm_pcsc"), Subject.LMN: ("lmn", "sml", "reception")}

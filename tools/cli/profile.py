@@ -1,4 +1,4 @@
-"""`smgw profile`: check profiles, show them, order them from the administrator."""
+"""`smgw profile`: check profiles, show them, order them; ask for readings and report tariff events."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def validate(
 def show(file: Annotated[Path, FileArgument], as_json: Annotated[bool, JsonOption] = False) -> None:
     """Say in words what a file lets out: to whom, what, how often and how concealed. Shows no keys."""
     profiles = _load(file, small_nets=True, as_json=as_json)
-    from firmware.enforcement.schedule import delivery_period_s
+    from firmware.enforcement.schedule import delivery_period_s, has_cycle
 
     rows: list[dict[str, Any]] = []
     for one in profiles.communication:
@@ -83,7 +83,7 @@ def show(file: Annotated[Path, FileArgument], as_json: Annotated[bool, JsonOptio
                 "meter": processing.meter,
                 "obis": processing.obis,
                 "consumer": processing.consumer,
-                "every_s": every_s,
+                "every_s": every_s if has_cycle(processing) else None,
                 "concealment": one.concealment,
                 "members_at_least": None if one.net is None else one.net.n_min,
                 "allowed": one.recipient in processing.recipients,
@@ -171,6 +171,34 @@ def rollback(
     _order(admin, gateway, "profiles.rollback", {}, as_json=as_json)
 
 
+@app.command()
+def request(
+    communication: Annotated[str, typer.Argument(metavar="ID", help="communication profile that answers")],
+    admin: Annotated[Path, AdminOption],
+    gateway: Annotated[str, GatewayOption],
+    as_json: Annotated[bool, JsonOption] = False,
+) -> None:
+    """Ask for a reading now: the snapshots of TAF 6, the present value of TAF 9."""
+    _demand_gateway(gateway)
+    _order(admin, gateway, "reading-request", {"communication": communication}, as_json=as_json)
+
+
+@app.command()
+def event(
+    processing: Annotated[str, typer.Argument(metavar="ID", help="the processing profile that it concerns")],
+    name: Annotated[str, typer.Argument(metavar="EVENT", help="the event's id in that profile")],
+    admin: Annotated[Path, AdminOption],
+    gateway: Annotated[str, GatewayOption],
+    at: Annotated[str | None, typer.Option(metavar="UTC", help="when it acts; at once if left out")] = None,
+    amount: Annotated[int, typer.Option(min=0, help="of a top-up (TAF 12)")] = 0,
+    as_json: Annotated[bool, JsonOption] = False,
+) -> None:
+    """Report a tariff event (TAF 5), a switching (TAF 11) or a top-up (TAF 12)."""
+    _demand_gateway(gateway)
+    body: dict[str, Any] = {"processing": processing, "event": name, "amount": amount}
+    _order(admin, gateway, "tariff-event", body | ({"at_utc": at} if at else {}), as_json=as_json)
+
+
 def _demand_gateway(gateway: str) -> None:
     if len(gateway) != _GATEWAY_ID or not gateway.isascii() or not gateway.isalnum():
         raise typer.BadParameter("a gateway id has 14 letters and digits, e.g. ESGW0100000001")
@@ -252,8 +280,9 @@ def _print_json(document: dict[str, Any]) -> None:
 def _sentence(row: dict[str, Any]) -> str:
     members = row["members_at_least"]
     how = "as it is" if members is None else f"hidden among at least {members} gateways"
+    when = "on request or event" if row["every_s"] is None else f"every {row['every_s']} s"
     right = "" if row["allowed"] else " (will be denied: the recipient has no right)"
     return (
         f"sends {row['obis']} of {row['meter']} to {row['recipient']} for {row['purpose']}, "
-        f"every {row['every_s']} s, {how}{right}\n"
+        f"{when}, {how}{right}\n"
     )

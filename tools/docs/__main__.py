@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from tools.docs import mermaid, model, parts
+from tools.docs import mermaid, model, parts, schema
 
 DOCS: Final = Path(__file__).resolve().parents[2] / "docs"
 
@@ -15,6 +15,7 @@ def drawn(docs: Path = DOCS) -> dict[str, str]:
     """Return what should stand in each drawn file, by its name in `docs`."""
     return {
         "dataflow.md": mermaid.page(model.load(docs / model.MODEL)),
+        "schema/profiles.json": schema.profiles(),
         "parts.svg": parts.draw(parts.load(docs / "parts.toml")),
     }
 
@@ -40,6 +41,7 @@ def main(arguments: list[str]) -> int:
         return 2
     texts = drawn()
     for name in outdated:
+        (DOCS / name).parent.mkdir(exist_ok=True)
         (DOCS / name).write_text(texts[name], encoding="utf-8")
         print(f"docs/{name} written")
     return 0

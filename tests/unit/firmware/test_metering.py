@@ -1,4 +1,4 @@
-"""Registration windows, tariff use cases 1 and 7 with their worked examples, status word, documents."""
+"""Registration windows, quantities, status word, documents."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware.metering import tariff
 from firmware.metering.dataset import Dataset, decimal_text, message_id, to_document, utc_text
+from firmware.metering.quantity import QuantityRefused, scaled, unscaled
 from firmware.metering.register import (
     Register,
     RegisteredValue,
@@ -22,7 +22,19 @@ from firmware.metering.register import (
     register_value,
     whole_wh,
 )
-from firmware.metering.status import GatewayStatus, combine, gateway_half, missing, to_text, wireless
+from firmware.metering.status import (
+    BitOrder,
+    GatewayStatus,
+    PtbStatus,
+    billable,
+    combine,
+    gateway_half,
+    missing,
+    ptb,
+    reversed_bits,
+    to_text,
+    wireless,
+)
 from lmn.model import ACTIVE_ENERGY_EXPORT, ACTIVE_ENERGY_IMPORT, MeterId, Reading
 from tests.unit.firmware.profile_set import METER, at
 
@@ -158,43 +170,6 @@ def test_a_reading_from_the_future_does_not_blind_the_register():
     assert not register.around(ID, ACTIVE_ENERGY_IMPORT, at(86400), REACH)
 
 
-def test_taf_7_worked_example():
-    original = [entry(900 * index, str(index)) for index in range(8)]
-    result = tariff.evaluate(7, original, at(0), at(3600))
-    assert [value.instant_utc for value in result] == [at(900), at(1800), at(2700), at(3600)]
-
-
-def test_taf_7_keeps_missing_values():
-    original = [entry(1800), entry(900, None)]
-    assert tariff.evaluate(7, original, at(0), at(1800)) == (entry(900, None), entry(1800))
-
-
-def test_taf_1_worked_example():
-    original = [entry(900 * index, str(index)) for index in range(8)]
-    assert tariff.evaluate(1, original, at(0), at(2700)) == (entry(2700, "3"),)
-
-
-def test_taf_1_without_a_value_at_the_end_says_so():
-    assert tariff.evaluate(1, [entry(900, "1"), entry(2700, None)], at(0), at(2700)) == (entry(2700, None),)
-    assert tariff.evaluate(1, [entry(900, "1")], at(0), at(2700)) == ()
-
-
-def test_a_use_case_that_is_not_built():
-    with pytest.raises(ValueError, match="TAF 2"):
-        tariff.evaluate(2, [], at(0), at(1))
-
-
-@given(st.lists(st.integers(0, 20), unique=True, max_size=20), st.randoms(use_true_random=False))
-def test_evaluation_is_a_pure_function_of_the_list(slots, shuffler):
-    original = [entry(900 * slot, str(slot)) for slot in slots]
-    shuffled = list(original)
-    shuffler.shuffle(shuffled)
-    for taf in (1, 7):
-        assert tariff.evaluate(taf, original, at(0), at(9000)) == tariff.evaluate(
-            taf, shuffled, at(0), at(9000)
-        )
-
-
 def test_energy_of_a_slot():
     assert energy_between(entry(0, "100"), entry(900, "350")) == 250
     assert energy_between(entry(0, "100"), entry(900, "100")) == 0
@@ -249,6 +224,113 @@ def test_a_meter_s_status_shows(mbus, flag):
     assert flag not in gateway_half(wireless(0x01, time_valid=True))
     assert wireless(mbus, time_valid=True) & 0xFFFFFFFF == mbus
     assert GatewayStatus.WIRELESS in gateway_half(wireless(0, time_valid=True))
+
+
+def test_the_trap_of_bit_order():
+    """OMS counts the bits of its status byte from the least significant one, the details' table does not.
+
+    Low power is bit 2 of the byte on the air (0x04) and the sixth from the top; a permanent error is bit 3
+    (0x08). Taken for each other's order, 0x08 would read as bit 4 of the byte: a temporary error.
+    """
+    assert reversed_bits(0x04) == 0x20
+    assert reversed_bits(0x08) == 0x10
+    for byte in range(256):
+        oms = wireless(byte, time_valid=True)
+        turned = wireless(byte, time_valid=True, order=BitOrder.REVERSED)
+        assert gateway_half(oms) == gateway_half(turned), "flags are read from the air, whatever is written"
+        assert turned & 0xFFFFFFFF == int(f"{byte:08b}"[::-1], 2)
+        assert reversed_bits(turned & 0xFFFFFFFF) == oms & 0xFFFFFFFF
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_bytes_stay_where_they_are_when_their_bits_are_turned(half):
+    assert reversed_bits(reversed_bits(half)) == half
+    assert [byte.bit_count() for byte in reversed_bits(half).to_bytes(4, "big")] == [
+        byte.bit_count() for byte in half.to_bytes(4, "big")
+    ]
+
+
+def test_registration_writes_the_order_that_the_profile_names():
+    arguments = (ID, ACTIVE_ENERGY_IMPORT, [reading(900, status=0x04)], at(900), REACH)
+    assert register_value(*arguments).status & 0xFF == 0x04
+    assert register_value(*arguments, status_bits=BitOrder.REVERSED).status & 0xFF == 0x20
+
+
+@pytest.mark.parametrize(
+    ("flags", "step", "counts"),
+    [
+        (GatewayStatus.FIXED, PtbStatus.VALID, True),
+        (GatewayStatus.WIRELESS | GatewayStatus.TRIGGERED, PtbStatus.VALID, True),
+        (GatewayStatus.WARNING, PtbStatus.WARNING, True),
+        (GatewayStatus.NO_VALUE, PtbStatus.TEMPORARY_ERROR, False),
+        (GatewayStatus.METER_TAMPER, PtbStatus.CRITICAL_TEMPORARY_ERROR, False),
+        (GatewayStatus.TIME_INVALID | GatewayStatus.NO_VALUE, PtbStatus.CRITICAL_TEMPORARY_ERROR, False),
+        (GatewayStatus.FATAL | GatewayStatus.WARNING, PtbStatus.FATAL_ERROR, False),
+        (GatewayStatus.NOT_VALIDATED, PtbStatus.VALID, False),
+    ],
+)
+def test_what_a_status_means_for_billing(flags, step, counts):
+    """The mapping of the reference's 5.6: fatal 4, time and tampering 3, no value 2, warning 1."""
+    assert (ptb(combine(flags, 0xFFFFFFFF)), billable(combine(flags, 0))) == (step, counts)
+
+
+# ------------------------------------------------------------------ 13 + 6 digits
+
+
+@pytest.mark.parametrize(
+    ("text", "millionths"),
+    [
+        ("0", 0),
+        ("-0.000000", 0),
+        ("0E+30", 0),
+        ("1", 10**6),
+        ("1E+3", 10**9),
+        ("-1.000001", -1_000_001),
+        ("9999999999999.999999", 10**19 - 1),
+        ("-9999999999999.999999", 1 - 10**19),
+        ("1.0000000000", 10**6),
+    ],
+)
+def test_a_value_of_13_and_6_digits_is_exact(text, millionths):
+    assert scaled(Decimal(text)) == millionths
+    assert unscaled(millionths) == Decimal(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("10000000000000", "13 digits before"),
+        ("1E+13", "13 digits before"),
+        ("-1E+400000", "13 digits before"),
+        ("0.0000001", "6 digits behind"),
+        ("1E-400000", "6 digits behind"),
+        ("1.0000001", "6 digits behind"),
+        ("NaN", "finite"),
+        ("Infinity", "finite"),
+    ],
+)
+def test_a_larger_or_finer_value_is_refused_by_name(text, complaint):
+    with pytest.raises(QuantityRefused, match=complaint):
+        scaled(Decimal(text))
+
+
+def test_a_sum_past_13_digits_is_refused_by_name():
+    with pytest.raises(QuantityRefused, match="13 digits before"):
+        unscaled(10**19)
+
+
+@given(st.integers(1 - 10**19, 10**19 - 1))
+def test_scaling_loses_nothing(quantity):
+    assert scaled(unscaled(quantity)) == quantity
+
+
+@pytest.mark.parametrize("text", ["12345678901234", "0.0000001", "NaN"])
+def test_a_value_out_of_range_becomes_an_entry_without_value(text):
+    value = register_value(ID, ACTIVE_ENERGY_IMPORT, [reading(900, text)], at(900), REACH)
+    assert value.value is None
+    assert GatewayStatus.NO_VALUE | GatewayStatus.METER_ERROR in gateway_half(value.status)
+    beside = [reading(900, text), reading(905, "7")]
+    assert register_value(ID, ACTIVE_ENERGY_IMPORT, beside, at(900), REACH).value == 7
 
 
 @pytest.mark.parametrize(

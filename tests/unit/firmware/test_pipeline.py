@@ -7,24 +7,32 @@ import json
 import random
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware.clock import AdjustableClock
 from firmware.delivery import Delivery
 from firmware.enforcement.gate import Gate
 from firmware.errors import StoreUnavailable
+from firmware.evaluation import Evaluator
 from firmware.intake import Intake
+from firmware.metering.happenings import Happenings
 from firmware.metering.original import OriginalLists
 from firmware.metering.register import Register
 from firmware.metering.status import GatewayStatus, gateway_half
+from firmware.orders import Orders
 from firmware.pipeline import DELIVERIES_WAITING, DeliveryPipeline, IntakePipeline, RegistrationPipeline
 from firmware.profile.model import ProfileSet
 from firmware.profile.registry import Registry
 from firmware.store.partition import Partition
+from firmware.store.stores import ReplayMemory
+from hsm.api import KeySlot
 from lmn.model import ACTIVE_ENERGY_IMPORT, MeterId, Reading
 from lmn.ports import MeterAccess, ReceptionMode
 from lmn.wmbus.link import ReceivedFrame
+from tests.support.soft_module import SoftModule
 from tests.unit.firmware.fixed_module import module_of
 from tests.unit.firmware.profile_set import (
     METER,
@@ -46,6 +54,8 @@ from tests.unit.firmware.test_registry import MemoryProfiles, order
 
 ID = MeterId.from_text(METER)
 GATEWAY = "esgw0100000001"
+SIGNER = SoftModule()
+SIGNER.keys[KeySlot.WAN_SIG] = ec.generate_private_key(ec.BrainpoolP256R1())
 
 
 def demo_profiles(**changes) -> ProfileSet:
@@ -58,14 +68,27 @@ class Gateway:
 
     def __init__(self, partition, clock, profile_store, stage):
         self.clock, self.stage, self.outbox = clock, stage, Outbox()
-        self.denials, self.notes = [], []
+        self.denials, self.notes, self.told = [], [], []
         self.registry = Registry(profile_store, clock.now_utc, small_nets_allowed=False, report=self._ignore)
         self.register = Register(timedelta(hours=8))
         self.originals = OriginalLists(partition)
         nets = {NET_ID: stage}
         self.gate = Gate(GATEWAY, "gwa", lambda: self.registry.active, nets.get, self._denied)
         delivery = Delivery(self.gate, self.outbox, self._sent)
-        self.deliver = DeliveryPipeline(self.registry, self.originals, delivery, clock)
+        self.happenings = Happenings(partition)
+        sign = partial(SIGNER.sign, KeySlot.WAN_SIG)
+        evaluator = Evaluator(self.originals, self.happenings, GATEWAY, sign)
+        self.deliver = DeliveryPipeline(
+            self.registry, self.originals, delivery, clock, self.happenings, evaluator
+        )
+        self.orders = Orders(
+            self.registry,
+            ReplayMemory(partition),
+            self.happenings,
+            clock.now_utc,
+            report=self._told,
+            announce=self.deliver.announce,
+        )
         self.registering = RegistrationPipeline(
             self.registry, self.register, self.originals, self.gate, clock, announce=self.deliver.announce
         )
@@ -73,14 +96,17 @@ class Gateway:
     async def _ignore(self, _receipt):
         return None
 
+    async def _told(self, receipt, consumer):
+        self.told.append((receipt.code, consumer))
+
     async def _denied(self, denial):
         self.denials.append(denial)
 
     async def _sent(self, sent):
         self.notes.append(sent)
 
-    def hear(self, second, value):
-        self.register.add(Reading(ID, ACTIVE_ENERGY_IMPORT, Decimal(value), "Wh", at(second)))
+    def hear(self, second, value, obis=ACTIVE_ENERGY_IMPORT, unit="Wh"):
+        self.register.add(Reading(ID, obis, Decimal(value), unit, at(second)))
 
     async def until(self, second):
         self.clock.set_utc(at(second))

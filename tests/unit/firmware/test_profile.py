@@ -61,7 +61,7 @@ def test_every_fault_of_form_is_named_at_once():
     document["meters"][0]["meter"] = "ELS"
     document["meters"][0]["key_hex"] = "zz"
     del document["processing"][0]["consumer"]
-    document["processing"][1]["taf"] = 2
+    document["processing"][1]["taf"] = 15
     document["communication"][1]["net"]["net_id"] = "xyz"
     document["communication"][1]["surprise"] = 1
     found = faults(json.dumps(document).encode())

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from firmware.enforcement.dcnet.policy import NetRules
+from firmware.orders import READING_REQUEST, TARIFF_EVENT
 from firmware.profile import codec
 from hsm.x509 import Certificate
 from tools.cli.profile import app
@@ -17,6 +18,7 @@ from wan.gwa import orders
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "tools" / "examples" / "profiles"
 HOUSEHOLD, SMALL = EXAMPLES / "household.toml", EXAMPLES / "small-net.toml"
+TARIFFS = EXAMPLES / "tariffs.toml"
 
 
 def run(*words):
@@ -24,11 +26,11 @@ def run(*words):
 
 
 def test_the_examples_are_well():
-    result = run("validate", "--insecure-small-nets", "--json", HOUSEHOLD, SMALL)
+    result = run("validate", "--insecure-small-nets", "--json", HOUSEHOLD, SMALL, TARIFFS)
     assert result.exit_code == 0
     document = json.loads(result.stdout)
     assert document["ok"]
-    assert [one["warnings"] for one in document["files"]] == [[], []]
+    assert [one["warnings"] for one in document["files"]] == [[], [], []]
 
 
 @pytest.mark.parametrize(("path", "small"), [(HOUSEHOLD, False), (SMALL, True)])
@@ -70,6 +72,42 @@ def test_show_tells_no_key():
     assert result.exit_code == 0
     assert "hidden among at least 128 gateways" in result.stdout
     assert "000102030405" not in result.stdout + run("show", "--json", HOUSEHOLD).stdout
+
+
+def test_show_tells_what_has_no_cycle():
+    text = run("show", TARIFFS).stdout
+    assert text.count("on request or event") == 2
+    assert "every 2592000 s" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "body"),
+    [
+        (("request", "snapshots-on-request"), READING_REQUEST, {"communication": "snapshots-on-request"}),
+        (("event", "peaks", "peak"), TARIFF_EVENT, {"processing": "peaks", "event": "peak", "amount": 0}),
+        (
+            ("event", "prepaid", "top-up", "--amount", "5", "--at", "2026-01-01T00:00:00Z"),
+            TARIFF_EVENT,
+            {"processing": "prepaid", "event": "top-up", "amount": 5, "at_utc": "2026-01-01T00:00:00Z"},
+        ),
+    ],
+)
+def test_requests_and_events_are_signed_orders(tmp_path, words, kind, body):
+    make_pki(tmp_path / "pki")
+    admin = tmp_path / "pki" / "gwa"
+    result = run(*words, "--admin", admin, "--gateway", "ESGW0100000001", "--json")
+    assert result.exit_code == 0
+    (path,) = (admin / "spool" / "esgw0100000001").glob("*.order")
+    signer = Certificate.from_pem((admin / "sig.pem").read_bytes())
+    order = orders.open_order(path.read_bytes(), gateway="esgw0100000001", signer=signer)
+    assert (order.message_id, order.kind) == (json.loads(result.stdout)["message_id"], kind)
+    assert json.loads(order.body) == body
+
+
+@pytest.mark.parametrize("words", [("request", "x"), ("event", "x", "y")])
+def test_requests_and_events_want_a_gateway_and_an_administrator(tmp_path, words):
+    assert run(*words, "--admin", tmp_path, "--gateway", "ESGW").exit_code == 2
+    assert run(*words, "--admin", tmp_path, "--gateway", "ESGW0100000001").exit_code == 2
 
 
 def test_flash_places_a_signed_order(tmp_path):

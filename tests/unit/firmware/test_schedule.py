@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firmware.enforcement.schedule import (
     MAX_INSTANTS,
+    cycle_begin,
     deliveries,
     delivery_window,
+    has_cycle,
     is_delivery,
     is_registration,
+    last_instant,
     next_registration,
     registrations,
     slot_ending_at,
 )
+from firmware.profile.tariffs import FeedIn, GridState, Visualisation
 from tests.unit.firmware.profile_set import at, bill, net, series
 
 
@@ -79,3 +84,37 @@ def test_an_instant_is_on_the_grid_or_not(millisecond):
     assert is_registration(series(), instant) == (millisecond >= 0 and millisecond % 900_000 == 0)
     ends = millisecond > 0 and millisecond % 1_800_000 == 0
     assert is_delivery(bill(billing_period_s=1800), instant) == ends
+
+
+def test_use_cases_that_send_the_present_state_deliver_each_value():
+    quick = series(taf=13, visualisation=Visualisation(consent_until=at(2000)))
+    assert deliveries(quick, at(0), at(9999)) == [at(900), at(1800)]
+    assert last_instant(quick) == at(2000)
+    assert last_instant(series(taf=13, valid_until=at(1000), visualisation=quick.visualisation)) == at(1000)
+    assert last_instant(series()) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "cycle"),
+    [
+        ({"taf": 6}, False),
+        ({"taf": 9}, False),
+        ({"taf": 9, "feed_in": FeedIn(send="cycle")}, True),
+        ({"taf": 9, "feed_in": FeedIn(send="change", change_w=1)}, False),
+        ({"taf": 10}, True),
+        ({"taf": 10, "grid_state": GridState(send="both")}, True),
+        ({"taf": 10, "grid_state": GridState(send="event")}, False),
+        ({"taf": 11}, False),
+        ({"taf": 12}, True),
+    ],
+)
+def test_what_has_a_cycle(changes, cycle):
+    assert has_cycle(series(**changes)) is cycle
+    assert bool(deliveries(series(**changes), at(0), at(86400))) is cycle
+
+
+def test_the_begin_of_a_cycle():
+    hourly = series(billing_period_s=3600)
+    assert [cycle_begin(hourly, at(second)) for second in (-5, 0, 3599, 3600, 9000)] == [
+        at(0), at(0), at(0), at(3600), at(7200),
+    ]  # fmt: skip

@@ -1,0 +1,32 @@
+"""JSON Schema of profile documents, from the same definition that reads them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import msgspec
+
+from firmware.profile.model import ProfileSet
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+_PYTHON_END: Final = r"\Z"
+_ECMA_END: Final = "$"
+"""JSON Schema's patterns are ECMA 262, where "$" is the end and nothing but the end."""
+
+
+def profiles() -> str:
+    """Return the schema of a set of meter, processing and communication profiles, as text."""
+    schema = _translated(msgspec.json.schema(ProfileSet))
+    return json.dumps({"$schema": DIALECT, **schema}, indent=1, ensure_ascii=False) + "\n"
+
+
+def _translated(part: Any) -> Any:
+    if isinstance(part, dict):
+        return {
+            key: value.removesuffix(_PYTHON_END) + _ECMA_END
+            if key == "pattern" and isinstance(value, str) and value.endswith(_PYTHON_END)
+            else _translated(value)
+            for key, value in part.items()
+        }
+    return [_translated(value) for value in part] if isinstance(part, list) else part
