@@ -39,8 +39,8 @@ class Partition:
     (damaged; the text names kind and number); neither changes anything.
 
     Once damage was seen, by whatever call, the partition is in its secure state: it takes no more writes
-    (StoreCorrupt) until a backup is restored, and what is readable is still read. The system partition goes
-    on, because its log must tell.
+    (StoreCorrupt) until a backup is restored, and what is readable is still read. Partitions whose logs must
+    tell of it go on; their next opening shows the damage again.
     """
 
     def __init__(

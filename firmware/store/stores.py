@@ -131,7 +131,7 @@ class Stores:
             opened: list[Partition] = []
             for path, name in zip(paths, PARTITIONS, strict=True):
                 partition = await Partition.open(
-                    path, name, module, quota_bytes=quotas.of(name), goes_on=name == PARTITIONS[0]
+                    path, name, module, quota_bytes=quotas.of(name), goes_on=name != "consumer"
                 )
                 opened.append(await stack.enter_async_context(partition))
                 if (

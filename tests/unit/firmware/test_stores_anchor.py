@@ -1,4 +1,4 @@
-"""Older copies of the stores' files are noticed by the module's counter; nothing ordinary raises the alarm."""
+"""Older copies of the files are noticed by the module's counter; nothing ordinary raises the alarm."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def test_an_older_copy_of_one_or_of_all_files_is_noticed(tmp_path, names):
     async with await Stores.open(state, module) as stores:
         await stores.consumer.put("counter", "meter", b"9")
     put_back(tmp_path / "copy", state, names)
-    with pytest.raises(StoreRolledBack, match="older.*restore") as noticed:
+    with pytest.raises(StoreRolledBack, match=r"older.*restore") as noticed:
         await Stores.open(state, module)
     assert any(name in str(noticed.value) for name in names)
     with pytest.raises(StoreRolledBack):  # it does not heal by itself
@@ -116,7 +116,7 @@ async def test_files_that_are_gone_are_noticed(tmp_path, gone):
         pass
     for path in tmp_path.glob("*.db*" if gone == "all" else f"{gone}.db*"):
         path.unlink()
-    with pytest.raises(StoreCorrupt, match="gone|missing"):
+    with pytest.raises(StoreCorrupt, match=r"gone|missing"):
         await Stores.open(tmp_path, module)
     if gone == "all":
         async with await Stores.open(tmp_path, module, accept=True):
