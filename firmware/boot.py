@@ -16,6 +16,7 @@ from firmware.clock import Clock, SystemClock
 from firmware.config import GatewayConfig, StickTable, load_meters, read_secret
 from firmware.delivery import Delivery
 from firmware.enforcement.gate import Gate
+from firmware.housekeeping import Care, Housekeeping
 from firmware.intake import KEEP, Intake, Statistics
 from firmware.log.entry import Event
 from firmware.log.journal import Logs
@@ -24,7 +25,7 @@ from firmware.metering.register import Register
 from firmware.parts import Parts, Tempo
 from firmware.pipeline import DeliveryPipeline, IntakePipeline, RegistrationPipeline
 from firmware.profile.registry import Registry, SealedProfiles
-from firmware.store.stores import MeterCounters, Stores
+from firmware.store.stores import MeterCounters, Quotas, Stores
 from firmware.supervisor import Reporter, Service, run_gateway
 from hsm.session import FilePinGuard, ModuleSession, Priority
 from hsm.transport import CardTransport, opener
@@ -150,7 +151,9 @@ async def _open_parts(
     module = await stack.enter_async_context(
         ModuleSession(transport, partial(read_secret, config.module.pin_file), guard=guard)
     )
-    stores = await stack.enter_async_context(await Stores.open(config.gateway.state, module))
+    table = config.store
+    quotas = Quotas(table.system_mb << 20, table.consumer_mb << 20, table.calibration_mb << 20)
+    stores = await stack.enter_async_context(await Stores.open(config.gateway.state, module, quotas=quotas))
     chronicle = Chronicle(Logs(stores, clock), clock)
     for fault in stores.faults():
         await chronicle.fault("stores", fault)
@@ -188,6 +191,7 @@ async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
     config, registry, stores, clock = parts.config, parts.registry, parts.stores, parts.clock
     register, originals = Register(keep=KEEP), OriginalLists(stores.consumer)
     gateway = Gateway(parts, originals)
+    gateway.services.append(_housekeeping(parts))
     await _reception(gateway, parts, register)
     gate = Gate(
         parts.gateway_id,
@@ -218,6 +222,19 @@ async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
     )
     await registry.load()
     return gateway
+
+
+def _housekeeping(parts: Parts) -> Housekeeping:
+    table = parts.config.store
+    care = Care(
+        interval_months=table.interval_months,
+        consumption_months=table.consumption_months,
+        checkpoint_s=3600 * table.checkpoint_hours,
+        key_change_days=table.key_change_days,
+        critical_percent=table.critical_percent,
+        disk_reserve_bytes=table.disk_reserve_mb << 20,
+    )
+    return Housekeeping(parts.stores, Logs(parts.stores, parts.clock), parts.clock, care)
 
 
 async def _reception(gateway: Gateway, parts: Parts, register: Register) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from itertools import repeat
 
 from firmware.store.operations import (
     Append,
@@ -34,7 +35,7 @@ class SealedFile(SealedRows):
         """
         try:
             with named_errors(self._name), transaction(self._db):
-                results = [[self._carry_out(operation) for operation in operations] for operations in batch]
+                results = [self._carry_out_all(operations) for operations in batch]
                 self._tally %= TALLY_MODULUS
                 self._write_state()
                 return results
@@ -44,10 +45,43 @@ class SealedFile(SealedRows):
                 self._load()
             raise
 
+    def _carry_out_all(self, operations: Sequence[Operation]) -> list[int]:
+        """Carry out one caller's operations; records that follow each other in one list go in together."""
+        results: list[int] = []
+        run: list[bytes] = []
+        kind = ""
+        for operation in operations:
+            if type(operation) is Append:
+                if run and operation.kind != kind:
+                    results += self._append_all(kind, run)
+                    run = []
+                kind = operation.kind
+                run.append(operation.plaintext)
+                continue
+            if run:
+                results += self._append_all(kind, run)
+                run = []
+            results.append(self._carry_out(operation))
+        if run:
+            results += self._append_all(kind, run)
+        return results
+
+    def _append_all(self, kind: str, plaintexts: list[bytes]) -> Sequence[int]:
+        row = self._kind(kind)
+        first = self._last(kind, row) + 1
+        numbers = range(first, first + len(plaintexts))
+        sealed = self._sealer.seal_all(self._places.records(kind, first, len(plaintexts)), plaintexts)
+        self._db.executemany(
+            "INSERT INTO record VALUES (?, ?, ?)", zip(repeat(row.identifier), numbers, sealed, strict=False)
+        )
+        self._tally += self._sealer.tally(sealed)
+        row.last, row.tail = numbers[-1], None
+        return numbers
+
     def _carry_out(self, operation: Operation) -> int:
         match operation:
             case Append(kind, plaintext):
-                return self._append(kind, plaintext)
+                return self._append_all(kind, [plaintext])[0]
             case Put(kind, key, plaintext):
                 return self._put(kind, key, plaintext)
             case Chain(kind, follow):
@@ -55,7 +89,10 @@ class SealedFile(SealedRows):
                 last = self._last(kind, row)
                 if row.tail is None and last > row.floor:
                     row.tail = self._open_record(kind, last, self._sealed_record(row, last))
-                return self._append(kind, follow(last + 1, row.tail), chained=True)
+                plaintext = follow(last + 1, row.tail)
+                number = self._append_all(kind, [plaintext])[0]
+                row.tail = plaintext
+                return number
             case Insert(kind, key, plaintext, unless):
                 if self.get(kind, key) is not None or (
                     unless is not None and self.get(unless, key) is not None
@@ -83,15 +120,6 @@ class SealedFile(SealedRows):
                 self._epoch = number
                 return number
 
-    def _append(self, kind: str, plaintext: bytes, *, chained: bool = False) -> int:
-        row = self._kind(kind)
-        number = self._last(kind, row) + 1
-        sealed = self._sealer.seal(self._places.record(kind, number), plaintext)
-        self._db.execute("INSERT INTO record VALUES (?, ?, ?)", (row.identifier, number, sealed))
-        self._tally += self._sealer.share(sealed)
-        row.last, row.tail = number, plaintext if chained else None
-        return number
-
     def _put(self, kind: str, key: str, plaintext: bytes) -> int:
         row = self._kind(kind)
         label = self._sealer.label(self._places.key(kind, key))
@@ -106,8 +134,8 @@ class SealedFile(SealedRows):
             self._db.execute(statement, (row.identifier, label, sealed))
         else:
             self._db.execute("UPDATE item SET sealed = ? WHERE id = ?", (sealed, before[0]))
-            self._tally -= self._sealer.share(before[1])
-        self._tally += self._sealer.share(sealed)
+            self._tally -= self._sealer.tally((before[1],))
+        self._tally += self._sealer.tally((sealed,))
         return 1
 
     def _trim(self, kind: str, through: int) -> int:
@@ -136,16 +164,15 @@ class SealedFile(SealedRows):
         gone = last - row.floor - len(kept)
         if gone:
             self._trim(kind, last)
-            for plaintext in kept:
-                self._append(kind, plaintext)
+            if kept:
+                self._append_all(kind, kept)
         return gone
 
     def _remove(self, table: str, which: str, *arguments: object) -> int:
         """Delete rows and take them out of the tally; return how many."""
         statement = f"DELETE FROM {table} WHERE {which} RETURNING sealed"  # noqa: S608 - our own names
         gone = self._db.execute(statement, arguments).fetchall()
-        for (sealed,) in gone:
-            self._tally -= self._sealer.share(sealed)
+        self._tally -= self._sealer.tally([sealed for (sealed,) in gone])
         return len(gone)
 
     def _kind(self, kind: str) -> Kind:
@@ -159,7 +186,7 @@ class SealedFile(SealedRows):
     def _write_kind(self, kind: str, row: Kind) -> None:
         plaintext = row.floor.to_bytes(8, "big") + kind.encode()
         if row.sealed:
-            self._tally -= self._sealer.share(row.sealed)
+            self._tally -= self._sealer.tally((row.sealed,))
         row.sealed = self._sealer.seal(self._places.kind_row(row.identifier), plaintext)
-        self._tally += self._sealer.share(row.sealed)
+        self._tally += self._sealer.tally((row.sealed,))
         self._db.execute("INSERT OR REPLACE INTO kind VALUES (?, ?)", (row.identifier, row.sealed))

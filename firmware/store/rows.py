@@ -13,12 +13,13 @@ from typing import Final
 
 from firmware.errors import StoreCorrupt
 from firmware.store.schema import TABLES, connect, named_errors, number_of, transaction
-from firmware.store.seal import TALLY_BYTES, Places, Sealer, WrappedKey, curve_of, slot_of
+from firmware.store.seal import TALLY_BYTES, TALLY_MODULUS, Places, Sealer, WrappedKey, curve_of, slot_of
 from hsm.api import PublicKey
 
 _STATE: Final = struct.Struct(f">Q{TALLY_BYTES}s")
 COUNTED: Final = ("kind", "item", "record")
 """Tables whose every row is in the tally."""
+_AT_ONCE: Final = 500
 
 
 @dataclass(slots=True)
@@ -152,7 +153,7 @@ class SealedRows:
         """Compare all rows with the tally: None if no row was removed, put back, or added by a stranger."""
         try:
             with named_errors(self._name):
-                if self._sealed_state() is None or self._sealer.tally(self._sealed_rows()) == self._tally:
+                if self._sealed_state() is None or self._tally_of_rows() == self._tally:
                     return None
         except StoreCorrupt as fault:
             return fault
@@ -215,10 +216,13 @@ class SealedRows:
         found = self._db.execute(statement, (row.identifier, number)).fetchone()
         return None if found is None else bytes(found[0])
 
-    def _sealed_rows(self) -> Iterator[bytes]:
+    def _tally_of_rows(self) -> int:
+        tally = 0
         for table in COUNTED:
-            for (sealed,) in self._db.execute(f"SELECT sealed FROM {table}"):  # noqa: S608 - our own names
-                yield sealed
+            rows = self._db.execute(f"SELECT sealed FROM {table}")  # noqa: S608 - our own names
+            while part := rows.fetchmany(_AT_ONCE):
+                tally += self._sealer.tally([sealed or b"" for (sealed,) in part])
+        return tally % TALLY_MODULUS
 
     def _sealed_state(self) -> bytes | None:
         found = self._db.execute("SELECT sealed FROM state").fetchone()
@@ -259,7 +263,7 @@ class SealedRows:
     def _load_state(self) -> None:
         sealed = self._sealed_state()
         if sealed is None:  # a new file, or one from before there was a tally: of epoch 0
-            self._epoch, self._tally = 0, self._sealer.tally(self._sealed_rows())
+            self._epoch, self._tally = 0, self._tally_of_rows()
             return
         try:
             plaintext = self._sealer.open(self._places.state(), sealed)

@@ -8,15 +8,17 @@ keys are derived from the partition key: of the labels that stand for keys, and 
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import ECB
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
@@ -39,7 +41,7 @@ _NONCE_BYTES: Final = 12
 _WRONG_DATA: Final = 0x6A80
 _NO_SUCH_KEY: Final = 0x6A88
 _TAG_BYTES: Final = 16
-TALLY_BYTES: Final = 32
+TALLY_BYTES: Final = 16
 TALLY_MODULUS: Final = 1 << 8 * TALLY_BYTES
 
 
@@ -177,6 +179,11 @@ class Places:
         """What the label of a key is computed over."""
         return self._prefix(kind) + b"K" + key.encode()
 
+    def records(self, kind: str, first: int, count: int) -> list[bytes]:
+        """Places of `count` records in a row."""
+        prefix = self._prefix(kind) + b"R"
+        return [prefix + number.to_bytes(8, "big") for number in range(first, first + count)]
+
     def kind_row(self, identifier: int) -> bytes:
         """Place of the row that names a kind."""
         return self._partition + b"N" + identifier.to_bytes(8, "big")
@@ -208,7 +215,9 @@ class Sealer:
             raise StoreUnavailable("the partition was opened too often; its key must be changed")
         self._key, self._salt_of = key, salt_of
         self._label_key = _derive(key, bytes(SALT_BYTES), b"smgw store label 1")
-        self._tally_key = _derive(key, bytes(SALT_BYTES), b"smgw store tally 1")
+        tally_key = AES(_derive(key, bytes(SALT_BYTES), b"smgw store tally 1"))
+        # Single blocks that never repeat, as a pseudorandom function: the one thing this mode is right for.
+        self._summand = Cipher(tally_key, ECB()).encryptor().update  # noqa: S305
         self._prefix = opening.to_bytes(4, "big")
         self._cipher = AESGCM(_derive(key, salt, b"smgw store record 1"))
         self._ciphers: dict[bytes, AESGCM] = {self._prefix: self._cipher}
@@ -234,6 +243,19 @@ class Sealer:
         nonce = self._prefix + self._seals.to_bytes(8, "big")
         return nonce + self._cipher.encrypt(nonce, plaintext, place)
 
+    def seal_all(self, places: Sequence[bytes], plaintexts: Sequence[bytes]) -> list[bytes]:
+        """Do what `seal` does for many; `StoreUnavailable` before any of them if there are too many."""
+        if self._seals + len(plaintexts) > MAX_SEALS:
+            raise StoreUnavailable("the subkey of this opening is used up; open the partition again")
+        first = self._seals + 1
+        self._seals += len(plaintexts)
+        prefix, encrypt = self._prefix, self._cipher.encrypt
+        nonces = [prefix + number.to_bytes(8, "big") for number in range(first, first + len(plaintexts))]
+        return [
+            nonce + encrypt(nonce, plaintext, place)
+            for nonce, plaintext, place in zip(nonces, plaintexts, places, strict=True)
+        ]
+
     def open(self, place: bytes, sealed: bytes) -> bytes:
         """Return the plaintext.
 
@@ -253,22 +275,19 @@ class Sealer:
         """Return what stands for a key on the disk: 16 bytes that do not tell it (HMAC-SHA256, cut)."""
         return hmac.digest(self._label_key, place, "sha256")[:LABEL_BYTES]
 
-    def share(self, sealed: bytes) -> int:
-        """Return what one sealed row adds to the tally of its file; only the key's owner can make it.
+    def tally(self, rows: Sequence[bytes]) -> int:
+        """Return what sealed rows add to the tally of their file: a sum that only the key's owner can make.
 
-        Keyed BLAKE2b over nonce and tag. The tag binds place and content, the nonce is never used again, so
-        rows that differ in anything differ here.
+        AES-256 of each row's tag, added up. The tag binds place, nonce and content, so rows that differ in
+        anything add something else; and since nobody without the key knows any of the summands, rows cannot
+        be exchanged for others with the same sum.
         """
-        row = sealed[:_NONCE_BYTES] + sealed[-_TAG_BYTES:]
-        return int.from_bytes(
-            hashlib.blake2b(row, digest_size=TALLY_BYTES, key=self._tally_key).digest(), "big"
-        )
-
-    def tally(self, rows: Iterable[bytes], start: int = 0) -> int:
-        """Return `start` with the shares of all `rows` added; what is taken away is added modulo 2**256."""
-        for sealed in rows:
-            start += self.share(sealed)
-        return start % TALLY_MODULUS
+        blocks = b"".join([row[-_TAG_BYTES:] for row in rows])
+        if len(blocks) != _TAG_BYTES * len(rows):  # a damaged row; the cipher would keep a part of a block
+            blocks = b"".join([row[-_TAG_BYTES:].rjust(_TAG_BYTES, b"\0") for row in rows])
+        words = struct.unpack(f">{2 * len(rows)}Q", self._summand(blocks))
+        high, low = sum(words[::2]), sum(words[1::2])
+        return int((high << 64) + low)
 
     def _earlier(self, prefix: bytes) -> AESGCM:
         salt = self._salt_of(int.from_bytes(prefix, "big"))

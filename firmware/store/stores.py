@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ _NO_QUOTAS: Final = Quotas()
 class Stores:
     """The three partitions of one gateway, open. Use `async with await Stores.open(...)`."""
 
-    def __init__(self, partitions: Sequence[Partition], module: SecurityModule) -> None:
+    def __init__(self, partitions: Sequence[Partition], module: SecurityModule, folder: Path) -> None:
         """Use `open`."""
         self.partitions = tuple(partitions)
         """All three, in the order of `PARTITIONS`."""
@@ -84,7 +85,7 @@ class Stores:
         self.calibration = calibration
         """Calibration log."""
         self.anchor = Anchor(module, self.partitions)
-        self._module, self._closed = module, False
+        self._module, self._folder, self._closed = module, folder, False
 
     @classmethod
     async def open(
@@ -141,7 +142,7 @@ class Stores:
                 ):
                     missing = PARTITIONS[used.index(False)]
                     raise StoreCorrupt(f"partition {missing} is missing")
-            stores = cls(opened, module)
+            stores = cls(opened, module, folder)
             if not stores.faults():  # a damaged set is read, not carried on
                 await stores.anchor.advance(accept=accept)
             elif not accept:
@@ -177,6 +178,20 @@ class Stores:
             rows += await partition.change_key(self._module)
         await self.checkpoint()
         return rows
+
+    async def change_key_of(self, partition: Partition) -> None:
+        """Change the key of one partition alone."""
+        await partition.change_key(self._module)
+        await self.checkpoint()
+
+    def disk_free_bytes(self) -> int:
+        """Return how much room the disk has left for the stores.
+
+        Raises:
+            StoreUnavailable: the disk is gone.
+        """
+        with named_errors("(all)"):
+            return shutil.disk_usage(self._folder).free
 
     async def change_store_key(self, curve: Curve = STORE_CURVE) -> None:
         """Replace the STORE key in the module; the records stay as they are.

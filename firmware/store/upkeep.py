@@ -9,7 +9,7 @@ from typing import Final
 from firmware.errors import StoreCorrupt
 from firmware.store.file import SealedFile
 from firmware.store.schema import PAGE_BYTES, named_errors, number_of, transaction
-from firmware.store.seal import Sealer, WrappedKey
+from firmware.store.seal import TALLY_MODULUS, Sealer, WrappedKey
 
 _AT_ONCE: Final = 500
 
@@ -65,7 +65,7 @@ class KeptFile(SealedFile):
                     self._db.execute("DELETE FROM opening")
                     self._db.execute("INSERT INTO opening VALUES (?, ?)", (opening, salt))
                     self._sealer = new
-                    self._tally = new.tally((), self._tally)
+                    self._tally %= TALLY_MODULUS
                     self._write_state()
                     self._replace_header((wrapped,))
                 self._truncate_log()
@@ -90,7 +90,11 @@ class KeptFile(SealedFile):
         SQLite rewrites the file through its log; a kill at any point leaves the old content or the new.
         """
         with named_errors(self._name):
-            self._db.execute("VACUUM")
+            self._db.execute("PRAGMA temp_store=FILE")  # a copy of the file in memory would not be small
+            try:
+                self._db.execute("VACUUM")
+            finally:
+                self._db.execute("PRAGMA temp_store=MEMORY")
             self._truncate_log()
 
     def usage(self) -> Usage:
@@ -122,7 +126,7 @@ class KeptFile(SealedFile):
             plaintext = row.floor.to_bytes(8, "big") + kind.encode()
             row.sealed = new.seal(self._places.kind_row(row.identifier), plaintext)
             self._db.execute("UPDATE kind SET sealed = ? WHERE id = ?", (row.sealed, row.identifier))
-            self._tally += new.share(row.sealed)
+            self._tally += new.tally((row.sealed,))
         return len(self._kinds)
 
     def _reseal_records(self, new: Sealer) -> int:
@@ -139,7 +143,7 @@ class KeptFile(SealedFile):
                         self._places.record(kind, number), self._open_record(kind, number, sealed)
                     )
                     self._db.execute(update, (again, row.identifier, number))
-                    self._tally += new.share(again)
+                    self._tally += new.tally((again,))
                     after = number
                 done += len(part)
         return done
@@ -159,7 +163,7 @@ class KeptFile(SealedFile):
                 )
                 update = "UPDATE item SET label = ?, sealed = ? WHERE id = ?"
                 self._db.execute(update, (label_again, again, after))
-                self._tally += new.share(again)
+                self._tally += new.tally((again,))
             done += len(part)
         return done
 

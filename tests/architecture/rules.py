@@ -99,6 +99,8 @@ _FIRMWARE_FOR_TOOLS = (
     "firmware.profile.check",
     "firmware.profile.codec",
     "firmware.profile.model",
+    "firmware.clock.SystemClock",
+    "firmware.transfer",
     *(f"firmware.enforcement.dcnet.{name}" for name in DCNET_CODECS),
 )
 PUBLIC = {

@@ -25,6 +25,7 @@ class Subject(StrEnum):
     TLS = "tls"
     DCNET = "dcnet"
     LMN = "lmn"
+    STORE = "store"
 
 
 _PARTS: Final = {Subject.HSM: ("hsm", "hsm_pcsc"), Subject.LMN: ("lmn", "sml")}

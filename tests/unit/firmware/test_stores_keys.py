@@ -44,7 +44,11 @@ async def check(one, count=30):
 
 def sealed_bytes(path):
     """Everything that only the old key made: sealed rows, labels, salts, wrapped keys."""
-    found = [bytes(row[0]) for table in ("record", "item", "kind") for row in sql(path, f"SELECT sealed FROM {table}")]
+    found = [
+        bytes(row[0])
+        for table in ("record", "item", "kind")
+        for row in sql(path, f"SELECT sealed FROM {table}")
+    ]
     found += [bytes(row[0]) for row in sql(path, "SELECT label FROM item")]
     found += [bytes(row[0]) for row in sql(path, "SELECT salt FROM opening")]
     return found + [bytes(row[0]) for row in sql(path, "SELECT wrapped FROM header")]

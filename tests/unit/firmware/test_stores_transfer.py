@@ -101,10 +101,10 @@ async def test_a_backup_moves_to_a_new_card(tmp_path, module, archive):
 
 
 async def test_a_backup_is_refused_with_another_module_or_gateway(tmp_path, archive):
+    other = SoftModule()
+    async with await Stores.open(tmp_path / "other", other):
+        pass
     with pytest.raises(StoreUnavailable, match="another security module"):
-        other = SoftModule()
-        async with await Stores.open(tmp_path / "other", other):
-            pass
         await put_back(tmp_path / "x", other, archive)
     with pytest.raises(BackupRefused, match="of gateway"):
         await put_back(tmp_path / "x", SoftModule(), archive, gateway="ESGW0100000002")
@@ -169,7 +169,9 @@ def repacked(source, target, change):
         (lambda name, data: b"[" if name.endswith("json") else data, "no backup"),
     ],
 )
-async def test_a_changed_archive_is_refused_before_anything_happens(tmp_path, state, module, archive, change, words):
+async def test_a_changed_archive_is_refused_before_anything_happens(
+    tmp_path, state, module, archive, change, words
+):
     repacked(archive, tmp_path / "changed", change)
     await later(state, module)
     with pytest.raises(BackupRefused, match=words):
