@@ -158,8 +158,14 @@ class Partition:
         return await waiting
 
     async def get(self, kind: str, key: str) -> bytes | None:
-        """Return what is under `key`, None if nothing is."""
-        return await self._run(self._file.get, kind, key)
+        """Return what is under `key`, None if nothing is.
+
+        In a damaged partition nothing is ever None: what is not there cannot be told from what was lost.
+        """
+        found = await self._run(self._file.get, kind, key)
+        if found is None and self.fault is not None and not self._goes_on:
+            raise StoreCorrupt(f"partition {self.name}: an item may be lost: {self.fault}")
+        return found
 
     async def items(self, kind: str) -> list[tuple[str, bytes]]:
         """Return (key, plaintext) of a kind, in the order in which the keys were first put."""
@@ -168,9 +174,13 @@ class Partition:
     async def records(self, kind: str, after: int = 0, limit: int | None = None) -> list[tuple[int, bytes]]:
         """Return (number, plaintext) of the records after number `after`, oldest first, at most `limit`.
 
-        A damaged record raises; what lies behind it is read with its number as `after`.
+        A damaged record raises; what lies behind it is read with its number as `after`. A damaged partition
+        may have lost the end of a list: what is returned is right, and no more being there is StoreCorrupt.
         """
-        return await self._run(self._file.records, kind, after, -1 if limit is None else limit)
+        found = await self._run(self._file.records, kind, after, -1 if limit is None else limit)
+        if not found and self.fault is not None and not self._goes_on:
+            raise StoreCorrupt(f"partition {self.name}: records of {kind} may be lost: {self.fault}")
+        return found
 
     async def span(self, kind: str) -> tuple[int, int]:
         """Return the numbers of the oldest and the newest record; (n + 1, n) if there is none."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from firmware.errors import StoreCorrupt
-from firmware.store.schema import TABLES, connect, named_errors, number_of, transaction
+from firmware.store.schema import TABLES, blob, connect, named_errors, number_of, text, transaction, whole
 from firmware.store.seal import TALLY_BYTES, TALLY_MODULUS, Places, Sealer, WrappedKey, curve_of, slot_of
 from hsm.api import PublicKey
 
@@ -70,7 +70,12 @@ class SealedRows:
                     if number_of(self._db, f"SELECT EXISTS (SELECT 1 FROM {table})"):  # noqa: S608 - our own
                         raise StoreCorrupt(f"partition {self._name}: the header is missing")
         return [
-            WrappedKey(PublicKey(curve_of(curve), store), ephemeral, wrapped, slot_of(slot))
+            WrappedKey(
+                PublicKey(curve_of(text(curve)), blob(store)),
+                blob(ephemeral),
+                blob(wrapped),
+                slot_of(whole(slot)),
+            )
             for curve, store, ephemeral, wrapped, slot in rows
         ]
 
@@ -133,6 +138,8 @@ class SealedRows:
                     raise StoreCorrupt(f"partition {self._name}: {kind} record {expected} is missing")
                 found.append((number, self._open_record(kind, number, sealed)))
                 expected += 1
+            if len(found) != limit and expected <= self._last(kind, row):
+                raise StoreCorrupt(f"partition {self._name}: {kind} record {expected} is missing")
         return found
 
     def span(self, kind: str) -> tuple[int, int]:
@@ -150,9 +157,17 @@ class SealedRows:
     # --- what is wrong -------------------------------------------------------------------------------------
 
     def tally_fault(self) -> StoreCorrupt | None:
-        """Compare all rows with the tally: None if no row was removed, put back, or added by a stranger."""
+        """Look at every page and compare all rows with the tally.
+
+        Returns:
+            None if the trees and their indexes agree and no row was removed, put back, or added by a
+            stranger. Whether the rows open is not looked at: `damage` does that.
+        """
         try:
             with named_errors(self._name):
+                (words,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()
+                if words != "ok":
+                    return StoreCorrupt(f"partition {self._name}: {words}")
                 if self._sealed_state() is None or self._tally_of_rows() == self._tally:
                     return None
         except StoreCorrupt as fault:
@@ -164,7 +179,7 @@ class SealedRows:
         faults: list[StoreCorrupt] = []
         try:
             with named_errors(self._name):
-                for (words,) in self._db.execute("PRAGMA quick_check(20)"):
+                for (words,) in self._db.execute("PRAGMA integrity_check(20)"):
                     if words != "ok":
                         faults.append(StoreCorrupt(f"partition {self._name}: {words}"))
         except StoreCorrupt as fault:
@@ -197,42 +212,43 @@ class SealedRows:
 
     # --- parts ---------------------------------------------------------------------------------------------
 
-    def _open_record(self, kind: str, number: int, sealed: bytes | None) -> bytes:
+    def _open_record(self, kind: str, number: object, sealed: object) -> bytes:
         try:
-            return self._sealer.open(self._places.record(kind, number), sealed or b"")
+            return self._sealer.open(self._places.record(kind, whole(number)), blob(sealed))
         except StoreCorrupt as error:
             raise StoreCorrupt(f"partition {self._name}: {kind} record {number}: {error}") from error
 
-    def _open_item(self, kind: str, label: bytes, sealed: bytes) -> tuple[str, bytes]:
+    def _open_item(self, kind: str, label: object, sealed: object) -> tuple[str, bytes]:
         try:
-            plaintext = self._sealer.open(self._places.item(kind, label), sealed)
+            plaintext = self._sealer.open(self._places.item(kind, blob(label)), blob(sealed))
         except StoreCorrupt as error:
-            raise StoreCorrupt(f"partition {self._name}: {kind} item {label.hex()}: {error}") from error
+            shown = label.hex() if isinstance(label, bytes) else "?"
+            raise StoreCorrupt(f"partition {self._name}: {kind} item {shown}: {error}") from error
         end = 2 + int.from_bytes(plaintext[:2], "big")
         return plaintext[2:end].decode(), plaintext[end:]
 
     def _sealed_record(self, row: Kind, number: int) -> bytes | None:
         statement = "SELECT sealed FROM record WHERE kind = ? AND number = ?"
         found = self._db.execute(statement, (row.identifier, number)).fetchone()
-        return None if found is None else bytes(found[0])
+        return None if found is None else blob(found[0])
 
     def _tally_of_rows(self) -> int:
         tally = 0
         for table in COUNTED:
             rows = self._db.execute(f"SELECT sealed FROM {table}")  # noqa: S608 - our own names
             while part := rows.fetchmany(_AT_ONCE):
-                tally += self._sealer.tally([sealed or b"" for (sealed,) in part])
+                tally += self._sealer.tally([blob(sealed) for (sealed,) in part])
         return tally % TALLY_MODULUS
 
     def _sealed_state(self) -> bytes | None:
         found = self._db.execute("SELECT sealed FROM state").fetchone()
-        return None if found is None else bytes(found[0])
+        return None if found is None else blob(found[0])
 
     def _last(self, kind: str, row: Kind) -> int:
         if row.last is None:
             statement = "SELECT max(number) FROM record WHERE kind = ?"
             last = self._db.execute(statement, (row.identifier,)).fetchone()[0]
-            row.last = row.floor if last is None else int(last)
+            row.last = row.floor if last is None else whole(last)
             if row.last < row.floor:
                 raise StoreCorrupt(f"partition {self._name}: {kind} holds a record that was trimmed")
         return row.last
@@ -242,7 +258,7 @@ class SealedRows:
         kinds: dict[str, Kind] = {}
         for identifier, sealed in self._db.execute("SELECT id, sealed FROM kind").fetchall():
             try:
-                plaintext = self._sealer.open(self._places.kind_row(identifier), sealed)
+                plaintext = self._sealer.open(self._places.kind_row(whole(identifier)), blob(sealed))
             except StoreCorrupt as error:
                 if self.salvage:
                     continue
@@ -254,7 +270,7 @@ class SealedRows:
             used = 0
             statement = f"SELECT kind FROM {table} WHERE kind > ? ORDER BY kind LIMIT 1"  # noqa: S608 - our own names
             while found := self._db.execute(statement, (used,)).fetchone():
-                used = int(found[0])
+                used = whole(found[0])
                 if used not in known and not self.salvage:
                     raise StoreCorrupt(f"partition {self._name}: the name of kind {used} is missing")
         self._kinds = kinds
@@ -291,4 +307,4 @@ class SealedRows:
 
     def _salt_of(self, opening: int) -> bytes | None:
         found = self._db.execute("SELECT salt FROM opening WHERE number = ?", (opening,)).fetchone()
-        return None if found is None else bytes(found[0])
+        return None if found is None else blob(found[0])

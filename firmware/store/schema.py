@@ -60,6 +60,8 @@ def named_errors(name: str) -> Iterator[None]:
         if code & 0xFF in _CORRUPT or code == sqlite3.SQLITE_IOERR_SHORT_READ:
             raise StoreCorrupt(f"partition {name}: the file is damaged ({error})") from error
         raise StoreUnavailable(f"partition {name}: {error}") from error
+    except UnicodeDecodeError as error:  # sqlite3 makes an error text of the bytes of a damaged schema
+        raise StoreCorrupt(f"partition {name}: the file is damaged (a name cannot be read)") from error
     except OSError as error:
         raise StoreUnavailable(f"partition {name}: {error.strerror}") from error
 
@@ -131,8 +133,29 @@ def _prepare(db: sqlite3.Connection, name: str, quota_bytes: int | None) -> None
 
 
 def number_of(db: sqlite3.Connection, statement: str, *arguments: object) -> int:
-    """Return the one number that a statement yields."""
-    return int(db.execute(statement, arguments).fetchone()[0])
+    """Return the one number that a statement yields; StoreCorrupt if damage made it something else."""
+    return whole(db.execute(statement, arguments).fetchone()[0])
+
+
+def whole(value: object) -> int:
+    """Return a column that holds a number, not negative; in a damaged file anything may stand there."""
+    if not isinstance(value, int) or value < 0:
+        raise StoreCorrupt("a column holds something else than a number")
+    return value
+
+
+def blob(value: object) -> bytes:
+    """Return a column that holds bytes; in a damaged file anything may stand there."""
+    if not isinstance(value, bytes):
+        raise StoreCorrupt("a column holds something else than bytes")
+    return value
+
+
+def text(value: object) -> str:
+    """Return a column that holds a text; in a damaged file anything may stand there."""
+    if not isinstance(value, str):
+        raise StoreCorrupt("a column holds something else than a text")
+    return value
 
 
 def sync_folder(folder: Path) -> None:

@@ -154,7 +154,9 @@ class KeptFile(SealedFile):
         select = "SELECT id, kind, label, sealed FROM item WHERE id > ? ORDER BY id LIMIT ?"
         while part := self._db.execute(select, (after, _AT_ONCE)).fetchall():
             for after, identifier, label, sealed in part:
-                kind = kinds[identifier]
+                kind = kinds.get(identifier)
+                if kind is None:
+                    raise StoreCorrupt(f"partition {self._name}: the name of kind {identifier} is missing")
                 key, plaintext = self._open_item(kind, label, sealed)
                 label_again = new.label(self._places.key(kind, key))
                 name = key.encode()

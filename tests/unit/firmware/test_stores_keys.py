@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from contextlib import suppress
 
 import pytest
 
@@ -228,7 +229,8 @@ async def test_a_row_put_back_or_removed_is_noticed_and_nothing_is_written_after
         assert one.fault is not None
         with pytest.raises(StoreCorrupt, match="takes no more"):
             await one.put("item", "key 1", b"x")
-        assert await one.get("item", "key 2") in {b"item 2", b"newer", None}
+        with suppress(StoreCorrupt):  # it is there, or nobody says that it is not
+            assert await one.get("item", "key 2") in {b"item 2", b"newer"}
         assert await one.damage() != []
     async with await Partition.open(path, "consumer", module, goes_on=True) as one:
         await one.put("item", "log", b"x")  # the system partition's log must tell

@@ -1,4 +1,4 @@
-"""kill -9 at random points of everything the stores do at once: nothing acknowledged is lost, no nonce twice."""
+"""kill -9 at random points of all that the stores do at once: nothing is lost, no nonce is used twice."""
 
 from __future__ import annotations
 
