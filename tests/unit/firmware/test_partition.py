@@ -372,7 +372,7 @@ def child(what, folder):
 
 
 @pytest.mark.parametrize(
-    "turns", [10, pytest.param(100, marks=[pytest.mark.nightly, pytest.mark.timeout(1800)])]
+    "turns", [3, pytest.param(100, marks=[pytest.mark.nightly, pytest.mark.timeout(1800)])]
 )
 def test_kill_at_any_moment_loses_nothing_that_was_acknowledged(path, turns):
     chance = random.Random()
