@@ -46,20 +46,18 @@ class Anchor:
             StoreUnavailable: the module has no counter although the files were bound to one.
             HsmError: the module could not be asked.
         """
-        counter = await counter_of(self._module)
-        if counter is None:
-            if any(partition.epoch for partition in self._partitions):
-                raise StoreUnavailable("the stores are bound to a counter that this security module lacks")
-            self.detects = False
-            return None
-        for partition in self._partitions:
-            judge(partition.name, partition.epoch, counter)
+        counter = await self._counter()
+        if counter is not None:
+            for partition in self._partitions:
+                judge(partition.name, partition.epoch, counter)
         return counter
 
-    async def advance(self, *, accept: bool = False) -> None:
+    async def advance(self, *, known: bool = False, accept: bool = False) -> None:
         """Move on to the next epoch. Cut short at any point, it has happened or can happen again.
 
         Args:
+            known: the files were checked and have been held open since, so they are the newest: a counter
+                that somebody else has moved is followed, one that went back is not.
             accept: take the files as they are, whatever their epoch: a restored backup.
 
         Raises:
@@ -67,11 +65,23 @@ class Anchor:
             StoreUnavailable, StoreCorrupt: a partition took no note of it.
             HsmError: the module failed.
         """
-        counter = await counter_of(self._module) if accept else await self.check()
+        async with self._partitions[0].turn:  # two at once would count twice, and raise a false alarm
+            counter = await (self._counter() if known or accept else self.check())
+            if counter is None:
+                return
+            if known:
+                for partition in self._partitions:
+                    judge(partition.name, max(partition.epoch, counter), counter)
+            await self.prepare(counter)
+            await self.complete(counter)
+
+    async def _counter(self) -> int | None:
+        counter = await counter_of(self._module)
         if counter is None:
-            return
-        await self.prepare(counter)
-        await self.complete(counter)
+            if any(partition.epoch for partition in self._partitions):
+                raise StoreUnavailable("the stores are bound to a counter that this security module lacks")
+            self.detects = False
+        return counter
 
     async def prepare(self, counter: int) -> None:
         """Do the first step alone: every file notes the epoch after `counter`."""

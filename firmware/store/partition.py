@@ -60,13 +60,14 @@ class Partition:
         self.fault: StoreCorrupt | None = None
         """The damage that was seen first; None: all is well so far."""
         self._goes_on = goes_on
+        self.turn = asyncio.Lock()
+        """For steps that must not mix: moving on to another epoch, changing keys."""
         self._file, self._thread, self._lock = file, thread, lock
         self._queue: list[_Waiting] = []
         self._busy = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
-        self._key = b""
 
     @classmethod
     async def open(
@@ -122,7 +123,7 @@ class Partition:
             os.close(lock)
             raise
         partition = cls(name, file, thread, lock, opening, goes_on=goes_on)
-        partition._key, partition.fault = key, fault
+        partition.fault = fault
         return partition
 
     async def put(self, kind: str, key: str, plaintext: bytes) -> None:
@@ -224,13 +225,12 @@ class Partition:
         """
         key = await module.random(KEY_BYTES)
         wrapped = await wrap_partition_key(module, self.name, key)
-        rows = await self._run(self._file.change_key, key, await module.random(SALT_BYTES), wrapped)
-        self._key = key
-        return rows
+        return await self._run(self._file.change_key, key, await module.random(SALT_BYTES), wrapped)
 
     async def wrap_key(self, module: SecurityModule, slots: Sequence[KeySlot]) -> None:
         """Wrap the same partition key anew, against the module's key in each of `slots`."""
-        forms = [await wrap_partition_key(module, self.name, self._key, slot) for slot in slots]
+        key = await self._run(self._file.key)
+        forms = [await wrap_partition_key(module, self.name, key, slot) for slot in slots]
         await self._run(self._file.replace_header, forms)
 
     async def close(self) -> None:

@@ -227,6 +227,11 @@ class Sealer:
         return f"Sealer(opening {int.from_bytes(self._prefix, 'big')}, {self._seals} sealed)"
 
     @property
+    def key(self) -> bytes:
+        """The partition key, to be wrapped anew."""
+        return self._key
+
+    @property
     def seals(self) -> int:
         """How many records this opening has sealed."""
         return self._seals

@@ -163,7 +163,7 @@ class Stores:
         Raises:
             HsmError, StoreUnavailable, StoreCorrupt: it did not happen, or only its first step; harmless.
         """
-        await self.anchor.advance()
+        await self.anchor.advance(known=True)
 
     async def change_keys(self) -> int:
         """Seal all records anew under new partition keys; return how many there were.
@@ -174,14 +174,16 @@ class Stores:
             HsmError, StoreUnavailable, StoreCorrupt: some partitions may have new keys already; again helps.
         """
         rows = 0
-        for partition in self.partitions:
-            rows += await partition.change_key(self._module)
+        async with self.consumer.turn:
+            for partition in self.partitions:
+                rows += await partition.change_key(self._module)
         await self.checkpoint()
         return rows
 
     async def change_key_of(self, partition: Partition) -> None:
         """Change the key of one partition alone."""
-        await partition.change_key(self._module)
+        async with self.consumer.turn:
+            await partition.change_key(self._module)
         await self.checkpoint()
 
     def disk_free_bytes(self) -> int:
@@ -205,6 +207,11 @@ class Stores:
             HsmError: the module refuses, e.g. because its administrator is not authenticated (6982); the
                 stores open as before.
         """
+        async with self.consumer.turn:
+            await self._bridge(curve)
+        await self.checkpoint()
+
+    async def _bridge(self, curve: Curve) -> None:
         bridge = await self._free_slot()
         # Told by name first, so that a start after a kill knows which key to erase.
         await self.system.put("stores", "bridge", bytes((bridge,)))
@@ -217,7 +224,6 @@ class Stores:
             for partition in self.partitions:
                 await partition.wrap_key(self._module, (KeySlot.STORE,))
             await self._tidy_bridges()
-        await self.checkpoint()
 
     async def _free_slot(self) -> KeySlot:
         for slot in _BRIDGES:

@@ -77,6 +77,10 @@ class KeptFile(SealedFile):
             raise
         return rows
 
+    def key(self) -> bytes:
+        """Return the partition key in force."""
+        return self._sealer.key
+
     def replace_header(self, wrapped: Sequence[WrappedKey]) -> None:
         """Keep the same partition key in other wrapped forms, in one transaction."""
         with named_errors(self._name):

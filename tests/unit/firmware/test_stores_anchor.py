@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 import shutil
@@ -201,7 +202,8 @@ async def test_a_module_that_is_lost_stops_no_writing_and_closing_does_without(t
         assert await stores.consumer.append("a", b"y") == 2
 
 
-async def test_a_counter_moved_by_somebody_else_is_an_error(tmp_path):
+async def test_a_counter_moved_by_somebody_else_is_an_error_and_followed_at_the_next_checkpoint(tmp_path):
+    """E.g. an emulated card that fell back to its older state while the gateway ran."""
     module = SoftModule()
     async with await Stores.open(tmp_path, module) as stores:
         counter = module.count
@@ -209,7 +211,50 @@ async def test_a_counter_moved_by_somebody_else_is_an_error(tmp_path):
         module.count += 1
         with pytest.raises(StoreUnavailable, match="somebody"):
             await stores.anchor.complete(counter)
-        module.count = counter
+        module.count += 5
+        await stores.checkpoint()
+        assert await stores.anchor.check() == module.count
+        module.count -= 3  # back is not followed: that is an older module
+        with pytest.raises(StoreRolledBack, match="newer"):
+            await stores.checkpoint()
+        module.count += 3
+    async with await Stores.open(tmp_path, module) as stores:
+        assert stores.faults() == []
+
+
+async def test_checkpoints_and_key_changes_at_once_count_one_after_the_other(tmp_path):
+    module = SoftModule(delay_s=0.001)
+    async with await Stores.open(tmp_path, module) as stores:
+        before = module.count
+        await asyncio.gather(
+            stores.checkpoint(),
+            stores.change_keys(),
+            stores.change_store_key(),
+            stores.checkpoint(),
+            stores.change_key_of(stores.consumer),
+            *(stores.consumer.append("a", b"x") for _ in range(20)),
+        )
+        assert module.count == before + 5
+    async with await Stores.open(tmp_path, module) as stores:
+        assert len(await stores.consumer.records("a")) == 20
+        assert stores.faults() == []
+
+
+async def test_a_key_change_whose_caller_is_cancelled_is_still_the_key(tmp_path):
+    module = SoftModule()
+    async with await Stores.open(tmp_path, module) as stores:
+        await stores.consumer.append("a", b"x")
+        for turns in range(20):
+            task = asyncio.ensure_future(stores.change_keys())
+            for _ in range(3 * turns):
+                await asyncio.sleep(0.0003)
+            task.cancel()
+            await asyncio.wait([task])
+            await stores.change_store_key()
+    async with await Stores.open(tmp_path, module) as stores:
+        assert await stores.consumer.records("a") == [(1, b"x")]
+        for partition in stores.partitions:
+            assert await partition.damage() == []
 
 
 async def test_without_a_counter_it_works_and_says_so(tmp_path):
