@@ -155,12 +155,10 @@ async def _open_parts(
     quotas = Quotas(table.system_mb << 20, table.consumer_mb << 20, table.calibration_mb << 20)
     stores = await stack.enter_async_context(await Stores.open(config.gateway.state, module, quotas=quotas))
     chronicle = Chronicle(Logs(stores, clock), clock)
-    for fault in stores.faults():
-        await chronicle.fault("stores", fault)
-    # Without sound readings the administrator can still be served; without sound profiles or logs nobody can.
-    for partition in (stores.system, stores.calibration):
-        if partition.fault is not None:
-            raise partition.fault
+    if faults := stores.faults():
+        for fault in faults:
+            await chronicle.fault("stores", fault)
+        raise faults[0]  # nothing is measured or sent on damaged ground; `smgw restore` looks and mends
     await _tell_refused_pins(guard, stores, chronicle)
     # One that is refused while the gateway runs ends it, and is logged by that.
     stack.push_async_callback(_tell_refused_pins, guard, stores, None)
