@@ -51,10 +51,7 @@ class SealedFile(SealedRows):
         run: list[bytes] = []
         kind = ""
         for operation in operations:
-            if type(operation) is Append:
-                if run and operation.kind != kind:
-                    results += self._append_all(kind, run)
-                    run = []
+            if type(operation) is Append and (operation.kind == kind or not run):
                 kind = operation.kind
                 run.append(operation.plaintext)
                 continue

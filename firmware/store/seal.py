@@ -252,13 +252,12 @@ class Sealer:
         """Do what `seal` does for many; `StoreUnavailable` before any of them if there are too many."""
         if self._seals + len(plaintexts) > MAX_SEALS:
             raise StoreUnavailable("the subkey of this opening is used up; open the partition again")
-        first = self._seals + 1
+        first = (int.from_bytes(self._prefix, "big") << 64) + self._seals + 1
         self._seals += len(plaintexts)
-        prefix, encrypt = self._prefix, self._cipher.encrypt
-        nonces = [prefix + number.to_bytes(8, "big") for number in range(first, first + len(plaintexts))]
+        encrypt = self._cipher.encrypt
         return [
-            nonce + encrypt(nonce, plaintext, place)
-            for nonce, plaintext, place in zip(nonces, plaintexts, places, strict=True)
+            (nonce := number.to_bytes(_NONCE_BYTES, "big")) + encrypt(nonce, plaintext, place)
+            for number, (plaintext, place) in enumerate(zip(plaintexts, places, strict=True), first)
         ]
 
     def open(self, place: bytes, sealed: bytes) -> bytes:
