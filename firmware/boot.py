@@ -17,6 +17,7 @@ from firmware.config import GatewayConfig, StickTable, load_meters, read_secret
 from firmware.delivery import Delivery
 from firmware.enforcement.gate import Gate
 from firmware.evaluation import Evaluator
+from firmware.housekeeping import Care, Housekeeping
 from firmware.intake import KEEP, Intake, Statistics
 from firmware.log.entry import Event
 from firmware.log.journal import Logs
@@ -27,7 +28,7 @@ from firmware.orders import Orders
 from firmware.parts import Parts, Tempo
 from firmware.pipeline import DeliveryPipeline, IntakePipeline, RegistrationPipeline
 from firmware.profile.registry import Registry, SealedProfiles
-from firmware.store.stores import MeterCounters, ReplayMemory, Stores
+from firmware.store.stores import MeterCounters, Quotas, ReplayMemory, Stores
 from firmware.supervisor import Reporter, Service, run_gateway
 from hsm.api import KeySlot
 from hsm.session import FilePinGuard, ModuleSession, Priority
@@ -154,8 +155,14 @@ async def _open_parts(
     module = await stack.enter_async_context(
         ModuleSession(transport, partial(read_secret, config.module.pin_file), guard=guard)
     )
-    stores = await stack.enter_async_context(await Stores.open(config.gateway.state, module))
+    table = config.store
+    quotas = Quotas(table.system_mb << 20, table.consumer_mb << 20, table.calibration_mb << 20)
+    stores = await stack.enter_async_context(await Stores.open(config.gateway.state, module, quotas=quotas))
     chronicle = Chronicle(Logs(stores, clock), clock)
+    if faults := stores.faults():
+        for fault in faults:
+            await chronicle.fault("stores", fault)
+        raise faults[0]  # nothing is measured or sent on damaged ground; `smgw restore` looks and mends
     await _tell_refused_pins(guard, stores, chronicle)
     # One that is refused while the gateway runs ends it, and is logged by that.
     stack.push_async_callback(_tell_refused_pins, guard, stores, None)
@@ -186,6 +193,7 @@ async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
     config, registry, stores, clock = parts.config, parts.registry, parts.stores, parts.clock
     register, originals = Register(keep=KEEP), OriginalLists(stores.consumer)
     gateway = Gateway(parts, originals)
+    gateway.services.append(_housekeeping(parts))
     await _reception(gateway, parts, register)
     gate = Gate(
         parts.gateway_id,
@@ -228,6 +236,19 @@ async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
     )
     await registry.load()
     return gateway
+
+
+def _housekeeping(parts: Parts) -> Housekeeping:
+    table = parts.config.store
+    care = Care(
+        interval_months=table.interval_months,
+        consumption_months=table.consumption_months,
+        checkpoint_s=3600 * table.checkpoint_hours,
+        key_change_days=table.key_change_days,
+        critical_percent=table.critical_percent,
+        disk_reserve_bytes=table.disk_reserve_mb << 20,
+    )
+    return Housekeeping(parts.stores, Logs(parts.stores, parts.clock), parts.clock, care)
 
 
 async def _reception(gateway: Gateway, parts: Parts, register: Register) -> None:

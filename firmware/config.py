@@ -202,6 +202,26 @@ class DcnetTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     insecure_small_nets: bool = False
 
 
+class StoreTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of the stores."""
+
+    system_mb: Annotated[int, msgspec.Meta(ge=1, le=65536)] = 256
+    consumer_mb: Annotated[int, msgspec.Meta(ge=1, le=65536)] = 2048
+    calibration_mb: Annotated[int, msgspec.Meta(ge=1, le=65536)] = 256
+    """To what size each partition may grow."""
+    disk_reserve_mb: Annotated[int, msgspec.Meta(ge=0, le=65536)] = 32
+    """Less free room on the disk is a memory-critical event."""
+    critical_percent: Annotated[int, msgspec.Meta(ge=1, le=100)] = 90
+    """So full, a partition is a memory-critical event; the administrator can set another limit."""
+    interval_months: Annotated[int, msgspec.Meta(ge=1, le=1200)] = 24
+    consumption_months: Annotated[int, msgspec.Meta(ge=1, le=1200)] = 36
+    """How long registered values and what is derived from them are kept."""
+    checkpoint_hours: Annotated[float, msgspec.Meta(ge=0.1, le=8760)] = 6.0
+    """How often the module's counter is increased: copies older than that are noticed, also after a kill."""
+    key_change_days: Annotated[int, msgspec.Meta(ge=0, le=36500)] = 365
+    """How often the partition keys are changed; 0: never by itself."""
+
+
 class LogTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Diagnostics for operators; not the three legal logs."""
 
@@ -216,6 +236,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     lmn: LmnTable | None = None
     wan: WanTable | None = None
     dcnet: DcnetTable = DcnetTable()
+    store: StoreTable = StoreTable()
     log: LogTable = LogTable()
 
     def __post_init__(self) -> None:

@@ -35,6 +35,10 @@ class StoreCorrupt(FirmwareError):
     """A record or file of a store fails its integrity check."""
 
 
+class StoreRolledBack(StoreCorrupt):
+    """A partition's file is older than the security module's counter says: an earlier copy was put back."""
+
+
 class StoreUnavailable(FirmwareError):
     """A store cannot be read or written now (disk full, locked, gone)."""
 

@@ -69,6 +69,7 @@ class Event(Enum):
     CERTIFICATE_CHANGE = "certificate-change"
     STORE_CORRUPT = "store-corrupt"
     STORE_UNAVAILABLE = "store-unavailable"
+    STORE_RESTORED = "store-restored"
     MEMORY_CRITICAL = "memory-critical"
     # logs
     LOG_READ = "log-read"

@@ -69,4 +69,32 @@ class Trim:
     through: int
 
 
-Operation = Put | Insert | Delete | KeepNewest | Append | Chain | Trim
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Forget a kind altogether: items, records and its name. Result: how many rows went.
+
+    The bytes are overwritten in the file at the next `Partition.compact`. A list begins again at record 1.
+    """
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sift:
+    """Keep of the list `kind` only the records that `keep` says yes to, under new numbers at its end.
+
+    Result: how many went. `keep` runs in the writer thread and must be a pure function.
+    """
+
+    kind: str
+    keep: Callable[[bytes], bool] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """Note the epoch that the file belongs to: see `firmware.store.anchor`. Result: the epoch."""
+
+    number: int
+
+
+Operation = Put | Insert | Delete | KeepNewest | Append | Chain | Trim | Forget | Sift | Epoch

@@ -2,19 +2,23 @@
 
 Key hierarchy: KeySlot.STORE (in the module) -> ECKA-EG, X9.63-KDF, AES key wrap -> partition key ->
 HKDF-SHA256 with 32 fresh random bytes of each opening -> subkey of AES-256-GCM. A copy of a file that is
-restored and opened again gets a new subkey, so its counter may start again without a repeated nonce.
+restored and opened again gets a new subkey, so its counter may start again without a repeated nonce. Two more
+keys are derived from the partition key: of the labels that stand for keys, and of the tally over all rows.
 """
 
 from __future__ import annotations
 
 import hmac
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import ECB
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
@@ -35,6 +39,10 @@ _MAX_OPENING: Final = 2**32 - 1
 _KEPT_CIPHERS: Final = 16
 _NONCE_BYTES: Final = 12
 _WRONG_DATA: Final = 0x6A80
+_NO_SUCH_KEY: Final = 0x6A88
+_TAG_BYTES: Final = 16
+TALLY_BYTES: Final = 16
+TALLY_MODULUS: Final = 1 << 8 * TALLY_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,8 @@ class WrappedKey:
     ephemeral_point: bytes
     wrapped: bytes
     """RFC 3394, 40 bytes."""
+    slot: KeySlot = KeySlot.STORE
+    """Where the module holds the private half; another one than STORE only while that key is changed."""
 
 
 async def new_partition_key(module: SecurityModule, partition: str) -> tuple[bytes, WrappedKey]:
@@ -52,28 +62,58 @@ async def new_partition_key(module: SecurityModule, partition: str) -> tuple[byt
 
     Raises:
         HsmError: the module cannot do it; `CommandRefused` (6A88) if the STORE slot is empty.
+    """
+    await module.public_key(KeySlot.STORE)
+    key = await module.random(KEY_BYTES)
+    return key, await wrap_partition_key(module, partition, key)
+
+
+async def wrap_partition_key(
+    module: SecurityModule, partition: str, key: bytes, slot: KeySlot = KeySlot.STORE
+) -> WrappedKey:
+    """Wrap a partition key against the module's own key in `slot`.
+
+    Raises:
+        HsmError: the module cannot do it; `CommandRefused` (6A88) if the slot is empty.
     Spec: BSI TR-03111 v2.1, 4.3.2 (ECKA-EG) and 4.3.3 (X9.63 KDF); RFC 3394.
     """
-    store = await module.public_key(KeySlot.STORE)
-    key = await module.random(KEY_BYTES)
+    store = await module.public_key(slot)
     ephemeral = await module.generate_ephemeral(store.curve)
     secret = await module.agree_ephemeral(ephemeral, store.point)
     wrapped = aes_key_wrap(_wrapping_key(secret, partition, store, ephemeral.public.point), key)
-    return key, WrappedKey(store, ephemeral.public.point, wrapped)
+    return WrappedKey(store, ephemeral.public.point, wrapped, slot)
 
 
-async def open_partition_key(module: SecurityModule, partition: str, wrapped: WrappedKey) -> bytes:
-    """Return the partition key.
+async def open_partition_key(
+    module: SecurityModule, partition: str, wrapped: Sequence[WrappedKey]
+) -> tuple[bytes, WrappedKey]:
+    """Return the partition key, and which of its wrapped forms the module could open.
+
+    Args:
+        module: holds the key that one of the forms was wrapped against.
+        partition: its name.
+        wrapped: more than one only while the STORE key is changed.
 
     Raises:
         StoreUnavailable: the partition was made with another security module.
         StoreCorrupt: the wrapped key was changed, or belongs to another partition.
         HsmError: the module cannot do it.
     """
-    if await module.public_key(KeySlot.STORE) != wrapped.store:
-        raise StoreUnavailable(f"partition {partition} was sealed with another security module")
+    for form in wrapped:
+        try:
+            store = await module.public_key(form.slot)
+        except CommandRefused as refused:
+            if refused.sw != _NO_SUCH_KEY:
+                raise
+            continue
+        if store == form.store:
+            return await _unwrap(module, partition, form), form
+    raise StoreUnavailable(f"partition {partition} was sealed with another security module")
+
+
+async def _unwrap(module: SecurityModule, partition: str, wrapped: WrappedKey) -> bytes:
     try:
-        secret = await module.agree(KeySlot.STORE, wrapped.ephemeral_point)
+        secret = await module.agree(wrapped.slot, wrapped.ephemeral_point)
     except CommandRefused as refused:
         if refused.sw != _WRONG_DATA:
             raise
@@ -95,6 +135,14 @@ def _wrapping_key(secret: bytes, partition: str, store: PublicKey, ephemeral_poi
         for part in (partition.encode(), store.curve.value.encode(), store.point, ephemeral_point)
     )
     return X963KDF(SHA256(), KEY_BYTES, shared_info).derive(secret)
+
+
+def slot_of(reference: int) -> KeySlot:
+    """Read a slot's stored number; `StoreCorrupt` if there is none of that number."""
+    try:
+        return KeySlot(reference)
+    except ValueError as error:
+        raise StoreCorrupt("the header names an unknown key slot") from error
 
 
 def curve_of(name: str) -> Curve:
@@ -131,9 +179,18 @@ class Places:
         """What the label of a key is computed over."""
         return self._prefix(kind) + b"K" + key.encode()
 
+    def records(self, kind: str, first: int, count: int) -> list[bytes]:
+        """Places of `count` records in a row."""
+        prefix = self._prefix(kind) + b"R"
+        return [prefix + number.to_bytes(8, "big") for number in range(first, first + count)]
+
     def kind_row(self, identifier: int) -> bytes:
         """Place of the row that names a kind."""
         return self._partition + b"N" + identifier.to_bytes(8, "big")
+
+    def state(self) -> bytes:
+        """Place of the row that holds epoch and tally of the whole file."""
+        return self._partition + b"S"
 
     def _prefix(self, kind: str) -> bytes:
         prefix = self._kinds.get(kind)
@@ -158,6 +215,9 @@ class Sealer:
             raise StoreUnavailable("the partition was opened too often; its key must be changed")
         self._key, self._salt_of = key, salt_of
         self._label_key = _derive(key, bytes(SALT_BYTES), b"smgw store label 1")
+        tally_key = AES(_derive(key, bytes(SALT_BYTES), b"smgw store tally 1"))
+        # Single blocks that never repeat, as a pseudorandom function: the one thing this mode is right for.
+        self._summand = Cipher(tally_key, ECB()).encryptor().update  # noqa: S305
         self._prefix = opening.to_bytes(4, "big")
         self._cipher = AESGCM(_derive(key, salt, b"smgw store record 1"))
         self._ciphers: dict[bytes, AESGCM] = {self._prefix: self._cipher}
@@ -165,6 +225,11 @@ class Sealer:
 
     def __repr__(self) -> str:
         return f"Sealer(opening {int.from_bytes(self._prefix, 'big')}, {self._seals} sealed)"
+
+    @property
+    def key(self) -> bytes:
+        """The partition key, to be wrapped anew."""
+        return self._key
 
     @property
     def seals(self) -> int:
@@ -182,6 +247,18 @@ class Sealer:
         self._seals += 1  # before use: a failed commit still uses its nonces up
         nonce = self._prefix + self._seals.to_bytes(8, "big")
         return nonce + self._cipher.encrypt(nonce, plaintext, place)
+
+    def seal_all(self, places: Sequence[bytes], plaintexts: Sequence[bytes]) -> list[bytes]:
+        """Do what `seal` does for many; `StoreUnavailable` before any of them if there are too many."""
+        if self._seals + len(plaintexts) > MAX_SEALS:
+            raise StoreUnavailable("the subkey of this opening is used up; open the partition again")
+        first = (int.from_bytes(self._prefix, "big") << 64) + self._seals + 1
+        self._seals += len(plaintexts)
+        encrypt = self._cipher.encrypt
+        return [
+            (nonce := number.to_bytes(_NONCE_BYTES, "big")) + encrypt(nonce, plaintext, place)
+            for number, (plaintext, place) in enumerate(zip(plaintexts, places, strict=True), first)
+        ]
 
     def open(self, place: bytes, sealed: bytes) -> bytes:
         """Return the plaintext.
@@ -201,6 +278,20 @@ class Sealer:
     def label(self, place: bytes) -> bytes:
         """Return what stands for a key on the disk: 16 bytes that do not tell it (HMAC-SHA256, cut)."""
         return hmac.digest(self._label_key, place, "sha256")[:LABEL_BYTES]
+
+    def tally(self, rows: Sequence[bytes]) -> int:
+        """Return what sealed rows add to the tally of their file: a sum that only the key's owner can make.
+
+        AES-256 of each row's tag, added up. The tag binds place, nonce and content, so rows that differ in
+        anything add something else; and since nobody without the key knows any of the summands, rows cannot
+        be exchanged for others with the same sum.
+        """
+        blocks = b"".join([row[-_TAG_BYTES:] for row in rows])
+        if len(blocks) != _TAG_BYTES * len(rows):  # a damaged row; the cipher would keep a part of a block
+            blocks = b"".join([row[-_TAG_BYTES:].rjust(_TAG_BYTES, b"\0") for row in rows])
+        words = struct.unpack(f">{2 * len(rows)}Q", self._summand(blocks))
+        high, low = sum(words[::2]), sum(words[1::2])
+        return int((high << 64) + low)
 
     def _earlier(self, prefix: bytes) -> AESGCM:
         salt = self._salt_of(int.from_bytes(prefix, "big"))

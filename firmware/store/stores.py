@@ -3,70 +3,137 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
 import msgspec
 
-from firmware.errors import StoreCorrupt, StoreUnavailable
+from firmware.errors import StoreCorrupt, StoreRolledBack, StoreUnavailable
+from firmware.store.anchor import Anchor, counter_of
+from firmware.store.exchange import (
+    PARTITIONS,
+    exchange_is_pending,
+    finish_exchange,
+    is_used,
+    locked,
+    path_of,
+)
 from firmware.store.operations import Delete, Insert, KeepNewest, Operation, Put
 from firmware.store.partition import Partition
+from firmware.store.schema import named_errors
+from firmware.store.seal import slot_of
 from hsm.api import Curve, KeySlot, SecurityModule
-from hsm.errors import CommandRefused
+from hsm.errors import CommandRefused, HsmError
 from lmn.ports import MeterAccess
 from wan.ports import Receipt
 
 _T = TypeVar("_T")
 
-PARTITIONS: Final = ("system", "consumer", "calibration")
 STORE_CURVE: Final = Curve.BRAINPOOL_P256
+_BRIDGES: Final = (
+    KeySlot.DCNET_4_NEXT,
+    KeySlot.DCNET_3_NEXT,
+    KeySlot.DCNET_2_NEXT,
+    KeySlot.DCNET_1_NEXT,
+    KeySlot.DCNET_4,
+    KeySlot.DCNET_3,
+    KeySlot.DCNET_2,
+    KeySlot.DCNET_1,
+)
+"""Slots whose keys the gateway may make and erase by itself, those first that nets use least."""
 _NO_SUCH_KEY: Final = 0x6A88
 _KEPT_DELIVERED: Final = 20_000
 """Ids of delivered messages that are remembered; an id names a slot, and none that old is sent again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """To what size each partition's file may grow; None: as far as the disk goes."""
+
+    system_bytes: int | None = None
+    consumer_bytes: int | None = None
+    calibration_bytes: int | None = None
+
+    def of(self, name: str) -> int | None:
+        """Return the quota of one partition."""
+        return {
+            "system": self.system_bytes,
+            "consumer": self.consumer_bytes,
+            "calibration": self.calibration_bytes,
+        }[name]
+
+
+_NO_QUOTAS: Final = Quotas()
+
+
 class Stores:
     """The three partitions of one gateway, open. Use `async with await Stores.open(...)`."""
 
-    def __init__(self, system: Partition, consumer: Partition, calibration: Partition) -> None:
+    def __init__(self, partitions: Sequence[Partition], module: SecurityModule, folder: Path) -> None:
         """Use `open`."""
+        self.partitions = tuple(partitions)
+        """All three, in the order of `PARTITIONS`."""
+        system, consumer, calibration = self.partitions
         self.system = system
         """Profiles, replay memory, system log."""
         self.consumer = consumer
         """Readings, counters, outbox, ledger, consumer logs."""
         self.calibration = calibration
         """Calibration log."""
+        self.anchor = Anchor(module, self.partitions)
+        self._module, self._folder, self._closed = module, folder, False
 
     @classmethod
-    async def open(cls, folder: Path, module: SecurityModule, *, quota_bytes: int | None = None) -> Self:
+    async def open(
+        cls,
+        folder: Path,
+        module: SecurityModule,
+        *,
+        quotas: Quotas = _NO_QUOTAS,
+        accept: bool = False,
+    ) -> Self:
         """Open the partitions in `folder`; made, like the STORE key, at the very first start.
+
+        A restore that was cut short after its checks is finished first.
+
+        Args:
+            folder: holds nothing but the stores.
+            module: the one they were made with; asked again for each checkpoint and change of keys.
+            quotas: limits of size.
+            accept: take files that the module's counter speaks against, e.g. a backup that is restored.
 
         Raises:
             StoreUnavailable: open in another process, not writable, or of another security module,
                 also one that has no STORE key.
-            StoreCorrupt: damaged, or one of them is missing although all had been there.
+            StoreCorrupt: damaged beyond reading, or one of them is missing although all had been there.
+            StoreRolledBack: the module's counter says that one of them is not the newest, or that there
+                were some where none are.
             HsmError: the module cannot open the partition keys.
         """
         paths = _paths(folder)
-        used = [_is_used(path) for path in paths]
+        with named_errors("(all)"):
+            if exchange_is_pending(folder):
+                with locked(folder):
+                    finish_exchange(folder)
+        used = [is_used(path) for path in paths]
         if any(used) and not used[0]:  # the system partition is made first
             raise StoreCorrupt(f"partition {PARTITIONS[0]} is missing")
-        try:
-            await module.public_key(KeySlot.STORE)
-        except CommandRefused as refused:
-            if refused.sw != _NO_SUCH_KEY:
-                raise
-            if any(used):
-                raise StoreUnavailable(
-                    "the security module has no STORE key, yet there are partitions"
-                ) from refused
-            await module.generate_key_pair(KeySlot.STORE, STORE_CURVE)
+        await _store_key(module, any(used))
+        if not any(used) and not accept and await counter_of(module):
+            raise StoreRolledBack(
+                "the partitions are gone: the security module has counted openings of some;"
+                " `smgw restore` puts a backup back, or begins anew"
+            )
         async with AsyncExitStack() as stack:
             opened: list[Partition] = []
             for path, name in zip(paths, PARTITIONS, strict=True):
-                partition = await Partition.open(path, name, module, quota_bytes=quota_bytes)
+                partition = await Partition.open(
+                    path, name, module, quota_bytes=quotas.of(name), goes_on=name != "consumer"
+                )
                 opened.append(await stack.enter_async_context(partition))
                 if (
                     len(opened) == 1
@@ -75,16 +142,121 @@ class Stores:
                 ):
                     missing = PARTITIONS[used.index(False)]
                     raise StoreCorrupt(f"partition {missing} is missing")
-            if not all(used):
+            stores = cls(opened, module, folder)
+            if not stores.faults():  # a damaged set is read, not carried on
+                await stores.anchor.advance(accept=accept)
+            elif not accept:
+                await stores.anchor.check()
+            if await opened[0].get("stores", "complete") is None:
                 await opened[0].put("stores", "complete", b"")
+            await stores._tidy_bridges()
             stack.pop_all()
-        return cls(*opened)
+        return stores
+
+    def faults(self) -> list[StoreCorrupt]:
+        """Return the damage that was seen so far, at most one a partition."""
+        return [partition.fault for partition in self.partitions if partition.fault is not None]
+
+    async def checkpoint(self) -> None:
+        """Move on to the next epoch: copies made before this moment are noticed from now on.
+
+        Raises:
+            HsmError, StoreUnavailable, StoreCorrupt: it did not happen, or only its first step; harmless.
+        """
+        await self.anchor.advance(known=True)
+
+    async def change_keys(self) -> int:
+        """Seal all records anew under new partition keys; return how many there were.
+
+        Each partition is one transaction: a kill at any point leaves each with its old key or its new one.
+
+        Raises:
+            HsmError, StoreUnavailable, StoreCorrupt: some partitions may have new keys already; again helps.
+        """
+        rows = 0
+        async with self.consumer.turn:
+            for partition in self.partitions:
+                rows += await partition.change_key(self._module)
+        await self.checkpoint()
+        return rows
+
+    async def change_key_of(self, partition: Partition) -> None:
+        """Change the key of one partition alone."""
+        async with self.consumer.turn:
+            await partition.change_key(self._module)
+        await self.checkpoint()
+
+    def disk_free_bytes(self) -> int:
+        """Return how much room the disk has left for the stores.
+
+        Raises:
+            StoreUnavailable: the disk is gone.
+        """
+        with named_errors("(all)"):
+            return shutil.disk_usage(self._folder).free
+
+    async def change_store_key(self, curve: Curve = STORE_CURVE) -> None:
+        """Replace the STORE key in the module; the records stay as they are.
+
+        The module has no second place for this key. So the partition keys are wrapped against a bridging key
+        in a free slot first, as well; a start after a kill opens them by whichever key is still there, wraps
+        them against the new one and erases the bridge.
+
+        Raises:
+            StoreUnavailable: the module has no free slot.
+            HsmError: the module refuses, e.g. because its administrator is not authenticated (6982); the
+                stores open as before.
+        """
+        async with self.consumer.turn:
+            await self._bridge(curve)
+        await self.checkpoint()
+
+    async def _bridge(self, curve: Curve) -> None:
+        bridge = await self._free_slot()
+        # Told by name first, so that a start after a kill knows which key to erase.
+        await self.system.put("stores", "bridge", bytes((bridge,)))
+        await self._module.generate_key_pair(bridge, curve)
+        for partition in self.partitions:
+            await partition.wrap_key(self._module, (KeySlot.STORE, bridge))
+        try:
+            await self._module.generate_key_pair(KeySlot.STORE, curve)
+        finally:
+            for partition in self.partitions:
+                await partition.wrap_key(self._module, (KeySlot.STORE,))
+            await self._tidy_bridges()
+
+    async def _free_slot(self) -> KeySlot:
+        for slot in _BRIDGES:
+            try:
+                await self._module.public_key(slot)
+            except CommandRefused as refused:
+                if refused.sw != _NO_SUCH_KEY:
+                    raise
+                return slot
+        raise StoreUnavailable("the security module has no free slot for a change of the STORE key")
+
+    async def _tidy_bridges(self) -> None:
+        """Erase the bridging key once no partition needs it any more."""
+        bridge = await self.system.get("stores", "bridge")
+        if bridge is not None and self.system.fault is None:
+            await self._module.delete_key(slot_of(bridge[0]))
+            await self.system.delete("stores", "bridge")
 
     async def close(self) -> None:
-        """Close all three, each even if another one fails."""
+        """Move on to the last epoch, then close all three, each even if another one fails.
+
+        Without the module the epoch stays open, as after a power cut: copies of since its beginning are not
+        noticed then.
+        """
+        if self._closed:
+            return
+        self._closed = True
         async with AsyncExitStack() as stack:
-            for partition in (self.system, self.consumer, self.calibration):
+            for partition in self.partitions:
                 stack.push_async_callback(partition.close)
+            if not self.faults():
+                with suppress(HsmError, StoreUnavailable):
+                    await self.checkpoint()
 
     async def __aenter__(self) -> Self:
         return self
@@ -93,16 +265,26 @@ class Stores:
         await self.close()
 
 
+async def _store_key(module: SecurityModule, used: bool) -> None:
+    """Make the STORE key at the very first start."""
+    try:
+        await module.public_key(KeySlot.STORE)
+    except CommandRefused as refused:
+        if refused.sw != _NO_SUCH_KEY:
+            raise
+        if used:
+            raise StoreUnavailable(
+                "the security module has no STORE key, yet there are partitions"
+            ) from refused
+        await module.generate_key_pair(KeySlot.STORE, STORE_CURVE)
+
+
 def _paths(folder: Path) -> list[Path]:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StoreUnavailable(f"store: {error.strerror}") from error
-    return [folder / f"{name}.db" for name in PARTITIONS]
-
-
-def _is_used(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
+    return [path_of(folder, name) for name in PARTITIONS]
 
 
 class _Waiting(msgspec.Struct, frozen=True, array_like=True):

@@ -101,6 +101,8 @@ _FIRMWARE_FOR_TOOLS = (
     "firmware.profile.codec",
     "firmware.profile.difference",
     "firmware.profile.model",
+    "firmware.clock.SystemClock",
+    "firmware.transfer",
     *(f"firmware.enforcement.dcnet.{name}" for name in DCNET_CODECS),
 )
 PUBLIC = {

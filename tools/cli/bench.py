@@ -27,6 +27,7 @@ class Subject(StrEnum):
     LMN = "lmn"
     STREET = "street"
     CORE = "core"
+    STORE = "store"
 
 
 _PARTS: Final = {Subject.HSM: ("hsm", "hsm_memory", "hsm_pcsc"), Subject.LMN: ("lmn", "sml", "reception")}

@@ -18,6 +18,8 @@ _COMMANDS: Final = {
     "meter": "a virtual meter on a virtual stick",
     "hsm": "look at a security module, try it, show an emulated one as a smart card",
     "profile": "check profiles and flash them through the administrator's channel",
+    "backup": "the sealed stores of a gateway as one file",
+    "restore": "put a backup back, or look at stores that do not open",
     "gwa": "the administrator, as a counterpart",
     "emp": "a supplier, as a counterpart",
     "pki": "a test SM-PKI",

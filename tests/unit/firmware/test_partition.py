@@ -18,9 +18,9 @@ from firmware.errors import StoreCorrupt, StoreUnavailable
 from firmware.log.entry import LogKind
 from firmware.log.journal import Journal
 from firmware.store import seal
-from firmware.store.file import SCHEMA_VERSION
 from firmware.store.operations import Append, Chain, Delete, Insert, KeepNewest, Put, Trim
 from firmware.store.partition import MAX_BATCH, Partition
+from firmware.store.schema import SCHEMA_VERSION
 from hsm.errors import ModuleUnavailable
 from tests.unit.firmware.fixed_module import module_of
 from tests.unit.firmware.store_child import CLOCK
@@ -372,7 +372,7 @@ def child(what, folder):
 
 
 @pytest.mark.parametrize(
-    "turns", [10, pytest.param(100, marks=[pytest.mark.nightly, pytest.mark.timeout(1800)])]
+    "turns", [3, pytest.param(100, marks=[pytest.mark.nightly, pytest.mark.timeout(1800)])]
 )
 def test_kill_at_any_moment_loses_nothing_that_was_acknowledged(path, turns):
     chance = random.Random()

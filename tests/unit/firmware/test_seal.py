@@ -123,7 +123,7 @@ async def test_the_partition_key_comes_back_from_the_same_module():
     module = module_of(4711)
     key, wrapped = await new_partition_key(module, "system")
     assert key not in wrapped.wrapped
-    assert await open_partition_key(module, "system", wrapped) == key
+    assert await open_partition_key(module, "system", [wrapped]) == (key, wrapped)
     assert module.counts["agree"] == 1
 
 
@@ -131,20 +131,20 @@ async def test_a_wrapped_key_of_another_module_partition_or_content_is_refused()
     module = module_of(4711)
     _, wrapped = await new_partition_key(module, "system")
     with pytest.raises(StoreUnavailable, match="another security module"):
-        await open_partition_key(module_of(4712), "system", wrapped)
+        await open_partition_key(module_of(4712), "system", [wrapped])
     with pytest.raises(StoreCorrupt):
-        await open_partition_key(module, "consumer", wrapped)
+        await open_partition_key(module, "consumer", [wrapped])
     for position in range(len(wrapped.wrapped)):
         changed = bytearray(wrapped.wrapped)
         changed[position] ^= 1
         with pytest.raises(StoreCorrupt):
             await open_partition_key(
-                module, "system", WrappedKey(wrapped.store, wrapped.ephemeral_point, bytes(changed))
+                module, "system", [WrappedKey(wrapped.store, wrapped.ephemeral_point, bytes(changed))]
             )
     for length in (0, 8, 16, 24, 32, 39, 48):
         cut = WrappedKey(wrapped.store, wrapped.ephemeral_point, wrapped.wrapped[:length].ljust(length, b"0"))
         with pytest.raises(StoreCorrupt):
-            await open_partition_key(module, "system", cut)
+            await open_partition_key(module, "system", [cut])
 
 
 async def test_a_damaged_ephemeral_point_is_noticed():
@@ -152,11 +152,11 @@ async def test_a_damaged_ephemeral_point_is_noticed():
     _, wrapped = await new_partition_key(module, "system")
     with pytest.raises(StoreCorrupt):
         await open_partition_key(
-            module, "system", WrappedKey(wrapped.store, b"\4" + bytes(64), wrapped.wrapped)
+            module, "system", [WrappedKey(wrapped.store, b"\4" + bytes(64), wrapped.wrapped)]
         )
     module.faults["agree"] = CommandRefused("agree", 0x6982)
     with pytest.raises(CommandRefused):  # this one is no matter of the data
-        await open_partition_key(module, "system", wrapped)
+        await open_partition_key(module, "system", [wrapped])
 
 
 async def test_no_key_without_a_store_key():
@@ -173,7 +173,11 @@ async def test_the_wrapping_key_depends_on_the_store_point():
         await open_partition_key(
             module,
             "system",
-            WrappedKey(
-                PublicKey(module_public.curve, wrapped.ephemeral_point), wrapped.ephemeral_point, b"0" * 40
-            ),
+            [
+                WrappedKey(
+                    PublicKey(module_public.curve, wrapped.ephemeral_point),
+                    wrapped.ephemeral_point,
+                    b"0" * 40,
+                )
+            ],
         )
