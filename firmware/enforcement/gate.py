@@ -27,6 +27,7 @@ from firmware.enforcement.schedule import (
     slot_ending_at,
 )
 from firmware.errors import ReleaseRefused
+from firmware.log.notices import Notice
 from firmware.metering.dataset import Dataset, message_id, to_document
 from firmware.profile.model import CommunicationProfile, NetPolicy, ProcessingProfile, ProfileSet
 from lmn.model import Obis
@@ -283,6 +284,18 @@ class Gate:
         }
         body = json.dumps(document, separators=(",", ":")).encode()
         return _make(self._administrator, f"{self._gateway}-receipt-{receipt.message_id}", body)
+
+    def release_notice(self, notice: Notice) -> GateRelease:
+        """Let an alarm out to the administrator; it is built here, from fields that hold no reading."""
+        document = {
+            "number": notice.number,
+            "event": notice.event.value,
+            "subject": notice.subject,
+            "text": notice.text,
+            "at_utc": notice.at_utc.isoformat(),
+        }
+        body = json.dumps(document, separators=(",", ":")).encode()
+        return _make(self._administrator, f"{self._gateway}-notice-{notice.number}", body)
 
     def _profile(self, communication: str) -> CommunicationProfile | None:
         return next((one for one in self._profiles().communication if one.id == communication), None)

@@ -17,7 +17,7 @@ import msgspec
 from firmware.errors import StoreCorrupt
 from firmware.metering.dataset import decimal_text
 from firmware.metering.register import RegisteredValue
-from firmware.store.operations import Insert, Operation, Put
+from firmware.store.operations import Delete, Insert, Operation, Put
 from lmn.model import MeterId, Obis
 
 _DAY = timedelta(days=1)
@@ -77,6 +77,22 @@ class OriginalLists:
         await self._partition.commit(
             [Put("progress", f"delivered/{communication}", _key(through_utc).encode())]
         )
+
+    async def withdraw(self, processing: str, after_utc: datetime) -> int:
+        """Take back what was registered for instants after `after_utc`, and that it was; return how many.
+
+        For values of a time that turned out wrong: their instants are still to come.
+        """
+        through = await self.registered_through(processing)
+        if through is None or through <= after_utc:
+            return 0
+        gone: list[Operation] = [
+            Delete(_kind(processing, value.instant_utc), _key(value.instant_utc))
+            for value in await self.between(processing, after_utc, through)
+        ]
+        progress = Put("progress", f"registered/{processing}", _key(after_utc).encode())
+        await self._partition.commit([*gone, progress])
+        return len(gone)
 
     async def at(self, processing: str, instant_utc: datetime) -> RegisteredValue | None:
         """Return the entry of one instant, None if it was never registered."""

@@ -7,7 +7,7 @@ Implements `wan.ports.ProfileSink` for the administrator's link, `lmn.ports.Mete
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -18,6 +18,7 @@ from firmware.errors import ConfigurationRefused, StoreCorrupt
 from firmware.profile import codec
 from firmware.profile.model import CommunicationProfile, MeterProfile, ProfileSet
 from firmware.profile.pem import to_der
+from firmware.store.operations import Operation
 from firmware.store.partition import Partition
 from firmware.store.stores import ProfileArchive, ReplayMemory
 from lmn.model import MeterId
@@ -54,10 +55,17 @@ class ProfileStore(Protocol):
 
 
 class SealedProfiles:
-    """A `ProfileStore` in one partition."""
+    """A `ProfileStore` in one partition.
 
-    def __init__(self, partition: Partition) -> None:
-        self._partition = partition
+    Args:
+        partition: the system partition.
+        entries: what is logged of a receipt, in the same commit.
+    """
+
+    def __init__(
+        self, partition: Partition, entries: Callable[[Receipt], Sequence[Operation]] = lambda _receipt: ()
+    ) -> None:
+        self._partition, self._entries = partition, entries
         self._archive, self._replay = ProfileArchive(partition), ReplayMemory(partition)
 
     async def active(self) -> bytes | None:
@@ -69,10 +77,11 @@ class SealedProfiles:
         return await self._replay.receipt(message_id)
 
     async def keep(self, record: bytes | None, receipt: Receipt) -> None:
-        """Keep both in one transaction."""
-        operations = [self._replay.operation(receipt)]
+        """Keep both, and the log entry about it, in one transaction."""
+        operations: list[Operation] = [self._replay.operation(receipt)]
         if record is not None:
             operations += await self._archive.operations(record)
+        operations += self._entries(receipt)
         await self._partition.commit(operations)
 
 
