@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import datetime
@@ -72,9 +73,10 @@ class Control:
         """Serve until cancelled.
 
         Raises:
-            OSError: the socket cannot be made.
+            OSError: the socket cannot be made, or another gateway listens there.
         """
         with _short(self._path) as short:
+            await _require_free(short)
             self._path.unlink(missing_ok=True)
             before = os.umask(0o177)
             try:
@@ -147,6 +149,16 @@ class Control:
 
 def _error(name: str, message: str) -> dict[str, Any]:
     return {"error": {"code": name, "message": message}}
+
+
+async def _require_free(address: str) -> None:
+    """Raise OSError if somebody listens there: two gateways on one folder must not take each other's socket."""
+    try:
+        _, writer = await asyncio.open_unix_connection(address)
+    except OSError:
+        return  # nobody does; what is there was left by a life before
+    writer.close()
+    raise OSError(errno.EADDRINUSE, "another gateway listens on the control socket")
 
 
 @contextlib.contextmanager

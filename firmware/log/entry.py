@@ -57,7 +57,6 @@ class Event(Enum):
     STOP = "stop"
     SELF_TEST = "self-test"
     SECURE_STATE = "secure-state"
-    STATE_CHANGE = "state-change"
     SERVICE_RESTARTED = "service-restarted"
     TAMPER = "tamper"
     DECOMMISSIONED = "decommissioned"

@@ -95,6 +95,7 @@ _FIRMWARE_FOR_TOOLS = (
     "firmware.log.access",
     "firmware.log.entry",
     "firmware.log.export",
+    "firmware.log.vocabulary",
     "firmware.states",
     "firmware.metering.register.RegisteredValue",
     "firmware.enforcement.determination",

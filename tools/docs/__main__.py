@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from tools.docs import mermaid, model, parts
+from tools.docs import logs, mermaid, model, parts, states
 
 DOCS: Final = Path(__file__).resolve().parents[2] / "docs"
 
@@ -15,6 +15,8 @@ def drawn(docs: Path = DOCS) -> dict[str, str]:
     """Return what should stand in each drawn file, by its name in `docs`."""
     return {
         "dataflow.md": mermaid.page(model.load(docs / model.MODEL)),
+        "logs.md": logs.page(),
+        "states.svg": states.draw(),
         "parts.svg": parts.draw(parts.load(docs / "parts.toml")),
     }
 
