@@ -152,7 +152,7 @@ def _error(name: str, message: str) -> dict[str, Any]:
 
 
 async def _require_free(address: str) -> None:
-    """Raise OSError if somebody listens there: two gateways on one folder must not take each other's socket."""
+    """Raise OSError if somebody listens there: no gateway takes another one's socket away."""
     try:
         _, writer = await asyncio.open_unix_connection(address)
     except OSError:

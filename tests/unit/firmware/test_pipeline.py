@@ -428,3 +428,40 @@ async def test_a_store_that_fails_stops_the_service_and_loses_nothing():
     radio.store.fail = False
     await radio.run_until(lambda: radio.intake.statistics.accepted == 1)
     assert len(radio.register.around(ID, ACTIVE_ENERGY_IMPORT, at(0), timedelta(hours=1))) == 1
+
+
+async def test_a_clock_that_was_far_ahead_does_not_stop_registration_until_then(street):
+    """What was registered at the false time is taken back; then it goes on as if nothing was."""
+    withdrawn = []
+
+    async def note(processing, count):
+        withdrawn.append((processing, count))
+
+    gateway = await started(street, demo_profiles())
+    gateway.registering._withdrawn = note
+    gateway.hear(0, 100)
+    await gateway.until(20)
+    far = 900 * 200  # a little more than two days
+    await gateway.until(far + 20)
+    assert await gateway.originals.registered_through("series") == at(far)
+    gateway.hear(900, 140)
+    await gateway.until(920)
+    assert dict(withdrawn).keys() == {"series", "bill"}
+    assert dict(withdrawn)["series"] == 199  # the instants that are still to come
+    assert await gateway.originals.registered_through("series") == at(920)
+    for slot in range(2, 5):
+        gateway.hear(900 * slot, 100 + 40 * slot)
+        await gateway.until(900 * slot + 20)
+    values = await gateway.originals.between("series", at(900), at(3600))
+    assert [int(value.value) for value in values] == [180, 220, 260]
+
+
+async def test_a_clock_that_was_a_little_ahead_registers_nothing_twice(street):
+    gateway = await started(street, demo_profiles())
+    gateway.hear(0, 100)
+    await gateway.until(20)
+    await gateway.until(3620)
+    before = await gateway.originals.between("series", at(0), at(3600))
+    gateway.hear(900, 140)
+    await gateway.until(920)
+    assert await gateway.originals.between("series", at(0), at(3600)) == before
