@@ -169,7 +169,7 @@ class Care:
     def __init__(self, base: Base) -> None:
         """Use `open_care`."""
         self._base, config, clock = base, base.config, base.clock
-        background = base.module.at(Priority.BULK, deadline_s=_LAST_SEAL_S)
+        background = base.module.at(Priority.BULK)
         gateway = config.gateway.id.lower()
         state, limit = config.gateway.state, config.memory.critical_bytes
         self.program = program_digest()
@@ -186,7 +186,7 @@ class Care:
             program=self.program,
         )
         self._health = Health(
-            background,
+            base.module.at(Priority.NORMAL),
             base.stores,
             base.logs,
             clock,
@@ -261,9 +261,14 @@ class Care:
         return found
 
     async def last_seal(self) -> None:
-        """Seal the logs at the orderly stop; a module that is away holds nothing up."""
+        """Seal the logs at the orderly stop; a module that is away does not hold it up for long."""
+        base = self._base
+        for partition in (base.stores.system, base.stores.consumer, base.stores.calibration):
+            await partition.commit(())  # behind whatever the sealer had handed in when it was cancelled
+        module = base.module.at(Priority.HANDSHAKE, deadline_s=_LAST_SEAL_S)
+        gateway = base.config.gateway.id.lower()
         try:
-            await self._sealer.seal()
+            await Sealer(base.logs, module, base.clock, gateway).seal()
         except HsmError as fault:
             _LOG.warning("the logs are not sealed at the stop: %s", fault)
 

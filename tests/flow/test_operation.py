@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from firmware.clock import AdjustableClock
+from firmware.clock import AdjustableClock, SystemClock
 from firmware.decommission import MARKER
 from firmware.errors import Decommissioned
 from firmware.log.entry import Event, Outcome
+from firmware.log.journal import Logs
 from tests.support.whole_gateway import NAME, TIMEOUT_S, CardLine, Road, Site, eventually, line_with
 from tools.counterparts.gwa import place_order, receipt_of
 
@@ -146,6 +147,45 @@ async def test_the_hosts_clock_jumps_and_the_gateway_goes_on(site: Site) -> None
         over = await life.entry(Event.TIME_INVALID, after=invalid.number)
         assert (deviation.outcome, over.outcome) == (Outcome.FAILURE, Outcome.SUCCESS)
         assert life.gateway._parts.clock.valid()
+
+
+async def test_fau_stg_4_cal_a_full_calibration_log_stops_measuring_and_nothing_else(road: Road) -> None:
+    site = road.site
+    text = site.configuration.read_text(encoding="utf-8")
+    site.configuration.write_text(
+        text.replace("[log]", "[log]\ncalibration_entries = 1000"), encoding="utf-8"
+    )
+    async with site.opened() as stores:
+        log = Logs(stores, SystemClock()).calibration
+        await stores.calibration.commit([log.operation(Event.TIME_DEVIATION) for _ in range(1000)])
+    async with site.running() as life:
+        await life.entry(Event.LOG_FULL)
+        assert life.gateway._parts.life.state.name == "APPLICATION"
+        assert (await road.gwa_events.first("alarm"))["about"] == "log-full"
+        order = place_order(road.pki / "gwa", NAME, "self-test", {})
+        assert (await life.entry(Event.ORDER_APPLIED)).subject == order  # administration goes on
+        running = {one.name: one for one in life.gateway.services}
+        assert not running["firmware.intake"]._allowed()  # type: ignore[attr-defined]
+        assert running["wan.gwa"]._allowed()  # type: ignore[attr-defined]
+    text = site.configuration.read_text(encoding="utf-8")
+    site.configuration.write_text(text.replace("= 1000", "= 2000"), encoding="utf-8")
+    async with site.running() as life:  # a larger limit and a start mend it
+        await life.entry(Event.SELF_TEST)
+        assert life.gateway._parts.life.state.name == "NORMAL"
+
+
+async def test_another_program_than_last_time_is_logged_in_both_logs(site: Site) -> None:
+    async with site.running():
+        pass
+    async with site.opened() as stores:
+        await stores.system.put("program", "sha256", b"00" * 32)
+    async with site.running() as life:
+        entry = await life.entry(Event.FIRMWARE_UPDATE)
+        [told] = await life.gateway._parts.logs.calibration.entries()
+        assert (told.event, told.evidence) == (entry.event, entry.evidence)
+    async with site.running():
+        pass
+    assert [one.event for one in await site.log()].count(Event.FIRMWARE_UPDATE) == 1
 
 
 async def test_a_gateway_is_decommissioned_by_two_orders(road: Road) -> None:
