@@ -39,7 +39,9 @@ from tests.support.soft_module import SoftModule
 from wan.ports import Receipt
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-PROGRAM = program_digest()
+TREE = Path(__file__).parent
+"""Stands for the program's tree: nothing in it is named like one of the packages that are watched."""
+PROGRAM = program_digest(TREE)
 
 
 class World:
@@ -54,7 +56,7 @@ class World:
         common = {"free": lambda: self.free, "memory_limit_bytes": 100}
         self.test = SelfTest(
             module, stores, self.logs, self.clock, self.life,
-            time_state=lambda: self.clock.state.value, program=PROGRAM, **common,
+            time_state=lambda: self.clock.state.value, program=PROGRAM, root=TREE, **common,
         )  # fmt: skip
         self.health = Health(module, stores, self.logs, self.clock, self.life, **common)
 
