@@ -18,6 +18,9 @@ from hsm.api import SecurityModule
 from hsm.errors import HsmError, PinRefused
 
 LOOK_S: Final = 15.0
+_SOON_S: Final = 1.0
+"""While something is missing: as soon as it is back, everything shall go on."""
+_LOOKED_FOR: Final = frozenset({Cause.MODULE_LOST, Cause.STORE_UNAVAILABLE, Cause.MEMORY_CRITICAL})
 
 
 class Health:
@@ -60,7 +63,8 @@ class Health:
             OSError: nobody can say how much memory is free.
         """
         while True:
-            await self._clock.sleep(self._look_s)
+            missing = _LOOKED_FOR & self._life.causes.keys()
+            await self._clock.sleep(min(_SOON_S, self._look_s) if missing else self._look_s)
             await self.look()
 
     async def look(self) -> None:

@@ -381,6 +381,28 @@ async def test_a_module_lost_for_an_hour_is_a_state_two_entries_and_one_alarm(wo
     assert len(await world.notices.waiting()) == 1
 
 
+async def test_what_is_missing_is_looked_for_often(world):
+    world.module.faults["random"] = ModuleUnavailable("pulled")
+    clock = world.health._clock = AdjustableClock(START)
+    task = asyncio.create_task(world.health.run())
+
+    async def until(state):
+        async with asyncio.timeout(10):
+            while world.life.state is not state:  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0.005)
+
+    await turns()
+    clock.advance(15)
+    await until(State.CONNECTIVITY)
+    del world.module.faults["random"]
+    await asyncio.sleep(0.05)
+    clock.advance(1)
+    await until(State.NORMAL)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def test_health_asks_no_module_again_that_refused_its_pin(world):
     world.module.faults["random"] = PinRefused("refused", 2)
     with pytest.raises(PinRefused):
