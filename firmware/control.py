@@ -67,7 +67,7 @@ class Control:
     def __init__(self, path: Path, reader: LogReader | None, operations: Mapping[str, Operation]) -> None:
         self._path, self._reader = path, reader
         self._operations = dict(operations)
-        self._open = 0
+        self._writers: set[asyncio.StreamWriter] = set()
 
     async def run(self) -> None:
         """Serve until cancelled.
@@ -87,20 +87,23 @@ class Control:
             finally:
                 os.umask(before)
             try:
-                await server.serve_forever()
+                await server.start_serving()
+                await asyncio.Event().wait()
             finally:
                 server.close()
+                for writer in list(self._writers):  # nobody who only listens holds up the stop
+                    writer.transport.abort()
                 self._path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open += 1
+        self._writers.add(writer)
         try:
-            if self._open <= CONNECTIONS:
+            if len(self._writers) <= CONNECTIONS:
                 await self._converse(reader, writer)
         except (OSError, ValueError, asyncio.IncompleteReadError):
             return  # the other side left, or talks no lines
         finally:
-            self._open -= 1
+            self._writers.discard(writer)
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()

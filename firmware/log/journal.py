@@ -244,8 +244,10 @@ class Journal:
         start = await self._start()
         if number <= start.number:
             return start
-        [(_, data)] = await self._partition.records(self._list, number - 1, 1)
-        return ChainHead(number, hashlib.sha256(data).hexdigest())
+        found = await self._partition.records(self._list, number - 1, 1)
+        if not found or found[0][0] != number:
+            raise StoreCorrupt(f"log {self.name}: entry {number} is missing")
+        return ChainHead(number, hashlib.sha256(found[0][1]).hexdigest())
 
     async def seals(self, after: int = 0) -> list[tuple[int, bytes]]:
         """Return (number, stored bytes) of the seals after number `after`, oldest first."""

@@ -108,6 +108,18 @@ async def test_the_socket_answers_and_is_its_owners_alone(stores, tmp_path):
     assert not path.exists()
 
 
+async def test_whoever_only_listens_holds_up_no_stop(stores, tmp_path):
+    path = tmp_path / "control.sock"
+    _, control = control_of(stores, path)
+    async with serving(control):
+        line = line_to(path)
+        reader, _ = await line.__aenter__()
+        await asked(path, b'{"op":"status"}')
+    async with asyncio.timeout(10):
+        assert await reader.read() == b""
+    await line.__aexit__(None, None, None)
+
+
 async def test_a_second_gateway_takes_nobodys_socket_away(stores, tmp_path):
     path = tmp_path / "control.sock"
     _, control = control_of(stores, path)
