@@ -465,3 +465,20 @@ async def test_a_clock_that_was_a_little_ahead_registers_nothing_twice(street):
     gateway.hear(900, 140)
     await gateway.until(920)
     assert await gateway.originals.between("series", at(0), at(3600)) == before
+
+
+async def test_fpt_stm_1_values_of_an_invalid_time_bear_status_bit_9(street):
+    gateway = await started(street, demo_profiles())
+    valid = [False]
+    gateway.registering._time_valid = lambda: valid[0]
+    for slot in range(3):
+        gateway.hear(900 * slot, 100 + slot)
+        valid[0] = slot == 1
+        await gateway.until(900 * slot + 20)
+    values = await gateway.originals.between("series", at(-1), at(1800))
+    assert [bool(gateway_half(one.status) & GatewayStatus.TIME_INVALID) for one in values] == [
+        True,
+        False,
+        True,
+    ]
+    assert [int(one.value) for one in values] == [100, 101, 102]  # marked, not lost
