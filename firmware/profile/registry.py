@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 import msgspec
@@ -27,6 +27,7 @@ from wan.ports import Order, Peer, Receipt
 
 ORDER_KIND: Final = "profiles"
 _REFUSALS_KEPT: Final = 256
+_FALSE_FUTURE: Final = timedelta(days=1)
 _REASON_CHARS: Final = 2000
 
 
@@ -134,11 +135,23 @@ class Registry:
 
         Values older than that are never sent under it: they were measured under other rules.
         """
-        return self._record.since.get(f"communication/{profile}")
+        return self._since_of(f"communication/{profile}")
 
     def processing_since(self, profile: str) -> datetime | None:
         """Return when a processing profile became active with its present content, None if it is not."""
-        return self._record.since.get(f"processing/{profile}")
+        return self._since_of(f"processing/{profile}")
+
+    def _since_of(self, key: str) -> datetime | None:
+        """Return an activation's instant; one far ahead is of a time that was false, and counts as now.
+
+        In memory only: a restart before the next order counts from then.
+        """
+        since, now_utc = self._record.since.get(key), self._now_utc()
+        if since is None or since <= now_utc + _FALSE_FUTURE:
+            return since
+        known = {**self._record.since, key: now_utc}
+        self._record = msgspec.structs.replace(self._record, since=known)
+        return now_utc
 
     def access(self, meter: MeterId) -> MeterAccess | None:
         """Return what may be received from `meter`, None for one that no profile names."""
