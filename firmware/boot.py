@@ -11,25 +11,27 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from firmware.care import Base, Care, EndOfLife, finish_decommissioning, make_base, open_care
 from firmware.chronicle import Chronicle, Counts
 from firmware.clock import Clock, SystemClock
-from firmware.config import GatewayConfig, StickTable, load_meters, read_secret
+from firmware.config import GatewayConfig, StickTable, read_secret
 from firmware.delivery import Delivery
 from firmware.enforcement.gate import Gate
 from firmware.evaluation import Evaluator
-from firmware.housekeeping import Care, Housekeeping
+from firmware.housekeeping import Housekeeping, Upkeep
 from firmware.intake import KEEP, Intake, Statistics
 from firmware.log.entry import Event
-from firmware.log.journal import Logs
 from firmware.metering.happenings import Happenings
 from firmware.metering.original import OriginalLists
 from firmware.metering.register import Register
-from firmware.orders import Orders
+from firmware.orders.tariff import TariffOrders
 from firmware.parts import Parts, Tempo
 from firmware.pipeline import DeliveryPipeline, IntakePipeline, RegistrationPipeline
-from firmware.profile.registry import Registry, SealedProfiles
-from firmware.store.stores import MeterCounters, Quotas, ReplayMemory, Stores
+from firmware.states import Function
+from firmware.store.stores import MeterCounters, Quotas, Stores
 from firmware.supervisor import Reporter, Service, run_gateway
+from firmware.time_sync import DisciplinedClock
+from firmware.timekeeping import Discipline
 from hsm.api import KeySlot
 from hsm.session import FilePinGuard, ModuleSession, Priority
 from hsm.transport import CardTransport, opener
@@ -70,6 +72,7 @@ class Gateway:
         self.wide_area: WideArea | None = None
         """None: this gateway only listens."""
         self.services: list[Service] = [parts.report, _ModuleWatch(parts.module)]
+        """What runs; whoever owns the gateway may add its own before `run`."""
 
     @property
     def gateway_id(self) -> str:
@@ -128,22 +131,26 @@ async def open_gateway(
         HsmError: the security module cannot be reached, or refuses its PIN.
     """
     async with AsyncExitStack() as stack:
-        parts = await _open_parts(stack, config, clock or SystemClock(), tempo, card_line)
+        base = await _open_base(stack, config, clock or SystemClock(), card_line)
+        care = await open_care(base)
+        parts = _parts(base, care, tempo)
         gateway = await _assemble(stack, parts)
-        system = Logs(parts.stores, parts.clock).system
+        system = parts.logs.system
         await system.write(Event.BOOT, subject=gateway.gateway_id)
+        await care.begin(parts)
+        stack.push_async_callback(care.last_seal)
         stack.push_async_callback(system.write, Event.STOP, subject=gateway.gateway_id)
         stack.push_async_callback(parts.report.drain)
+        gateway.services += care.services(parts, lambda: gateway.telegrams)
         yield gateway
 
 
-async def _open_parts(
+async def _open_base(
     stack: AsyncExitStack,
     config: GatewayConfig,
     clock: Clock,
-    tempo: Tempo,
     card_line: Callable[[CardTransport], CardTransport] | None,
-) -> Parts:
+) -> Base:
     config.gateway.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     guard = FilePinGuard(config.gateway.state / _PIN_GUARD)
     connect = opener(config.module.way)
@@ -152,31 +159,42 @@ async def _open_parts(
         line = connect()
         return line if card_line is None else card_line(line)
 
-    module = await stack.enter_async_context(
-        ModuleSession(transport, partial(read_secret, config.module.pin_file), guard=guard)
-    )
+    module = ModuleSession(transport, partial(read_secret, config.module.pin_file), guard=guard)
+    await finish_decommissioning(config.gateway.state, module)
+    await stack.enter_async_context(module)
+    end = EndOfLife(config.gateway.state, module)
+    stack.push_async_callback(end.destroy)  # when the stores are closed, and the module is still there
     table = config.store
     quotas = Quotas(table.system_mb << 20, table.consumer_mb << 20, table.calibration_mb << 20)
     stores = await stack.enter_async_context(await Stores.open(config.gateway.state, module, quotas=quotas))
-    chronicle = Chronicle(Logs(stores, clock), clock)
+    own = DisciplinedClock(clock, Discipline(drift_ppm=config.time.drift_ppm))
+    base = await make_base(config, own, module, stores, end)
     if faults := stores.faults():
         for fault in faults:
-            await chronicle.fault("stores", fault)
+            await base.chronicle.fault("stores", fault)
         raise faults[0]  # nothing is measured or sent on damaged ground; `smgw restore` looks and mends
-    await _tell_refused_pins(guard, stores, chronicle)
+    await _tell_refused_pins(guard, stores, base.chronicle)
     # One that is refused while the gateway runs ends it, and is logged by that.
     stack.push_async_callback(_tell_refused_pins, guard, stores, None)
-    report = Reporter(chronicle.fault)
-    module.report = partial(report, _ModuleWatch.name)
-    meters = config.lmn.meters if config.lmn is not None else None
-    registry = Registry(
-        SealedProfiles(stores.system),
-        clock.now_utc,
-        small_nets_allowed=config.dcnet.insecure_small_nets,
-        report=chronicle.receipt,
-        local_meters=() if meters is None else load_meters(meters),
+    module.report = partial(base.report, _ModuleWatch.name)
+    return base
+
+
+def _parts(base: Base, care: Care, tempo: Tempo) -> Parts:
+    return Parts(
+        config=base.config,
+        clock=base.clock,
+        module=base.module,
+        stores=base.stores,
+        chronicle=base.chronicle,
+        report=base.report,
+        registry=base.registry,
+        orders=care.orders,
+        tempo=tempo,
+        logs=base.logs,
+        notices=base.notices,
+        life=base.life,
     )
-    return Parts(config, clock, module, stores, chronicle, report, registry, tempo)
 
 
 async def _tell_refused_pins(guard: FilePinGuard, stores: Stores, chronicle: Chronicle | None) -> None:
@@ -207,40 +225,41 @@ async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
         from firmware.wide_area import open_wide_area  # a gateway that only listens loads no TLS
 
         happenings = Happenings(stores.consumer)
-        orders = Orders(
+        tariffs = TariffOrders(
             registry,
-            ReplayMemory(stores.system),
             happenings,
             clock.now_utc,
-            report=parts.chronicle.instruction,
             announce=lambda: None if deliveries is None else deliveries.announce(),
         )
-        wide_area = await open_wide_area(stack, parts, gate, config.wan, asyncio.get_running_loop(), orders)
+        parts.orders.take(tariffs.carriers())
+        wide_area = await open_wide_area(stack, parts, gate, config.wan, asyncio.get_running_loop())
         gateway.wide_area = wide_area
-        gateway.services += wide_area.services
+        gateway.services.append(parts.gated(wide_area.orders, Function.ADMINISTER))
+        gateway.services += [parts.gated(one, Function.DELIVER) for one in wide_area.services]
         delivery = Delivery(gate, wide_area.outbox, parts.chronicle.sent)
         evaluator = Evaluator(
             originals, happenings, parts.gateway_id, partial(parts.module.sign, KeySlot.WAN_SIG)
         )
         deliveries = DeliveryPipeline(registry, originals, delivery, clock, happenings, evaluator)
-        gateway.services.append(deliveries)
-    gateway.services.append(
-        RegistrationPipeline(
-            registry,
-            register,
-            originals,
-            gate,
-            clock,
-            announce=deliveries.announce if deliveries is not None else lambda: None,
-        )
+        gateway.services.append(parts.gated(deliveries, Function.DELIVER))
+    registering = RegistrationPipeline(
+        registry,
+        register,
+        originals,
+        gate,
+        clock,
+        announce=deliveries.announce if deliveries is not None else lambda: None,
+        time_valid=clock.valid,
+        withdrawn=parts.chronicle.withdrawn,
     )
+    gateway.services.append(parts.gated(registering, Function.MEASURE))
     await registry.load()
     return gateway
 
 
 def _housekeeping(parts: Parts) -> Housekeeping:
     table = parts.config.store
-    care = Care(
+    upkeep = Upkeep(
         interval_months=table.interval_months,
         consumption_months=table.consumption_months,
         checkpoint_s=3600 * table.checkpoint_hours,
@@ -248,7 +267,7 @@ def _housekeeping(parts: Parts) -> Housekeeping:
         critical_percent=table.critical_percent,
         disk_reserve_bytes=table.disk_reserve_mb << 20,
     )
-    return Housekeeping(parts.stores, Logs(parts.stores, parts.clock), parts.clock, care)
+    return Housekeeping(parts.stores, parts.logs, parts.clock, upkeep, time_valid=parts.clock.valid)
 
 
 async def _reception(gateway: Gateway, parts: Parts, register: Register) -> None:
@@ -267,10 +286,11 @@ async def _reception(gateway: Gateway, parts: Parts, register: Register) -> None
     await intake.load(parts.stores.consumer)
     pipeline = IntakePipeline(intake)
     gateway.telegrams = intake.statistics
-    gateway.services.append(pipeline)
     sticks = parts.config.lmn.stick if parts.config.lmn is not None else ()
-    gateway.services += [_stick(table, pipeline, now_s=now_s, report=parts.report) for table in sticks]
-    gateway.services += await _wired(parts, pipeline, now_s)
+    services: list[Service] = [pipeline]
+    services += [_stick(table, pipeline, now_s=now_s, report=parts.report) for table in sticks]
+    services += await _wired(parts, pipeline, now_s)
+    gateway.services += [parts.gated(service, Function.MEASURE) for service in services]
 
 
 async def _wired(parts: Parts, pipeline: IntakePipeline, now_s: Callable[[], float]) -> list[Service]:

@@ -6,18 +6,22 @@ One method an event. Neither entries nor lines ever hold a reading, a key or a p
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from firmware.clock import Clock
 from firmware.delivery import Sent
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
 from firmware.enforcement.gate import Denial
+from firmware.errors import LogFull
 from firmware.intake import Rejection
 from firmware.log.audit import Audit, code, text
 from firmware.log.diagnostics import INSECURE_SMALL_NET
 from firmware.log.entry import Event, Level, Outcome
 from firmware.log.journal import Logs
+from firmware.store.operations import Delete, Operation, Put
+from firmware.store.partition import Partition
 from lmn.model import MeterId
 from wan.ports import Receipt
 
@@ -43,11 +47,24 @@ class Counts:
     released: int = 0
 
 
-class Chronicle:
-    """Writes the logs."""
+_UNTOLD: Final = "untold"
+_LOOKED_AT: Final = 100
+"""So far back in the calibration log an entry is looked for that a kill may have let through."""
 
-    def __init__(self, logs: Logs, clock: Clock) -> None:
-        self._logs = logs
+
+class Chronicle:
+    """Writes the logs.
+
+    Args:
+        logs: all of them.
+        clock: for the pace of repeated entries.
+        partition: the system partition, for what two logs must be told of one event.
+    """
+
+    def __init__(self, logs: Logs, clock: Clock, partition: Partition) -> None:
+        self._logs, self._partition = logs, partition
+        self._committed: set[str] = set()
+        """Orders whose entry goes into the commit of their effect."""
         self._audit = Audit(logs.system, logs.calibration, clock)
         self.counts = Counts()
 
@@ -63,36 +80,69 @@ class Chronicle:
             Event.PIN_REFUSED, Outcome.FAILURE, level=Level.FATAL, subject="hsm", repeated=count - 1
         )
 
+    def receipt_entries(self, receipt: Receipt) -> Sequence[Operation]:
+        """Return what is logged of an order, to be committed with what it did."""
+        self._committed.add(receipt.message_id)
+        if not receipt.accepted:
+            return (self._logs.system.operation(Event.ORDER_REFUSED, **_refusal(receipt)),)
+        # The calibration log is in another partition: what it must be told is remembered until it was.
+        return (
+            self._logs.system.operation(
+                Event.ORDER_APPLIED, subject=receipt.message_id, user="gwa", text=receipt.reason
+            ),
+            Put(_UNTOLD, receipt.message_id, b""),
+        )
+
     async def receipt(self, receipt: Receipt) -> None:
         """An order of the administrator was carried out or refused."""
+        if receipt.message_id in self._committed:
+            self._committed.discard(receipt.message_id)
+        elif not receipt.accepted:
+            await self._logs.system.write(Event.ORDER_REFUSED, **_refusal(receipt))
         if receipt.accepted:
             self.counts.orders_applied += 1
             _GATEWAY.info("order %s: %s", receipt.message_id, receipt.reason)
-            await self._logs.system.write(Event.ORDER_APPLIED, subject=receipt.message_id, user="gwa")
-            await self._logs.calibration.write(Event.PROFILE_CHANGE, subject=receipt.message_id, user="gwa")
+            await self._tell_calibration(receipt.message_id)
+        else:
+            self.counts.orders_refused += 1
+            _GATEWAY.warning("order %s is refused: %s: %s", receipt.message_id, receipt.code, receipt.reason)
+
+    async def recover(self) -> None:
+        """Tell the calibration log what a kill kept from it; call once, at start."""
+        untold = [order for order, _ in await self._partition.items(_UNTOLD)]
+        if not untold:
             return
-        self.counts.orders_refused += 1
-        _GATEWAY.warning("order %s is refused: %s: %s", receipt.message_id, receipt.code, receipt.reason)
-        await self._logs.system.write(
-            Event.ORDER_REFUSED,
-            Outcome.FAILURE,
-            sub_event=receipt.code,
-            subject=receipt.message_id,
-            user="gwa",
-            text=receipt.reason,
-        )
+        _, newest = await self._logs.calibration.span()
+        told = {
+            entry.subject
+            for entry in await self._logs.calibration.entries(max(0, newest - _LOOKED_AT))
+            if entry.event is Event.PROFILE_CHANGE
+        }
+        for order in untold:
+            if order in told:
+                await self._partition.commit((Delete(_UNTOLD, order),))
+            else:
+                await self._tell_calibration(order)
+
+    async def _tell_calibration(self, order: str) -> None:
+        try:
+            await self._logs.calibration.write(Event.PROFILE_CHANGE, subject=order, user="gwa")
+        except LogFull:
+            return  # a state of its own; it is told at the start after that
+        await self._partition.commit((Delete(_UNTOLD, order),))
+
+    def instruction_entries(self, receipt: Receipt) -> Sequence[Operation]:
+        """Return what is logged of an order that changes no profile, to be committed with its receipt."""
+        return self.receipt_entries(receipt)[:1]
 
     async def instruction(self, receipt: Receipt, consumer: str) -> None:
-        """An order that changes no profile was carried out or refused: a tariff event, a reading request.
-
-        The consumer whose tariff it changes is told.
-        """
+        """An order that changes no profile was carried out or refused; the consumer it concerns is told."""
         if not receipt.accepted:
             await self.receipt(receipt)
             return
+        self._committed.discard(receipt.message_id)
         self.counts.orders_applied += 1
         _GATEWAY.info("order %s is carried out", receipt.message_id)
-        await self._logs.system.write(Event.ORDER_APPLIED, subject=receipt.message_id, user="gwa")
         if consumer:
             await self._logs.consumer(consumer).write(
                 Event.CONTRACT_CHANGE, subject=receipt.message_id, user="gwa", text=receipt.reason
@@ -148,24 +198,54 @@ class Chronicle:
             to_utc=sent.to_utc.isoformat(),
         )
 
+    async def withdrawn(self, processing: str, count: int) -> None:
+        """Values that were registered at a false time were taken back."""
+        _GATEWAY.warning("%s: %d value(s) of a false time are taken back", processing, count)
+        for journal in (self._logs.system, self._logs.calibration):
+            if not await journal.is_full():
+                await journal.write(
+                    Event.VALUES_WITHDRAWN, level=Level.WARNING, subject=processing, count=str(count)
+                )
+
+    def total_entries(self, consumer: str, event: NetEvent) -> Sequence[Operation]:
+        """Return what a consumer's log is told of a total, to be committed with the ledger's entry."""
+        kind, _ = _NET_EVENTS[event.kind]
+        return (self._logs.consumer(consumer).operation(kind, **_net(event)),)
+
     async def net(self, consumer: str, event: NetEvent) -> None:
         """Something happened in a DC-net that hides a consumer's values."""
         kind, outcome = _NET_EVENTS[event.kind]
         slot = "" if event.slot is None else str(event.slot)
-        warning = f"[{INSECURE_SMALL_NET}] " if event.insecure_small_net else ""
+        warning = _warning(event)
         level = logging.INFO if outcome is Outcome.SUCCESS else logging.WARNING
         _NET.log(level, "%snet %s slot %s: %s %s", warning, event.net, slot, event.kind.value, event.reason)
-        journals = [self._logs.consumer(consumer)]
-        if event.kind is not NetEventKind.TOTALLED:
-            journals.append(self._logs.system)
-        for journal in journals:
-            await journal.write(
-                kind,
-                outcome,
-                level=Level.WARNING if event.insecure_small_net else None,
-                sub_event=event.kind.value,
-                subject=event.net,
-                text=warning + event.reason,
-                slot=slot,
-                anonymity_set=str(event.members),
-            )
+        if event.kind is NetEventKind.TOTALLED:
+            return  # `total_entries` went along with the ledger's own
+        for journal in (self._logs.consumer(consumer), self._logs.system):
+            await journal.write(kind, **_net(event))
+
+
+def _refusal(receipt: Receipt) -> dict[str, Any]:
+    return {
+        "outcome": Outcome.FAILURE,
+        "sub_event": receipt.code,
+        "subject": receipt.message_id,
+        "user": "gwa",
+        "text": receipt.reason,
+    }
+
+
+def _warning(event: NetEvent) -> str:
+    return f"[{INSECURE_SMALL_NET}] " if event.insecure_small_net else ""
+
+
+def _net(event: NetEvent) -> dict[str, Any]:
+    return {
+        "outcome": _NET_EVENTS[event.kind][1],
+        "level": Level.WARNING if event.insecure_small_net else None,
+        "sub_event": event.kind.value,
+        "subject": event.net,
+        "text": _warning(event) + event.reason,
+        "slot": "" if event.slot is None else str(event.slot),
+        "anonymity_set": str(event.members),
+    }

@@ -222,10 +222,51 @@ class StoreTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """How often the partition keys are changed; 0: never by itself."""
 
 
+Entries = Annotated[
+    int, msgspec.Meta(ge=1000, le=10_000_000, description="a number of entries, at least 1000")
+]
+
+
 class LogTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Diagnostics for operators; not the three legal logs."""
+    """Diagnostics for operators, and how much the three legal logs hold."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    seal_s: Seconds = 900.0
+    """Seconds between two seals of the legal logs."""
+    system_entries: Entries = 100_000
+    consumer_entries: Entries = 100_000
+    calibration_entries: Entries = 100_000
+    """The calibration log forgets nothing: full, measuring stops."""
+    consumer_days: Annotated[int, msgspec.Meta(ge=0, le=36525)] = 457
+    """Younger entries of a consumer's log are never forgotten."""
+
+
+class TimeTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the gateway keeps its time. All of it is own knowledge, so it can be set."""
+
+    poll_s: Seconds = 16.0
+    host_error_s: Seconds = 0.01
+    """How wrong the host's clock is at most."""
+    drift_ppm: Annotated[float, msgspec.Meta(gt=0, le=10_000)] = 100.0
+    stop_on_deviation: bool = False
+    """A clock that was wrong stops measuring until it is right again; else values go on and are marked."""
+
+
+class TamperTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The tamper contact: a file that is there when the enclosure was opened, or a GPIO line."""
+
+    input: Path
+    """A file that need not be there yet; with `line`, the device of a GPIO chip, e.g. /dev/gpiochip0."""
+    line: Annotated[int, msgspec.Meta(ge=0, le=1023)] | None = None
+    active_low: bool = False
+    pull_up: bool = True
+
+
+class MemoryTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much memory must stay free."""
+
+    critical_bytes: Annotated[int, msgspec.Meta(ge=0)] = 16 << 20
+    """With less, measuring stops until there is more."""
 
 
 class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -238,6 +279,9 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     dcnet: DcnetTable = DcnetTable()
     store: StoreTable = StoreTable()
     log: LogTable = LogTable()
+    time: TimeTable = TimeTable()
+    tamper: TamperTable | None = None
+    memory: MemoryTable = MemoryTable()
 
     def __post_init__(self) -> None:
         if self.gateway.state == self.module.state:

@@ -43,6 +43,22 @@ class StoreUnavailable(FirmwareError):
     """A store cannot be read or written now (disk full, locked, gone)."""
 
 
+class LogFull(StoreUnavailable):
+    """A log that may forget nothing holds all that it can; what it would have to tell of must not happen."""
+
+
+class AccessRefused(FirmwareError):
+    """Somebody asked for what the role table does not give him."""
+
+
+class Decommissioned(FirmwareError):
+    """This gateway's life is over; its folder is kept only so that nobody starts it by mistake."""
+
+
+class SelfTestFailed(FirmwareError):
+    """A part of the gateway does not do what it must; the text names the check."""
+
+
 class ReleaseRefused(FirmwareError):
     """The policy does not let this leave; `reason` is one of the reasons of the gate."""
 

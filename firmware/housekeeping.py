@@ -25,7 +25,7 @@ by years there is time to notice before much is gone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Care:
+class Upkeep:
     """What the configuration says about the stores."""
 
     interval_months: int = 24
@@ -45,7 +45,7 @@ class Housekeeping:
         stores: open.
         logs: told of what was done and of memory that runs out.
         clock: the gateway's time.
-        care: limits and periods.
+        upkeep: limits and periods.
         time_valid: whether the clock can be trusted now; nothing is forgotten by one that cannot.
     """
 
@@ -56,12 +56,12 @@ class Housekeeping:
         stores: Stores,
         logs: Logs,
         clock: Clock,
-        care: Care,
+        upkeep: Upkeep,
         *,
         time_valid: Callable[[], bool] = lambda: True,
     ) -> None:
         self._time_valid = time_valid
-        self._stores, self._logs, self._clock, self._care = stores, logs, clock, care
+        self._stores, self._logs, self._clock, self._upkeep = stores, logs, clock, upkeep
         self._checkpoint_s = clock.monotonic()
         self.critical: frozenset[str] = frozenset()
         """Partitions over the limit, and "disk"; for whoever decides on the state of the gateway."""
@@ -82,7 +82,7 @@ class Housekeeping:
         await self.forget_expired()
         if await self._keys_are_due():
             await self.change_keys()
-        elif self._clock.monotonic() - self._checkpoint_s >= self._care.checkpoint_s:
+        elif self._clock.monotonic() - self._checkpoint_s >= self._upkeep.checkpoint_s:
             await self._stores.checkpoint()
             self._checkpoint_s = self._clock.monotonic()
 
@@ -90,7 +90,7 @@ class Housekeeping:
         """Forget values that were kept long enough; return how many days of a profile went."""
         if not self._time_valid():
             return 0
-        months = {INTERVALS: self._care.interval_months, CONSUMPTION: self._care.consumption_months}
+        months = {INTERVALS: self._upkeep.interval_months, CONSUMPTION: self._upkeep.consumption_months}
         partition = self._stores.consumer
         kinds = expired(await partition.kinds(), self._clock.now_utc().date(), months)[:_AT_ONCE]
         if kinds:
@@ -107,7 +107,7 @@ class Housekeeping:
                 critical.add(partition.name)
                 told[partition.name] = f"{usage.percent:.0f} % of {usage.quota_bytes} bytes"
         free = self._stores.disk_free_bytes()
-        if free < self._care.disk_reserve_bytes:
+        if free < self._upkeep.disk_reserve_bytes:
             critical.add("disk")
             told["disk"] = f"{free} bytes are free"
         # Noted one by one, once told: what a full partition did not take is told at the next look.
@@ -135,7 +135,7 @@ class Housekeeping:
         """Return the limit in force: the administrator's, else the configuration's."""
         kept = await self._stores.system.get("stores", "critical-percent")
         if kept is None:
-            return self._care.critical_percent
+            return self._upkeep.critical_percent
         if len(kept) != 1:
             raise StoreCorrupt("the administrator's limit cannot be read")
         return kept[0]
@@ -167,7 +167,7 @@ class Housekeeping:
         return rows
 
     async def _keys_are_due(self) -> bool:
-        if not self._care.key_change_days:
+        if not self._upkeep.key_change_days:
             return False
         now_utc = self._clock.now_utc()
         kept = await self._stores.system.get("stores", "keys-changed")
@@ -178,7 +178,7 @@ class Housekeeping:
             changed_utc = datetime.fromisoformat(kept.decode())
         except ValueError as error:
             raise StoreCorrupt("when the keys were changed cannot be read") from error
-        return now_utc - changed_utc >= timedelta(days=self._care.key_change_days)
+        return now_utc - changed_utc >= timedelta(days=self._upkeep.key_change_days)
 
     async def _note_keys(self, now_utc: datetime) -> None:
         await self._stores.system.put("stores", "keys-changed", now_utc.isoformat().encode())

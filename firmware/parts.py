@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from firmware.chronicle import Chronicle
-from firmware.clock import Clock
 from firmware.config import GatewayConfig
+from firmware.lifecycle import LifeCycle
+from firmware.log.journal import Logs
+from firmware.log.notices import Notices
+from firmware.orders.desk import OrderDesk
 from firmware.profile.registry import Registry
+from firmware.states import Function
 from firmware.store.stores import Stores
-from firmware.supervisor import MIN_RUN_S, Reporter
+from firmware.supervisor import MIN_RUN_S, Gated, Reporter, Service
+from firmware.time_sync import DisciplinedClock
 from hsm.session import ModuleSession
 from wan.pace import DEFAULT_PACE, Pace
 
@@ -29,13 +34,21 @@ class Parts:
     """What every other part is built on."""
 
     config: GatewayConfig
-    clock: Clock
+    clock: DisciplinedClock
     module: ModuleSession
     stores: Stores
     chronicle: Chronicle
     report: Reporter
     registry: Registry
+    orders: OrderDesk
     tempo: Tempo
+    logs: Logs
+    notices: Notices
+    life: LifeCycle
+
+    def gated(self, service: Service, function: Function) -> Service:
+        """Return a service that runs only while the operating state allows `function`."""
+        return Gated(service, lambda: self.life.allows(function), self.life.watch)
 
     @property
     def gateway_id(self) -> str:

@@ -57,6 +57,9 @@ SETTLE_S: Final = 0.2
 """After the acceptance window has closed: time for the last telegram to pass through intake."""
 LOOK_BACK: Final = timedelta(days=31)
 """So far back a value is looked for from before an interruption."""
+FALSE_FUTURE: Final = timedelta(days=1)
+"""What was registered farther ahead than this was registered at a false time, and is taken back. Less is
+waited for: those instants have been, and nothing is registered twice."""
 LOOK_AGAIN_S: Final = 60.0
 """Without profiles, or with the next instant far away, the profiles are looked at again after this time."""
 
@@ -136,6 +139,7 @@ class RegistrationPipeline:
         clock: the gateway's time.
         announce: called after each round; deliveries may have become due.
         time_valid: whether the clock can be trusted now (status bit 9).
+        withdrawn: told of a processing profile whose values of a false time were taken back, and how many.
         settle_s: pause between the end of the acceptance window and registration.
     """
 
@@ -151,8 +155,10 @@ class RegistrationPipeline:
         *,
         announce: Callable[[], None],
         time_valid: Callable[[], bool] = lambda: True,
+        withdrawn: Callable[[str, int], Awaitable[None]] | None = None,
         settle_s: float = SETTLE_S,
     ) -> None:
+        self._withdrawn = withdrawn
         self._profiles, self._register, self._originals = profiles, register, originals
         self._gate, self._clock, self._announce = gate, clock, announce
         self._time_valid, self._settle = time_valid, timedelta(seconds=settle_s)
@@ -183,6 +189,8 @@ class RegistrationPipeline:
     async def _catch_up(self, processing: ProcessingProfile, now_utc: datetime) -> None:
         reach = half_window(processing.registration_period_s, processing.window_s)
         through = await self._start(processing)
+        if through > now_utc + FALSE_FUTURE and await self._take_back(processing, now_utc):
+            through = now_utc
         due_utc = now_utc - reach - self._settle
         while instants := registrations(processing, through, due_utc):
             first, *others = (Obis.from_text(text) for text in processing.measurands)
@@ -195,6 +203,17 @@ class RegistrationPipeline:
                 await self._conceal(processing, value)
             if len(instants) < MAX_INSTANTS:
                 return
+
+    async def _take_back(self, processing: ProcessingProfile, now_utc: datetime) -> bool:
+        """Forget what a clock that was far ahead has registered: else nothing would be for long."""
+        known = await self._originals.registered_through(processing.id)
+        if known is None or known <= now_utc + FALSE_FUTURE:
+            return False  # a profile that begins in the future
+        gone = await self._originals.withdraw(processing.id, now_utc)
+        self._through[processing.id] = now_utc
+        if self._withdrawn is not None:
+            await self._withdrawn(processing.id, gone)
+        return True
 
     async def _start(self, processing: ProcessingProfile) -> datetime:
         """Return up to when a profile is registered; nothing from before its activation is."""
@@ -377,6 +396,9 @@ class DeliveryPipeline:
         if since is None or registered is None:
             return
         delivered = await self._originals.delivered_through(communication.id)
+        if delivered is not None and delivered > registered + FALSE_FUTURE:
+            await self._originals.note_delivered(communication.id, registered)
+            delivered = registered  # what was delivered beyond belongs to a false time
         begin_utc = since.communication_utc
         through = begin_utc if delivered is None else max(delivered, begin_utc)
         ends = deliveries(processing, through, registered)

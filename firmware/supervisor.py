@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, Protocol
 
-from firmware.errors import FirmwareError
+from firmware.errors import Decommissioned, FirmwareError
 from hsm.errors import HsmError, PinRefused
 from lmn.errors import LmnError
 from wan.errors import WanError
@@ -15,8 +15,9 @@ MIN_RUN_S: Final = 5.0
 """A service starts at most once in this time, however fast it fails."""
 FAULTS: Final = (HsmError, LmnError, WanError, FirmwareError, OSError)
 """What a service may fail with and be started again; OSError includes TimeoutError."""
-STOPS: Final = (PinRefused,)
-"""Faults that stop the gateway all the same: a PIN once refused is never tried again until it changes."""
+STOPS: Final = (PinRefused, Decommissioned)
+"""Faults that stop the gateway all the same: a PIN once refused is never tried again until it changes, and a
+gateway whose life is over does not run."""
 
 Report = Callable[[str, BaseException], None]
 """Told of each fault: name of the service, what it raised. Must not raise."""
@@ -152,3 +153,50 @@ class Reporter:
         while self._taken is not None or not self._faults.empty():
             await self._note(*(self._taken or self._faults.get_nowait()))
             self._taken = None
+
+
+class Gated:
+    """A service that runs only while the operating state allows its function.
+
+    Args:
+        service: runs inside; its faults pass through.
+        allowed: whether it may run now.
+        watch: has a callable called whenever that may have changed.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        allowed: Callable[[], bool],
+        watch: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self.name, self.service = service.name, service
+        self._allowed = allowed
+        self._changed = asyncio.Event()
+        watch(self._changed.set)
+
+    async def run(self) -> None:
+        """Run the service while it is allowed, wait while it is not, until cancelled."""
+        while True:
+            self._changed.clear()
+            if not self._allowed():
+                await self._changed.wait()
+                continue
+            serving = asyncio.ensure_future(self.service.run())
+            try:
+                while self._allowed() and not serving.done():
+                    changed = asyncio.ensure_future(self._changed.wait())
+                    try:
+                        await asyncio.wait((serving, changed), return_when=asyncio.FIRST_COMPLETED)
+                    finally:
+                        changed.cancel()
+                    self._changed.clear()
+            finally:
+                if not serving.done():
+                    serving.cancel()
+                await asyncio.wait((serving,))
+                fault = None if serving.cancelled() else serving.exception()
+            if fault is not None:
+                raise fault
+            if not serving.cancelled():
+                return

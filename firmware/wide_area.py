@@ -31,7 +31,20 @@ from hsm.tls.driver import EventLoop
 from hsm.x509 import Certificate
 from wan.emp.outbox import Outbox
 from wan.gwa.client import AdministratorLink
-from wan.ports import ProfileSink
+from wan.ports import Release
+
+
+class _Notices:
+    """`wan.gwa.client.Notices`: alarms as the gate lets them out."""
+
+    def __init__(self, parts: Parts, gate: Gate) -> None:
+        self._notices, self._gate = parts.notices, gate
+
+    async def waiting(self) -> list[tuple[int, Release]]:
+        return [(one.number, self._gate.release_notice(one)) for one in await self._notices.waiting()]
+
+    async def taken(self, number: int) -> None:
+        await self._notices.taken(number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +55,16 @@ class WideArea:
     nets: Nets
     outbox: Outbox
     """Where releases go."""
+    orders: Service
+    """The administrator's link."""
     services: tuple[Service, ...]
+    """What brings data to market participants."""
 
 
 async def open_wide_area(
-    stack: AsyncExitStack, parts: Parts, gate: Gate, table: WanTable, loop: EventLoop, sink: ProfileSink
+    stack: AsyncExitStack, parts: Parts, gate: Gate, table: WanTable, loop: EventLoop
 ) -> WideArea:
     """Open the way to administrator, suppliers and their nets; what must be closed again goes on `stack`.
-
-    `sink` gets the administrator's orders.
 
     Raises:
         ConfigurationRefused: certificates or keys contradict each other.
@@ -64,7 +78,7 @@ async def open_wide_area(
     gwa_sig = Certificate.from_pem(table.gwa.sig_certificate.read_bytes())
     orders = AdministratorLink(
         links.channel(gwa.name),
-        sink,
+        parts.orders,
         sig_certificate=lambda: gwa_sig,
         gateway=parts.gateway_id,
         poll_s=table.gwa.poll_s,
@@ -72,6 +86,7 @@ async def open_wide_area(
         report=parts.report,
         check_signer=partial(links.check, use=CertificateUse.SIG),
         release=gate.release_control,
+        notices=_Notices(parts, gate),
     )
     outbox = Outbox(
         SealedOutbox(parts.stores.consumer),
@@ -93,7 +108,7 @@ async def open_wide_area(
     )
     parts.registry.watch(nets.follow)
     parts.registry.watch(lambda _profiles: outbox.wake())
-    return WideArea(links, nets, outbox, (orders, outbox, group))
+    return WideArea(links, nets, outbox, orders, (outbox, group))
 
 
 def _tls_context(
@@ -158,5 +173,6 @@ def _net_member(
         store=parts.stores.consumer,
         clock=parts.clock,
         report=partial(parts.chronicle.net, consumer),
+        entries=partial(parts.chronicle.total_entries, consumer),
         insecure_small_nets_allowed=parts.config.dcnet.insecure_small_nets,
     )

@@ -23,6 +23,7 @@ from firmware.enforcement.content import unfit
 from firmware.enforcement.release import GateRelease, take_right
 from firmware.enforcement.schedule import last_instant, slot_ending_at
 from firmware.errors import ReleaseRefused
+from firmware.log.notices import Notice
 from firmware.metering.dataset import Dataset, message_id, to_document
 from firmware.profile.model import CommunicationProfile, NetPolicy, ProcessingProfile, ProfileSet
 from wan.ports import Receipt
@@ -277,6 +278,18 @@ class Gate:
         }
         body = json.dumps(document, separators=(",", ":")).encode()
         return _make(self._administrator, f"{self._gateway}-receipt-{receipt.message_id}", body)
+
+    def release_notice(self, notice: Notice) -> GateRelease:
+        """Let an alarm out to the administrator; it is built here, from fields that hold no reading."""
+        document = {
+            "number": notice.number,
+            "event": notice.event.value,
+            "subject": notice.subject,
+            "text": notice.text,
+            "at_utc": notice.at_utc.isoformat(),
+        }
+        body = json.dumps(document, separators=(",", ":")).encode()
+        return _make(self._administrator, f"{self._gateway}-notice-{notice.number}", body)
 
     def _profile(self, communication: str) -> CommunicationProfile | None:
         return next((one for one in self._profiles().communication if one.id == communication), None)

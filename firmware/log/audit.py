@@ -112,8 +112,10 @@ class Audit:
             self._seen[key] = logged_s, repeated + 1
             return None
         found = finding(error)
-        if found.log is LogKind.CALIBRATION and self._calibration is not None:
-            await self._write(self._calibration, found, subject, error, repeated)
+        calibration = self._calibration if found.log is LogKind.CALIBRATION else None
+        # A full one is a state of its own, and must not keep the system log from being told.
+        if calibration is not None and not await calibration.is_full():
+            await self._write(calibration, found, subject, error, repeated)
         number = await self._write(self._system, found, subject, error, repeated)
         # Only now: what a full disk did not take must be logged as soon as there is room.
         self._seen.pop(key, None)

@@ -59,6 +59,7 @@ class Event(Enum):
     SECURE_STATE = "secure-state"
     SERVICE_RESTARTED = "service-restarted"
     TAMPER = "tamper"
+    DECOMMISSIONED = "decommissioned"
     FIRMWARE_UPDATE = "firmware-update"
     CONFIGURATION_REFUSED = "configuration-refused"
     # security module and stores
@@ -74,6 +75,8 @@ class Event(Enum):
     # logs
     LOG_READ = "log-read"
     LOG_TRIMMED = "log-trimmed"
+    LOG_FULL = "log-full"
+    ACCESS_DENIED = "access-denied"
     # profiles and orders
     ORDER_APPLIED = "order-applied"
     ORDER_REFUSED = "order-refused"
@@ -90,6 +93,7 @@ class Event(Enum):
     TIME_SYNCHRONISED = "time-synchronised"
     TIME_INVALID = "time-invalid"
     TIME_DEVIATION = "time-deviation"
+    VALUES_WITHDRAWN = "values-withdrawn"
     # meters
     METER_OK = "meter-ok"
     METER_COMMUNICATION_FAULT = "meter-communication-fault"

@@ -100,6 +100,24 @@ class OriginalLists:
             [Put("progress", f"delivered/{communication}", _key(through_utc).encode())]
         )
 
+    async def withdraw(self, processing: str, after_utc: datetime) -> int:
+        """Take back what was registered for instants after `after_utc`, and that it was; return how many.
+
+        For values of a time that turned out wrong: their instants are still to come.
+        """
+        through = await self.registered_through(processing)
+        if through is None or through <= after_utc:
+            return 0
+        gone: list[Operation] = [
+            Delete(kind, key)
+            for kind in _kinds(processing, after_utc, through)
+            for key, text in await self._partition.items(kind)
+            if after_utc < _decode(text).instant_utc <= through
+        ]
+        progress = Put("progress", f"registered/{processing}", _key(after_utc).encode())
+        await self._partition.commit([*gone, progress])
+        return len(gone)
+
     async def at(self, processing: str, instant_utc: datetime) -> RegisteredValue | None:
         """Return the first measurand's entry of one instant, None if it was never registered."""
         text = await self._partition.get(_kind(processing, instant_utc), _key(instant_utc))

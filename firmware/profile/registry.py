@@ -7,8 +7,8 @@ Implements `wan.ports.ProfileSink` for the administrator's link, `lmn.ports.Mete
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 import msgspec
@@ -18,6 +18,7 @@ from firmware.profile.model import CommunicationProfile, MeterProfile, ProfileSe
 from firmware.profile.orders import carry_out
 from firmware.profile.pem import to_der
 from firmware.profile.record import NOTHING, ActiveRecord
+from firmware.store.operations import Operation
 from firmware.store.partition import Partition
 from firmware.store.stores import ProfileArchive, ReplayMemory
 from lmn.model import MeterId
@@ -25,6 +26,7 @@ from lmn.ports import MeterAccess
 from wan.ports import Order, Peer, Receipt
 
 _REFUSALS_KEPT: Final = 256
+_FALSE_FUTURE: Final = timedelta(days=1)
 _REASON_CHARS: Final = 2000
 
 
@@ -42,10 +44,17 @@ class ProfileStore(Protocol):
 
 
 class SealedProfiles:
-    """A `ProfileStore` in one partition."""
+    """A `ProfileStore` in one partition.
 
-    def __init__(self, partition: Partition) -> None:
-        self._partition = partition
+    Args:
+        partition: the system partition.
+        entries: what is logged of a receipt, in the same commit.
+    """
+
+    def __init__(
+        self, partition: Partition, entries: Callable[[Receipt], Sequence[Operation]] = lambda _receipt: ()
+    ) -> None:
+        self._partition, self._entries = partition, entries
         self._archive, self._replay = ProfileArchive(partition), ReplayMemory(partition)
 
     async def active(self) -> bytes | None:
@@ -57,10 +66,11 @@ class SealedProfiles:
         return await self._replay.receipt(message_id)
 
     async def keep(self, record: bytes | None, receipt: Receipt) -> None:
-        """Keep both in one transaction."""
-        operations = [self._replay.operation(receipt)]
+        """Keep both, and the log entry about it, in one transaction."""
+        operations: list[Operation] = [self._replay.operation(receipt)]
         if record is not None:
             operations += await self._archive.operations(record)
+        operations += self._entries(receipt)
         await self._partition.commit(operations)
 
 
@@ -113,11 +123,23 @@ class Registry:
 
         Values older than that are never sent under it: they were measured under other rules.
         """
-        return self._record.since.get(f"communication/{profile}")
+        return self._since_of(f"communication/{profile}")
 
     def processing_since(self, profile: str) -> datetime | None:
         """Return when a processing profile became active with its present content, None if it is not."""
-        return self._record.since.get(f"processing/{profile}")
+        return self._since_of(f"processing/{profile}")
+
+    def _since_of(self, key: str) -> datetime | None:
+        """Return an activation's instant; one far ahead is of a time that was false, and counts as now.
+
+        In memory only: a restart before the next order counts from then.
+        """
+        since, now_utc = self._record.since.get(key), self._now_utc()
+        if since is None or since <= now_utc + _FALSE_FUTURE:
+            return since
+        known = {**self._record.since, key: now_utc}
+        self._record = msgspec.structs.replace(self._record, since=known)
+        return now_utc
 
     def access(self, meter: MeterId) -> MeterAccess | None:
         """Return what may be received from `meter`, None for one that no profile names."""

@@ -46,7 +46,8 @@ async def test_init_then_hears_its_meter_and_ctrl_c_stops_it_in_order(tmp_path: 
         await line_with(process, b"is down")
         assert await asyncio.wait_for(process.wait(), TIMEOUT_S) == 0
     entries = await site.log()  # checks the chain
-    assert [entry.event for entry in entries] == [Event.BOOT, Event.METER_OK, Event.STOP]
+    started = [Event.BOOT, Event.TIME_SYNCHRONISED, Event.SELF_TEST]
+    assert [entry.event for entry in entries] == [*started, Event.METER_OK, Event.STOP]
     async with site.opened() as stores:
         assert (await Logs(stores, SystemClock()).calibration.verify()).number >= 0
         assert len(await stores.consumer.records("reading")) == 2

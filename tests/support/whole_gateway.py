@@ -454,7 +454,8 @@ class Road:
     @asynccontextmanager
     async def outbox_forgets(self, life: Life) -> AsyncIterator[None]:
         """Within the block the gateway fails to note what arrived, as if it had died just before."""
-        outbox = next(service for service in life.gateway.services if isinstance(service, Outbox))
+        services = [getattr(service, "service", service) for service in life.gateway.services]
+        outbox = next(service for service in services if isinstance(service, Outbox))
         store = outbox._store
         right = store.delivered
 

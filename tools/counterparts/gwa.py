@@ -111,10 +111,11 @@ class Administrator:
         self._settings = read_settings(folder)
 
     def app(self) -> web.Application:
-        """The routes: orders and receipts."""
+        """The routes: orders, receipts and alarms."""
         app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[announce_tls(self._emit)])
         app.router.add_get("/gwa/v1/{gateway}/orders", self._orders)
         app.router.add_put("/gwa/v1/{gateway}/receipts/{message_id}", self._receipt)
+        app.router.add_put("/gwa/v1/{gateway}/notices/{number}", self._notice)
         mount_witness(app, self._folder, self._settings.roster_name, self._emit)
         return app
 
@@ -160,6 +161,26 @@ class Administrator:
                 "accepted": receipt.accepted,
                 "code": receipt.code,
                 "reason": receipt.reason,
+            }
+        )
+        return web.Response(status=201)
+
+    async def _notice(self, request: web.Request) -> web.Response:
+        gateway, number = _gateway(request), request.match_info["number"]
+        try:
+            notice = json.loads(await request.read())
+        except ValueError as error:
+            raise web.HTTPBadRequest(text="not a notice") from error
+        if not isinstance(notice, dict) or str(notice.get("number")) != number:
+            raise web.HTTPBadRequest(text="number")
+        said = {key: str(notice.get(key, "")) for key in ("subject", "text", "at_utc")}
+        self._emit(
+            {
+                "event": "alarm",
+                "gateway": gateway,
+                "number": int(number),
+                "about": str(notice.get("event", "")),
+                **said,
             }
         )
         return web.Response(status=201)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from tools.docs import mermaid, model, parts, schema
+from tools.docs import logs, mermaid, model, parts, schema, states
 
 DOCS: Final = Path(__file__).resolve().parents[2] / "docs"
 
@@ -16,6 +16,8 @@ def drawn(docs: Path = DOCS) -> dict[str, str]:
     return {
         "dataflow.md": mermaid.page(model.load(docs / model.MODEL)),
         "schema/profiles.json": schema.profiles(),
+        "logs.md": logs.page(),
+        "states.svg": states.draw(),
         "parts.svg": parts.draw(parts.load(docs / "parts.toml")),
     }
 

@@ -36,6 +36,16 @@ class Channel(Protocol):
         """Send a request and return the reply."""
 
 
+class Notices(Protocol):
+    """Alarms that the administrator must be told, oldest first."""
+
+    async def waiting(self) -> list[tuple[int, Release]]:
+        """Return (number, message) of what waits."""
+
+    async def taken(self, number: int) -> None:
+        """Forget everything up to `number`; durable on return."""
+
+
 class _Orders(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     orders: list[str]
 
@@ -76,6 +86,7 @@ class AdministratorLink:
         report: Report,
         check_signer: SignerCheck,
         release: Callable[[Receipt], Release],
+        notices: Notices | None = None,
     ) -> None:
         """Take the pinned certificate as a callable: an order may replace it; `gateway` is in lower case.
 
@@ -84,6 +95,7 @@ class AdministratorLink:
         self._channel, self._sink, self._sig_certificate = channel, sink, sig_certificate
         self._gateway, self._poll_s, self._clock = gateway, poll_s, clock
         self._report, self._check_signer, self._release = report, check_signer, release
+        self._notices = notices
         self._called = asyncio.Event()
 
     def call_now(self) -> None:
@@ -134,7 +146,22 @@ class AdministratorLink:
             else:  # it must not hold up the orders behind it
                 refusal = UnexpectedReply(f"administrator answered {answer.status} to a receipt")
                 self._report(self.name, refusal)
+        await self._tell(base)
         return receipts
+
+    async def _tell(self, base: str) -> None:
+        """Hand over the alarms in their order; one that is not taken waits for the next poll."""
+        for number, release in [] if self._notices is None else await self._notices.waiting():
+            answer = await self._channel.exchange(
+                "PUT", f"{base}/notices/{number}", release.body, (("Content-Type", "application/json"),)
+            )
+            if answer.status not in _TAKEN:
+                self._report(
+                    self.name, UnexpectedReply(f"administrator answered {answer.status} to an alarm")
+                )
+                return
+            assert self._notices is not None
+            await self._notices.taken(number)
 
     async def _carry_out(self, der: bytes) -> Receipt:
         # Not at module level: most polls bring no order, and CMS costs start-up time.

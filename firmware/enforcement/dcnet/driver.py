@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -39,6 +40,7 @@ from firmware.enforcement.dcnet.policy import TENTHS, NetRules
 from firmware.enforcement.dcnet.round import RESUMABLE, Round, SlotState, Step, View, link
 from firmware.errors import ReadingRefused
 from firmware.log.diagnostics import INSECURE_SMALL_NET, prefixed
+from firmware.store.operations import Operation
 from hsm.api import KeySlot, PublicKey, SecurityModule
 from hsm.errors import CertificateRefused
 from wan.errors import WanError
@@ -64,6 +66,7 @@ class NetMember:
         store: sealed durable storage.
         clock: the gateway's.
         report: takes events for the consumer log and the system log.
+        entries: what a log is told of a total, for the commit that keeps it.
         insecure_small_nets_allowed: the flag of gateway.toml.
         roster_version: which roster this gateway offers a bundle for.
 
@@ -84,6 +87,7 @@ class NetMember:
         store: LedgerStore,
         clock: Clock,
         report: Report,
+        entries: Callable[[NetEvent], Sequence[Operation]] = lambda _event: (),
         insecure_small_nets_allowed: bool = False,
         roster_version: int = 1,
     ) -> None:
@@ -94,7 +98,7 @@ class NetMember:
         self._gateway_id, self._version = gateway_id, roster_version
         self._signatures, self._module = signatures, module
         self._key_slot, self._emp_key = key_slot, emp_key
-        self._clock, self._report = clock, report
+        self._clock, self._report, self._entries = clock, report, entries
         self._log = prefixed(_LOG, f"{INSECURE_SMALL_NET if self.insecure else 'net'} {rules.net.hex()}")
         self._client = NetClient(rules.net, exchange, clock, rules.poll_ms / 1000, self._log)
         self._ledger = Ledger(store, rules.net)
@@ -458,7 +462,10 @@ class NetMember:
             entry.manifest_hash,
         )
         if result is not None and told and result.verdict is Verdict.TOTALLED:
-            await self._ledger.totalled(slot)
+            event = NetEvent(
+                self.rules.net.hex(), NetEventKind.TOTALLED, slot, entry.members, "", self.insecure
+            )
+            await self._ledger.totalled(slot, self._entries(event))
             await self._tell(NetEventKind.TOTALLED, slot, entry.members, "")
         else:
             await self._fail(slot, Step.ABORT, "aborted" if told else "no result")

@@ -6,6 +6,7 @@ No rule about peers is in here. Private to this package. Spec: docs/dcnet.md, sl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
@@ -13,6 +14,7 @@ from firmware.enforcement.dcnet.canonical import decode, encode
 from firmware.enforcement.dcnet.errors import MalformedObject, SlotInPast
 from firmware.enforcement.dcnet.round import SlotState, Step, advance
 from firmware.errors import StoreCorrupt
+from firmware.store.operations import Operation, Put
 
 _SLOTS: Final = "dcnet-slot"
 _SPANS: Final = "dcnet-owed"
@@ -35,6 +37,9 @@ class LedgerStore(Protocol):
 
     async def delete(self, kind: str, key: str) -> None:
         """Remove a record; no error if there is none."""
+
+    async def commit(self, operations: Sequence[Operation]) -> list[int]:
+        """Carry out all operations or none; durable on return."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +184,12 @@ class Ledger:
             replace(entry, state=state, seed=b"", manifest_hash=manifest_hash, members=members, opened=frame)
         )
 
-    async def totalled(self, slot: int) -> None:
-        """The supplier confirmed the sum: the energy is delivered and forgotten."""
-        await self._step(slot, Step.TOTAL, import_wh=0, export_wh=0, submitted=b"", opened=b"")
+    async def totalled(self, slot: int, also: Sequence[Operation] = ()) -> None:
+        """The supplier confirmed the sum: the energy is delivered and forgotten, `also` done with it."""
+        entry = self._known(slot)
+        state = advance(entry.state, Step.TOTAL)
+        done = replace(entry, state=state, import_wh=0, export_wh=0, submitted=b"", opened=b"")
+        await self._write(done, also)
         for old in [s for s, e in self._entries.items() if e.state is SlotState.TOTALLED]:
             if old < slot - RETAINED_SLOTS:
                 await self._store.delete(_SLOTS, self._key(old))
@@ -208,8 +216,11 @@ class Ledger:
     def _known(self, slot: int) -> SlotEntry:
         return self._entries.get(slot, SlotEntry(slot, SlotState.IDLE))
 
-    async def _write(self, entry: SlotEntry) -> None:
-        await self._store.put(_SLOTS, self._key(entry.slot), entry.to_bytes())
+    async def _write(self, entry: SlotEntry, also: Sequence[Operation] = ()) -> None:
+        if also:
+            await self._store.commit((Put(_SLOTS, self._key(entry.slot), entry.to_bytes()), *also))
+        else:
+            await self._store.put(_SLOTS, self._key(entry.slot), entry.to_bytes())
         self._entries[entry.slot] = entry
 
     def _key(self, slot: int) -> str:

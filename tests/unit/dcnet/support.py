@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from firmware.enforcement.dcnet import graph
@@ -11,6 +11,7 @@ from firmware.enforcement.dcnet.arithmetic import Prf
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.round import Head, View
 from firmware.profile.model import NetPolicy
+from firmware.store.operations import Operation, Put
 from wan.errors import SignatureRefused
 
 NET = bytes.fromhex("6e65742d30303031")
@@ -67,6 +68,14 @@ class MemoryStore:
         self.data: dict[tuple[str, str], bytes] = {}
         self.fail_after: int | None = None
         self.history: list[str] = []
+        self.commits: list[Sequence[Operation]] = []
+
+    async def commit(self, operations: Sequence[Operation]) -> list[int]:
+        self.commits.append(operations)
+        for one in operations:
+            if isinstance(one, Put):
+                await self.put(one.kind, one.key, one.plaintext)
+        return [1] * len(operations)
 
     async def put(self, kind: str, key: str, plaintext: bytes) -> None:
         if self.fail_after is not None:

@@ -12,6 +12,7 @@ from firmware.enforcement.dcnet.errors import SlotInPast, UnexpectedStep
 from firmware.enforcement.dcnet.ledger import Ledger, SlotEntry
 from firmware.enforcement.dcnet.round import SlotState, Step
 from firmware.errors import ReadingRefused, StoreCorrupt
+from firmware.store.operations import Append
 from tests.unit.dcnet.support import NET, MemoryStore, PowerCut
 
 
@@ -137,3 +138,18 @@ def test_no_reading_or_secret_in_a_repr() -> None:
     assert "4711" not in shown
     assert "815" not in shown
     assert "\\xaa" not in shown
+
+
+async def test_fau_gen_1_a_total_and_its_log_entry_are_one_commit() -> None:
+    """FAU_GEN.1/CON: a power cut leaves both or neither."""
+    store = MemoryStore()
+    ledger = await reload(store)
+    await ledger.measure(4, 500, 20)
+    await ledger.submitting(4, epoch=9, seed=b"s" * 16, frame=b"frame", previous=b"p" * 32)
+    await ledger.opening(4, manifest_hash=b"m" * 32, members=5, frame=b"opening")
+    store.commits = []
+    entry = Append("log/consumer/anna", b"entry")
+    await ledger.totalled(4, (entry,))
+    [(first, second)] = store.commits
+    assert (first.kind, second) == ("dcnet-slot", entry)
+    assert (await reload(store)).entry(4).state is SlotState.TOTALLED

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from firmware.clock import AdjustableClock
-from firmware.housekeeping import Care, Housekeeping
+from firmware.housekeeping import Housekeeping, Upkeep
 from firmware.log.entry import Event, LogKind
 from firmware.log.journal import Journal, Logs
 from firmware.store import seal
@@ -59,7 +59,7 @@ def record_nonces(path: Path) -> None:
 async def load(stores: Stores) -> None:
     counters = await MeterCounters.load(stores.consumer)
     archive = ProfileArchive(stores.system)
-    keeper = Housekeeping(stores, Logs(stores, CLOCK), CLOCK, Care(disk_reserve_bytes=0))
+    keeper = Housekeeping(stores, Logs(stores, CLOCK), CLOCK, Upkeep(disk_reserve_bytes=0))
 
     async def intake() -> None:
         while True:

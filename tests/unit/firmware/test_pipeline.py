@@ -22,12 +22,12 @@ from firmware.metering.happenings import Happenings
 from firmware.metering.original import OriginalLists
 from firmware.metering.register import Register
 from firmware.metering.status import GatewayStatus, gateway_half
-from firmware.orders import Orders
+from firmware.orders.desk import OrderDesk
+from firmware.orders.tariff import TariffOrders
 from firmware.pipeline import DELIVERIES_WAITING, DeliveryPipeline, IntakePipeline, RegistrationPipeline
 from firmware.profile.model import ProfileSet
 from firmware.profile.registry import Registry
 from firmware.store.partition import Partition
-from firmware.store.stores import ReplayMemory
 from hsm.api import KeySlot
 from lmn.model import ACTIVE_ENERGY_IMPORT, MeterId, Reading
 from lmn.ports import MeterAccess, ReceptionMode
@@ -81,14 +81,9 @@ class Gateway:
         self.deliver = DeliveryPipeline(
             self.registry, self.originals, delivery, clock, self.happenings, evaluator
         )
-        self.orders = Orders(
-            self.registry,
-            ReplayMemory(partition),
-            self.happenings,
-            clock.now_utc,
-            report=self._told,
-            announce=self.deliver.announce,
-        )
+        tariffs = TariffOrders(self.registry, self.happenings, clock.now_utc, announce=self.deliver.announce)
+        self.orders = OrderDesk(self.registry, partition, entries=lambda _receipt: (), report=self._told)
+        self.orders.take(tariffs.carriers())
         self.registering = RegistrationPipeline(
             self.registry, self.register, self.originals, self.gate, clock, announce=self.deliver.announce
         )
@@ -454,3 +449,57 @@ async def test_a_store_that_fails_stops_the_service_and_loses_nothing():
     radio.store.fail = False
     await radio.run_until(lambda: radio.intake.statistics.accepted == 1)
     assert len(radio.register.around(ID, ACTIVE_ENERGY_IMPORT, at(0), timedelta(hours=1))) == 1
+
+
+async def test_a_clock_that_was_far_ahead_does_not_stop_registration_until_then(street):
+    """What was registered at the false time is taken back; then it goes on as if nothing was."""
+    withdrawn = []
+
+    async def note(processing, count):
+        withdrawn.append((processing, count))
+
+    gateway = await started(street, demo_profiles())
+    gateway.registering._withdrawn = note
+    gateway.hear(0, 100)
+    await gateway.until(20)
+    far = 900 * 200  # a little more than two days
+    await gateway.until(far + 20)
+    assert await gateway.originals.registered_through("series") == at(far)
+    gateway.hear(900, 140)
+    await gateway.until(920)
+    assert dict(withdrawn).keys() == {"series", "bill"}
+    assert dict(withdrawn)["series"] == 199  # the instants that are still to come
+    assert await gateway.originals.registered_through("series") == at(920)
+    for slot in range(2, 5):
+        gateway.hear(900 * slot, 100 + 40 * slot)
+        await gateway.until(900 * slot + 20)
+    values = await gateway.originals.between("series", at(900), at(3600))
+    assert [int(value.value) for value in values] == [180, 220, 260]
+
+
+async def test_a_clock_that_was_a_little_ahead_registers_nothing_twice(street):
+    gateway = await started(street, demo_profiles())
+    gateway.hear(0, 100)
+    await gateway.until(20)
+    await gateway.until(3620)
+    before = await gateway.originals.between("series", at(0), at(3600))
+    gateway.hear(900, 140)
+    await gateway.until(920)
+    assert await gateway.originals.between("series", at(0), at(3600)) == before
+
+
+async def test_fpt_stm_1_values_of_an_invalid_time_bear_status_bit_9(street):
+    gateway = await started(street, demo_profiles())
+    valid = [False]
+    gateway.registering._time_valid = lambda: valid[0]
+    for slot in range(3):
+        gateway.hear(900 * slot, 100 + slot)
+        valid[0] = slot == 1
+        await gateway.until(900 * slot + 20)
+    values = await gateway.originals.between("series", at(-1), at(1800))
+    assert [bool(gateway_half(one.status) & GatewayStatus.TIME_INVALID) for one in values] == [
+        True,
+        False,
+        True,
+    ]
+    assert [int(one.value) for one in values] == [100, 101, 102]  # marked, not lost

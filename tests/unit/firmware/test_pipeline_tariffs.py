@@ -26,7 +26,7 @@ from firmware.metering.signature import signed_text
 from firmware.metering.status import GatewayStatus, gateway_half
 from firmware.metering.tariff.catalogue import evaluate
 from firmware.metering.tariff.task import Occasion
-from firmware.orders import READING_REQUEST, TARIFF_EVENT
+from firmware.orders.tariff import READING_REQUEST, TARIFF_EVENT
 from firmware.profile.model import ProfileSet
 from firmware.profile.tariffs import (
     ConsumptionVariable,

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from firmware.enforcement.dcnet.policy import NetRules
-from firmware.orders import READING_REQUEST, TARIFF_EVENT
+from firmware.orders.tariff import READING_REQUEST, TARIFF_EVENT
 from firmware.profile import codec
 from hsm.x509 import Certificate
 from tools.cli.profile import app

@@ -391,3 +391,17 @@ async def test_a_record_of_the_first_firmware_is_read():
     assert world.registry.active == FIRST
     assert not (await world.registry.apply(order(SECOND, 7, identity="again"))).accepted
     assert (await world.registry.apply(_order("profiles.rollback", 8))).code == "nothing-before"
+
+
+async def test_a_profile_that_became_active_at_a_false_time_counts_from_now():
+    world = World()
+    world.now = at(86_400 * 400)
+    await world.registry.apply(order(household()))
+    world.now = at(100)
+    assert world.registry.communication_since("total") == at(100)
+    assert world.registry.processing_since("series") == at(100)
+    world.now = at(900)
+    assert world.registry.communication_since("total") == at(100)  # not again and again
+    assert world.registry.communication_since("nothing") is None
+    world.now = at(0)
+    assert world.registry.communication_since("total") == at(100)  # a little ahead is no false time

@@ -11,7 +11,7 @@ import pytest
 from firmware import housekeeping
 from firmware.clock import AdjustableClock
 from firmware.errors import StoreUnavailable
-from firmware.housekeeping import Care, Housekeeping
+from firmware.housekeeping import Housekeeping, Upkeep
 from firmware.log.entry import Event, Outcome
 from firmware.log.journal import Logs
 from firmware.metering.original import OriginalLists
@@ -41,7 +41,7 @@ def module():
 
 
 def care_of(stores, clock, **care):
-    return Housekeeping(stores, Logs(stores, clock), clock, Care(**care))
+    return Housekeeping(stores, Logs(stores, clock), clock, Upkeep(**care))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ async def test_values_are_kept_as_long_as_configured_and_go_a_few_at_a_time(tmp_
         assert [kind for kind in await stores.consumer.kinds() if kind.startswith("original")] == [
             "original/p/20260331"
         ]
-        doubtful = Housekeeping(stores, Logs(stores, clock), clock, Care(), time_valid=lambda: False)
+        doubtful = Housekeeping(stores, Logs(stores, clock), clock, Upkeep(), time_valid=lambda: False)
         clock.advance(86400 * 365 * 5)
         assert await doubtful.forget_expired() == 0
         assert await lists.at("p", START) is not None

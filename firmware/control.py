@@ -1,0 +1,174 @@
+"""The control socket of a running gateway: status, logs, self-test, for whoever owns the machine's files.
+
+A Unix socket of mode 0600 in the gateway's own folder. One JSON object a line in, one a line out. It decides
+nothing: logs go through `firmware.log.reading`, which asks the role table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from firmware.errors import AccessRefused, FirmwareError
+from firmware.log.access import Reader, Role
+from firmware.log.audit import code, text
+from firmware.log.entry import LogKind
+from firmware.log.reading import MAX_ENTRIES, LogReader, Range
+from hsm.errors import HsmError
+
+SOCKET: Final = "control.sock"
+MAX_REQUEST_BYTES: Final = 1 << 16
+CONNECTIONS: Final = 8
+PATIENCE_S: Final = 30.0
+"""A connection that says nothing for so long is closed."""
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What can be asked."""
+
+    op: str
+    log: LogKind = LogKind.SYSTEM
+    consumer: str = ""
+    role: Role = Role.SERVICE_TECH
+    name: str = ""
+    """Of the reader; of a consumer: which one."""
+    after: int = 0
+    newest: int | None = None
+    from_utc: datetime | None = None
+    to_utc: datetime | None = None
+    limit: int = MAX_ENTRIES
+    gateway: str = ""
+    code: str = ""
+
+
+Operation = Callable[[Request], Awaitable[Mapping[str, Any]]]
+"""One operation beyond the logs."""
+
+
+class Control:
+    """The server. A service.
+
+    Args:
+        path: of the socket; what is left there of a life before is replaced.
+        reader: of the logs.
+        operations: the other operations by name.
+    """
+
+    name = "firmware.control"
+
+    def __init__(self, path: Path, reader: LogReader | None, operations: Mapping[str, Operation]) -> None:
+        self._path, self._reader = path, reader
+        self._operations = dict(operations)
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def run(self) -> None:
+        """Serve until cancelled.
+
+        Raises:
+            OSError: the socket cannot be made, or another gateway listens there.
+        """
+        with _short(self._path) as short:
+            await _require_free(short)
+            self._path.unlink(missing_ok=True)
+            before = os.umask(0o177)
+            try:
+                # Not serving yet: so nothing is awaited, and a cancellation cannot lose the socket.
+                server = await asyncio.start_unix_server(
+                    self._serve, short, limit=MAX_REQUEST_BYTES, start_serving=False
+                )
+            finally:
+                os.umask(before)
+            try:
+                await server.start_serving()
+                await asyncio.Event().wait()
+            finally:
+                server.close()
+                for writer in list(self._writers):  # nobody who only listens holds up the stop
+                    writer.transport.abort()
+                self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            if len(self._writers) <= CONNECTIONS:
+                await self._converse(reader, writer)
+        except (OSError, ValueError, asyncio.IncompleteReadError):
+            return  # the other side left, or talks no lines
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            async with asyncio.timeout(PATIENCE_S):
+                line = await reader.readline()
+            if not line:
+                return
+            writer.write(msgspec.json.encode(await self._answer(line)) + b"\n")
+            async with asyncio.timeout(PATIENCE_S):
+                await writer.drain()
+
+    async def _answer(self, line: bytes) -> Mapping[str, Any]:
+        try:
+            request = msgspec.json.decode(line, type=Request)
+            return await self._carry_out(request)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
+            return _error("request", str(error))
+        except AccessRefused as refused:
+            return _error("access", str(refused))
+        except (FirmwareError, HsmError) as fault:
+            return _error(code(fault), text(fault))
+
+    async def _carry_out(self, request: Request) -> Mapping[str, Any]:
+        if self._reader is not None and request.op in ("log", "export"):
+            reader = Reader(request.role, request.name)
+            what = Range(
+                after=request.after,
+                newest=request.newest,
+                from_utc=request.from_utc,
+                to_utc=request.to_utc,
+                limit=request.limit,
+            )
+            arguments = (reader, request.log, request.consumer, what)
+            if request.op == "log":
+                return {"entries": await self._reader.read(*arguments)}
+            return {"export": (await self._reader.export(*arguments)).decode()}
+        operation = self._operations.get(request.op)
+        if operation is None:
+            known = sorted((*self._operations, *(("export", "log") if self._reader else ())))
+            raise ValueError(f"no operation {request.op!r}; there are {', '.join(known)}")
+        return await operation(request)
+
+
+def _error(name: str, message: str) -> dict[str, Any]:
+    return {"error": {"code": name, "message": message}}
+
+
+async def _require_free(address: str) -> None:
+    """Raise OSError if somebody listens there: no gateway takes another one's socket away."""
+    try:
+        _, writer = await asyncio.open_unix_connection(address)
+    except OSError:
+        return  # nobody does; what is there was left by a life before
+    writer.close()
+    raise OSError(errno.EADDRINUSE, "another gateway listens on the control socket")
+
+
+@contextlib.contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """Name a socket by its folder's descriptor: the address of a socket has room for 107 bytes only."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)

@@ -1,0 +1,103 @@
+"""Looks again and again whether module, stores and memory are there, and sets the operating state by it.
+
+What is lost for an hour is a state and two log entries, not a stop: everything comes back without a hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from firmware.clock import Clock
+from firmware.errors import StoreCorrupt, StoreUnavailable
+from firmware.lifecycle import LifeCycle
+from firmware.log.journal import Logs
+from firmware.states import Cause
+from firmware.store.stores import Stores
+from hsm.api import SecurityModule
+from hsm.errors import HsmError, PinRefused
+
+LOOK_S: Final = 15.0
+_SOON_S: Final = 1.0
+"""While something is missing: as soon as it is back, everything shall go on."""
+_LOOKED_FOR: Final = frozenset({Cause.MODULE_LOST, Cause.STORE_UNAVAILABLE, Cause.MEMORY_CRITICAL})
+
+
+class Health:
+    """A service.
+
+    Args:
+        module: asked for a random number.
+        stores: one record is written to each.
+        logs: of which the calibration log may be full.
+        clock: paces.
+        life: gets what is found.
+        free: bytes that can still be written.
+        memory_limit_bytes: less is critical.
+        look_s: between two looks.
+    """
+
+    name = "firmware.health"
+
+    def __init__(
+        self,
+        module: SecurityModule,
+        stores: Stores,
+        logs: Logs,
+        clock: Clock,
+        life: LifeCycle,
+        *,
+        free: Callable[[], int],
+        memory_limit_bytes: int,
+        look_s: float = LOOK_S,
+    ) -> None:
+        self._module, self._stores, self._logs = module, stores, logs
+        self._clock, self._life = clock, life
+        self._free, self._limit, self._look_s = free, memory_limit_bytes, look_s
+
+    async def run(self) -> None:
+        """Look until cancelled.
+
+        Raises:
+            PinRefused: the module will not be asked again.
+            OSError: nobody can say how much memory is free.
+        """
+        while True:
+            missing = _LOOKED_FOR & self._life.causes.keys()
+            await self._clock.sleep(min(_SOON_S, self._look_s) if missing else self._look_s)
+            await self.look()
+
+    async def look(self) -> None:
+        """Look once."""
+        await self._look_at_stores()
+        await self._look_at_module()
+        free = self._free()
+        if free < self._limit:
+            await self._life.enter(Cause.MEMORY_CRITICAL, f"{free} bytes are free")
+        else:
+            await self._life.leave(Cause.MEMORY_CRITICAL)
+        if await self._logs.calibration.is_full():
+            await self._life.enter(Cause.CALIBRATION_LOG_FULL, "it takes no more entries")
+
+    async def _look_at_stores(self) -> None:
+        try:
+            for partition in (self._stores.system, self._stores.consumer, self._stores.calibration):
+                await partition.put("health", "probe", b"")
+        except StoreUnavailable as fault:
+            await self._life.enter(Cause.STORE_UNAVAILABLE, str(fault))
+            return
+        except StoreCorrupt as fault:
+            await self._life.enter(Cause.STORE_CORRUPT, str(fault))
+            return
+        await self._life.leave(Cause.STORE_UNAVAILABLE)
+        await self._life.tell()
+
+    async def _look_at_module(self) -> None:
+        try:
+            await self._module.random(8)
+        except PinRefused:
+            raise
+        except HsmError as fault:
+            await self._life.enter(Cause.MODULE_LOST, str(fault))
+            return
+        await self._life.leave(Cause.MODULE_LOST)

@@ -1,0 +1,96 @@
+"""What `smgw status` shows of a running gateway. Holds no reading and no key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from firmware.chronicle import Counts
+from firmware.intake import Statistics
+from firmware.log.sealer import Sealer
+from firmware.parts import Parts
+from firmware.selftest import Check, SelfTest
+from firmware.states import CAUSES, Function
+from hsm.session import SessionStatistics
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the numbers come from."""
+
+    parts: Parts
+    sealer: Sealer
+    self_test: SelfTest
+    program: str
+    telegrams: Callable[[], Statistics]
+    module: Callable[[], SessionStatistics]
+
+
+async def status(sources: Sources) -> dict[str, Any]:
+    """Return the state of a gateway as what JSON can say.
+
+    Raises:
+        StoreUnavailable, StoreCorrupt: the heads of the logs cannot be read.
+    """
+    parts = sources.parts
+    life, clock, telegrams = parts.life, parts.clock, sources.telegrams()
+    return {
+        "gateway": parts.gateway_id,
+        "program_sha256": sources.program,
+        "state": life.state.name.lower(),
+        "causes": [
+            {
+                "cause": cause.value,
+                "state": CAUSES[cause].state.name.lower(),
+                "text": CAUSES[cause].text,
+                "detail": detail,
+                "ends_by": CAUSES[cause].remedy,
+            }
+            for cause, detail in life.causes.items()
+        ],
+        "runs": [function.value for function in Function if life.allows(function)],
+        "time": {
+            "now_utc": clock.now_utc(),
+            "state": clock.state.value,
+            "error_s": None if clock.error_s == float("inf") else round(clock.error_s, 4),
+            "limit_s": round(clock.keeper.limit_s, 4),
+            "source": None if clock.keeper.last is None else clock.keeper.last.source,
+        },
+        "module": {"sessions": sources.module().sessions, "apdus": sources.module().apdus},
+        "profiles": {
+            "version": parts.registry.version,
+            "processing": [one.id for one in parts.registry.active.processing],
+            "communication": [one.id for one in parts.registry.active.communication],
+        },
+        "telegrams": {
+            "accepted": telegrams.accepted,
+            "rejected": dict(telegrams.rejected),
+            "dropped": telegrams.dropped,
+        },
+        "counts": _counts(parts.chronicle.counts),
+        "alarms_waiting": len(await parts.notices.waiting()),
+        "logs": await _logs(parts, sources.sealer),
+        "self_test": _checks(sources.self_test.last),
+    }
+
+
+def _counts(counts: Counts) -> dict[str, int]:
+    return {
+        "orders_applied": counts.orders_applied,
+        "orders_refused": counts.orders_refused,
+        "released": counts.released,
+        "denied": counts.denied,
+    }
+
+
+async def _logs(parts: Parts, sealer: Sealer) -> dict[str, Any]:
+    found: dict[str, Any] = {"sealing": sealer.sealing}
+    for journal in await parts.logs.all():
+        oldest, newest = await journal.span()
+        found[journal.name] = {"oldest": oldest, "newest": newest}
+    return found
+
+
+def _checks(checks: Iterable[Check]) -> list[dict[str, Any]]:
+    return [{"name": one.name, "ok": one.ok, "detail": one.detail} for one in checks]

@@ -1,0 +1,1 @@
+"""What the service manager is told."""

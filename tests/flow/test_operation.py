@@ -1,0 +1,227 @@
+"""A running gateway as its operator and its administrator see it: status, logs, alarms, states, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import shutil
+import signal
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from firmware.clock import AdjustableClock, SystemClock
+from firmware.decommission import MARKER
+from firmware.errors import Decommissioned
+from firmware.log.entry import Event, Outcome
+from firmware.log.journal import Logs
+from tests.support.whole_gateway import NAME, TIMEOUT_S, CardLine, Road, Site, eventually, line_with
+from tools.counterparts.gwa import place_order, receipt_of
+
+pytestmark = pytest.mark.timeout(120)
+
+
+async def smgw(word: str, *words: str) -> tuple[int, str, str]:
+    """Run a word of the command in a thread of its own; the gateway it asks runs on this loop."""
+    app = importlib.import_module(f"tools.cli.{word}").app
+    result = await asyncio.to_thread(CliRunner().invoke, app, words)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def without_entry(export: Path, number: int) -> None:
+    lines = export.read_text(encoding="utf-8").splitlines(keepends=True)
+    export.write_text("".join([*lines[:number], *lines[number + 1 :]]), encoding="utf-8")
+
+
+async def test_status_and_log_of_a_running_gateway_and_the_check_of_an_export(
+    road: Road, tmp_path: Path
+) -> None:
+    configuration = str(road.site.configuration)
+    code, _, said = await smgw("status", "-c", configuration)
+    assert (code, "smgwd -c" in said or "ever run" in said) == (1, True)
+    async with road.site.running() as life:
+        await life.entry(Event.SELF_TEST)
+        code, out, _ = await smgw("status", "-c", configuration, "--self-test", "--json")
+        status = json.loads(out)
+        assert (code, status["state"], status["time"]["state"]) == (0, "normal", "synced")
+        assert all(check["ok"] for check in status["self_test"])
+        assert status["logs"]["sealing"] is True
+        code, out, _ = await smgw("status", "-c", configuration)
+        assert code == 0
+        assert "normal" in out
+        code, out, _ = await smgw("log", "system", "-c", configuration, "--newest", "5", "--json")
+        assert [one["event"] for one in json.loads(out)["entries"]].count("self-test") == 2
+        code, _, said = await smgw("log", "calibration", "-c", configuration, "--role", "service-tech")
+        assert code == 1
+        assert "may not read" in said
+        export = str(tmp_path / "system.jsonl")
+        code, out, _ = await smgw("log", "system", "-c", configuration, "--export", export)
+        assert code == 0, out
+    root = str(road.pki / "root.pem")
+    code, out, _ = await smgw("log", "verify", export, "--root", root, "--json")
+    verdict = json.loads(out)
+    assert (code, verdict["findings"]) == (0, [])
+    assert (verdict["signed"], verdict["certified"], verdict["gateway"]) == (True, True, NAME)
+    assert verdict["seals"] >= 1
+    foreign = str(road.pki / "emp" / "sig.pem")  # a certificate, but no root of ours
+    code, out, _ = await smgw("log", "verify", export, "--root", foreign)
+    assert (code, "certificate" in out) == (1, True)
+    without_entry(Path(export), 2)
+    code, out, _ = await smgw("log", "verify", export, "--show")
+    assert (code, "entry 2" in out) == (1, True)
+
+
+async def test_fpt_php_1_tampering_reaches_the_administrator_who_ends_it(road: Road) -> None:
+    site = road.site
+    text = site.configuration.read_text(encoding="utf-8")
+    site.configuration.write_text(text + '\n[tamper]\ninput = "opened"\n', encoding="utf-8")
+    contact = site.folder / "opened"
+    async with site.running() as life:
+        await life.entry(Event.SELF_TEST)
+        contact.write_text("the cover is off\n")
+        entry = await life.entry(Event.TAMPER)
+        alarm = await road.gwa_events.first("alarm")
+        assert (alarm["about"], alarm["gateway"]) == ("tamper", NAME)
+        assert "the cover is off" in entry.text
+        contact.unlink()
+    async with site.running() as life:  # it is not forgotten by a restart
+        assert life.gateway._parts.life.state.name == "APPLICATION"
+        order = place_order(road.pki / "gwa", NAME, "acknowledge-tamper", {})
+
+        async def ended() -> Any:
+            return receipt_of(road.pki / "gwa", NAME, order)
+
+        receipt = await eventually(ended, "a receipt")
+        assert (receipt.accepted, receipt.reason) == (True, "the tampered state is over")
+        assert life.gateway._parts.life.state.name == "NORMAL"
+        await life.entry(Event.ORDER_APPLIED)
+    assert len(road.gwa_events.of("alarm")) == 1
+
+
+async def test_a_module_that_is_absent_at_boot_is_waited_for(site: Site) -> None:
+    module, away = site.folder / "module", site.folder / "away"
+    shutil.move(module, away)
+    async with site.process() as process:
+        await line_with(process, b"the security module is away")
+        code, out, _ = await smgw("status", "-c", str(site.configuration), "--json")
+        assert (code, json.loads(out)["state"]) == (1, "starting")
+        shutil.rmtree(module, ignore_errors=True)
+        shutil.move(away, module)
+        await line_with(process, b"is up")
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), TIMEOUT_S) == 0
+    assert (await site.log())[0].event is Event.BOOT
+
+
+async def test_a_module_that_is_away_is_a_state_and_comes_back_without_a_hand(site: Site) -> None:
+    line = CardLine()
+    async with site.running(line=line) as life:
+        health = next(one for one in life.gateway.services if one.name == "firmware.health")
+        line.pulled = True
+        await health.look()  # type: ignore[attr-defined]
+        assert life.gateway._parts.life.state.name == "CONNECTIVITY"
+        await site.send()
+        await life.accepted(1)  # meters are heard all the while
+        line.pulled = False
+        await health.look()  # type: ignore[attr-defined]
+        assert life.gateway._parts.life.state.name == "NORMAL"
+
+
+async def test_the_hosts_clock_jumps_and_the_gateway_goes_on(site: Site) -> None:
+    """Far ahead and back, in one life: no state is left, and the gateway's own time never moved."""
+    start = datetime(2026, 3, 1, tzinfo=UTC)
+    clock = AdjustableClock(start)
+    async with site.running(clock=clock) as life:
+        await life.entry(Event.SELF_TEST)
+        clock.set_utc(start + timedelta(days=4000))
+        clock.advance(16)
+        deviation = await life.entry(Event.TIME_DEVIATION)
+        invalid = await life.entry(Event.TIME_INVALID)
+        assert life.gateway._parts.clock.now_utc() == start + timedelta(seconds=16)
+        clock.set_utc(start + timedelta(seconds=16))
+        clock.advance(16)
+        over = await life.entry(Event.TIME_INVALID, after=invalid.number)
+        assert (deviation.outcome, over.outcome) == (Outcome.FAILURE, Outcome.SUCCESS)
+        assert life.gateway._parts.clock.valid()
+
+
+async def test_fau_stg_4_cal_a_full_calibration_log_stops_measuring_and_nothing_else(road: Road) -> None:
+    site = road.site
+    text = site.configuration.read_text(encoding="utf-8")
+    site.configuration.write_text(
+        text.replace("[log]", "[log]\ncalibration_entries = 1000"), encoding="utf-8"
+    )
+    async with site.opened() as stores:
+        log = Logs(stores, SystemClock()).calibration
+        await stores.calibration.commit([log.operation(Event.TIME_DEVIATION) for _ in range(1000)])
+    async with site.running() as life:
+        await life.entry(Event.LOG_FULL)
+        assert life.gateway._parts.life.state.name == "APPLICATION"
+        assert (await road.gwa_events.first("alarm"))["about"] == "log-full"
+        order = place_order(road.pki / "gwa", NAME, "self-test", {})
+        assert (await life.entry(Event.ORDER_APPLIED)).subject == order  # administration goes on
+        running = {one.name: one for one in life.gateway.services}
+        assert not running["firmware.intake"]._allowed()  # type: ignore[attr-defined]
+        assert running["wan.gwa"]._allowed()  # type: ignore[attr-defined]
+    text = site.configuration.read_text(encoding="utf-8")
+    site.configuration.write_text(text.replace("= 1000", "= 2000"), encoding="utf-8")
+    async with site.running() as life:  # a larger limit and a start mend it
+        await life.entry(Event.SELF_TEST)
+        assert life.gateway._parts.life.state.name == "NORMAL"
+
+
+async def test_another_program_than_last_time_is_logged_in_both_logs(site: Site) -> None:
+    async with site.running():
+        pass
+    async with site.opened() as stores:
+        await stores.system.put("program", "sha256", b"00" * 32)
+    async with site.running() as life:
+        entry = await life.entry(Event.FIRMWARE_UPDATE)
+        [told] = await life.gateway._parts.logs.calibration.entries()
+        assert (told.event, told.evidence) == (entry.event, entry.evidence)
+    async with site.running():
+        pass
+    assert [one.event for one in await site.log()].count(Event.FIRMWARE_UPDATE) == 1
+
+
+async def test_a_gateway_is_decommissioned_by_two_orders(road: Road) -> None:
+    site, folder = road.site, road.pki / "gwa"
+
+    async def answer(order: str) -> Any:
+        async def look() -> Any:
+            return receipt_of(folder, NAME, order)
+
+        return await eventually(look, f"a receipt of {order}")
+
+    async def live() -> None:
+        async with site.running(clock=AdjustableClock(datetime.now(UTC), rate=10.0)) as life:
+            first = await answer(place_order(folder, NAME, "decommission", {"gateway": NAME}))
+            code = first.reason.split("code ")[1].split()[0]
+            wrong = place_order(folder, NAME, "decommission", {"gateway": "esgw0100000002", "code": code})
+            assert not (await answer(wrong)).accepted
+            last = place_order(folder, NAME, "decommission", {"gateway": NAME, "code": code})
+            assert (await answer(last)).accepted
+            await asyncio.wait((life.serving,), timeout=TIMEOUT_S)
+
+    with pytest.raises(BaseExceptionGroup) as ended:
+        await live()
+    assert ended.group_contains(Decommissioned)
+    state = site.folder / "state"
+    assert [path.name for path in state.iterdir()] == [MARKER]
+    with pytest.raises(Decommissioned):
+        async with site.running():
+            pass
+
+
+async def test_a_decommissioning_that_was_killed_goes_on_at_the_next_start(site: Site) -> None:
+    async with site.running():
+        pass
+    (site.folder / "state" / MARKER).write_text("ordered, then killed\n")
+    with pytest.raises(Decommissioned):
+        async with site.running():
+            pass
+    assert [path.name for path in (site.folder / "state").iterdir()] == [MARKER]

@@ -1,0 +1,146 @@
+"""Composes docs/logs.md: prose from here, tables from the code that decides. Does no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from firmware.log.access import READERS
+from firmware.log.entry import Level, LogKind, Outcome
+from firmware.log.vocabulary import MEANINGS
+from firmware.states import CAUSES, FORBIDDEN, Function, State
+
+_PROSE: Final = """\
+# Logs and operating states
+
+Printed from the code by `python -m tools.docs`; change that, not this page.
+
+## The three logs
+
+| log | holds | when full |
+| --- | --- | --- |
+| system | operation and security | the oldest entries go, and the administrator is told |
+| consumer, one each | what left of one consumer's data, to whom, when; self-tests; its own readings | \
+the oldest go, \
+but nothing younger than the guaranteed time (`log.consumer_days`): the log grows instead, and the \
+administrator \
+is told |
+| calibration | metrology alone | nothing goes: the administrator is told at nine tenths, and when it is \
+full \
+measuring stops |
+
+An entry holds number, time, seconds since start, level ({levels}), outcome ({outcomes}), event and \
+sub-event, \
+subject, user, destination, number of the entry it belongs to, how often it was repeated, text and \
+evidence. It \
+never holds a reading, a key or a plaintext. An order and its entry are one commit, and so are a DC-net's \
+total and \
+its entry: a kill leaves both or neither. What the calibration log must be told of an order is remembered \
+until it \
+was.
+
+## Who may read them
+
+{readers}
+
+Every reading asks this table, hands out at most 1000 entries and 1 MiB, and is itself logged: in the log \
+that was \
+read, of the calibration log in the system log. On the machine itself the control socket (mode 0600) \
+takes the \
+role that is asked for: who may open it owns the machine, and could read its memory as well.
+
+## Chain and seals
+
+Each entry names the SHA-256 of the one before it. Every `log.seal_s` seconds, and at the orderly stop, \
+the \
+security module signs (ECDSA, the gateway's SIG key) where each chain stands; the seals form a chain of \
+their own. \
+A gateway without a SIG key (one without an administrator) has chains and no seals, and says so.
+
+`smgw log system -c DIR/gateway.toml --export FILE` writes an export: one JSON object a line, first a \
+header, then \
+the entries exactly as stored, at last the seals, the SHA-256 of each entry, and the module's closing \
+signature \
+over header and digests. `smgw log verify FILE --root root.pem` checks it anywhere and names the first \
+broken entry:
+
+| what was done to the file | what shows it |
+| --- | --- |
+| an entry was changed | its digest, the chain, a seal |
+| an entry was removed, added or moved | its number, the chain |
+| cut off at the end, or at the beginning | header and trailer count; rewritten to fit: the closing \
+signature |
+| the whole file made anew under another key | the certificate does not lead to the root |
+| entries removed from the gateway's own store before the export | only an older export, or a seal of \
+one, that \
+names them |
+| a store put back to an older copy with its module | nothing in the log |
+
+## Operating states
+
+![Causes and states](states.svg)
+
+{states}
+
+{causes}
+
+What ends by an order outlasts a restart. Each change is logged, and each cause is an alarm for the \
+administrator \
+that waits until he has taken it.
+
+## Vocabulary
+
+{events}
+"""
+
+
+def page() -> str:
+    """Return the whole of docs/logs.md."""
+    return _PROSE.format(
+        levels=", ".join(f"{level.value} {level.name.lower()}" for level in Level),
+        outcomes=", ".join(f"{one.value} {one.name.lower()}" for one in Outcome),
+        readers=_table(
+            ("log", "roles"),
+            [
+                (
+                    kind.value,
+                    ", ".join(sorted(role.value for role in roles))
+                    + (", the own one alone" if kind is LogKind.CONSUMER else ""),
+                )
+                for kind, roles in READERS.items()
+            ],
+        ),
+        states=_table(
+            ("state", "runs"),
+            [
+                (
+                    state.name.lower(),
+                    ", ".join(one.value for one in Function if one not in FORBIDDEN[state]) or "nothing",
+                )
+                for state in State
+            ],
+        ),
+        causes=_table(
+            ("cause", "state", "why", "ends by"),
+            [
+                (cause.value, rule.state.name.lower(), rule.text, f"{rule.remedy} ({rule.end.value})")
+                for cause, rule in CAUSES.items()
+            ],
+        ),
+        events=_table(
+            ("event", "means", "logs"),
+            [
+                (
+                    f"`{event.value}`",
+                    meaning.text + (f" (planned: {meaning.planned})" if meaning.planned else ""),
+                    ", ".join(kind.value for kind in LogKind if kind in meaning.logs),
+                )
+                for event, meaning in MEANINGS.items()
+            ],
+        ),
+    )
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
