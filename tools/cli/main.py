@@ -16,6 +16,7 @@ _COMMANDS: Final = {
     "meter": "a virtual meter on a virtual stick",
     "hsm": "look at a security module, try it, show an emulated one as a smart card",
     "profile": "check profiles and flash them through the administrator's channel",
+    "dcnet": "DC-nets offline: compute, simulate, find what leaks",
     "gwa": "the administrator, as a counterpart",
     "emp": "a supplier, as a counterpart",
     "pki": "a test SM-PKI",
