@@ -7,7 +7,9 @@ Spec: docs/dcnet.md, "Exact constructions": union of k/2 Hamilton cycles drawn b
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Final
 
 COMPLETE_UP_TO: Final = 64
@@ -36,10 +38,15 @@ def h_graph(members: Iterable[int], degree: int, beacon: bytes) -> frozenset[Edg
         return complete_graph(indices)
     edges: set[Edge] = set()
     for cycle in range(degree // 2):
-        prefix = beacon + cycle.to_bytes(4, "big")
-        order = sorted(indices, key=lambda i, p=prefix: hashlib.sha256(p + i.to_bytes(8, "big")).digest())  # type: ignore[misc]  # default binds the loop's value
-        edges.update((min(a, b), max(a, b)) for a, b in zip(order, order[1:] + order[:1], strict=True))
+        order = _shuffled(indices, beacon + cycle.to_bytes(4, "big"))
+        edges.update([(a, b) if a < b else (b, a) for a, b in zip(order, order[1:] + order[:1], strict=True)])
     return frozenset(edges)
+
+
+def _shuffled(members: Iterable[int], prefix: bytes) -> list[int]:
+    """Order members by SHA-256(prefix | index u64)."""
+    sha256 = hashlib.sha256
+    return [i for _, i in sorted([(sha256(prefix + i.to_bytes(8, "big")).digest(), i) for i in members])]
 
 
 def key_graph(members: Iterable[int], degree: int, beacon: bytes) -> frozenset[Edge]:
@@ -76,7 +83,7 @@ def bridges(nets: Sequence[Iterable[int]], count: int, beacon: bytes) -> frozens
         prefix = beacon + b"bridge" + near.to_bytes(4, "big") + far.to_bytes(4, "big")
         ends = []
         for net in (members[near], members[far]):
-            order = sorted(net, key=lambda i, p=prefix: hashlib.sha256(p + i.to_bytes(8, "big")).digest())  # type: ignore[misc]  # default binds the loop's value
+            order = _shuffled(net, prefix)
             ends.append([order[place % len(order)] for place in range(count)])
         found.update((min(a, b), max(a, b)) for a, b in zip(*ends, strict=True))
     return frozenset(found)
@@ -84,8 +91,8 @@ def bridges(nets: Sequence[Iterable[int]], count: int, beacon: bytes) -> frozens
 
 def lowest_degree(members: Iterable[int], edges: Iterable[Edge]) -> int:
     """Return the smallest number of neighbours that a member has; 0 if one has none."""
-    adjacent = neighbours(edges)
-    return min((len(adjacent.get(member, ())) for member in members), default=0)
+    degrees = Counter(chain.from_iterable(edges))
+    return min((degrees[member] for member in members), default=0)
 
 
 def complete_graph(members: Iterable[int]) -> frozenset[Edge]:
