@@ -27,7 +27,11 @@ class Subject(StrEnum):
     LMN = "lmn"
 
 
-_PARTS: Final = {Subject.HSM: ("hsm", "hsm_pcsc"), Subject.LMN: ("lmn", "sml")}
+_PARTS: Final = {
+    Subject.DCNET: ("dcnet", "dcnet_open", "dcnet_sums"),
+    Subject.HSM: ("hsm", "hsm_pcsc"),
+    Subject.LMN: ("lmn", "sml"),
+}
 """Subjects that are measured by more than the module of their name."""
 
 

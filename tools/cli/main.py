@@ -17,6 +17,7 @@ _COMMANDS: Final = {
     "hsm": "look at a security module, try it, show an emulated one as a smart card",
     "profile": "check profiles and flash them through the administrator's channel",
     "dcnet": "DC-nets offline: compute, simulate, find what leaks",
+    "aggregate": "open the sums of many gateways, as a supplier does",
     "gwa": "the administrator, as a counterpart",
     "emp": "a supplier, as a counterpart",
     "pki": "a test SM-PKI",
