@@ -83,6 +83,7 @@ MAX_LINES = 500
 
 DCNET_CODECS = (
     "errors",
+    "canonical",
     "messages",
     "statements",
     "frames",

@@ -30,7 +30,7 @@ def test_drawn_files_are_up_to_date() -> None:
 
 
 def test_a_stale_file_is_found(tmp_path: Path) -> None:
-    for name in ("model.toml", "parts.toml", "parts.svg"):
+    for name in ("model.toml", "parts.toml", "parts.svg", "dcnet-states.md"):
         (tmp_path / name).write_bytes((DOCS / name).read_bytes())
     (tmp_path / "dataflow.md").write_text("old")
     assert drawing.stale(tmp_path) == ["dataflow.md"]

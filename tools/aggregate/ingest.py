@@ -91,7 +91,7 @@ class Intake:
         for length in np.unique(lengths):
             if length >= shortest and (length - shortest) % _SHARE_BYTES == 0:
                 places = np.flatnonzero(lengths == length)
-                same = frames if len(places) == len(frames) else [frames[place] for place in places]
+                same = frames if len(places) == len(frames) else [frames[place] for place in places.tolist()]
                 verdicts[places] = self._same_length(same, int(length), wanted)
         return verdicts
 

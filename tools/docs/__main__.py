@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from tools.docs import mermaid, model, parts
+from tools.docs import machines, mermaid, model, parts
 
 DOCS: Final = Path(__file__).resolve().parents[2] / "docs"
 
@@ -15,6 +15,7 @@ def drawn(docs: Path = DOCS) -> dict[str, str]:
     """Return what should stand in each drawn file, by its name in `docs`."""
     return {
         "dataflow.md": mermaid.page(model.load(docs / model.MODEL)),
+        "dcnet-states.md": machines.page(),
         "parts.svg": parts.draw(parts.load(docs / "parts.toml")),
     }
 
