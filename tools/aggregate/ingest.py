@@ -74,6 +74,10 @@ class Intake:
 
     def __init__(self, keys: Mapping[int, bytes], values: NDArray[np.uint64]) -> None:
         self._macs = [CMAC(AES128(keys[index])).copy for index in range(1, len(keys) + 1)]
+        self.begin(values)
+
+    def begin(self, values: NDArray[np.uint64]) -> None:
+        """Start another slot, or the openings of one, with other columns and nothing taken yet."""
         self._values = values
         self.digests: dict[int, bytes] = {}
         """Member -> SHA-256 of its frame without MAC, the leaf of the manifest's tree."""

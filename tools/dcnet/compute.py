@@ -18,7 +18,8 @@ _U32: Final = 1 << 32
 _MAX_MEMBERS: Final = 1 << 20
 _MAX_LANES: Final = 1 << 16
 _MAX_KDF_BYTES: Final = 8160
-_MAX_PRF_BYTES: Final = 1 << 28
+_MAX_PRF_BYTES: Final = 1 << 20
+_MAX_EDGES: Final = 10_000_000
 _HASH_BYTES: Final = 32
 _RESULTS: Final = {"y", "r", "total", "out", "edges"}
 
@@ -137,7 +138,7 @@ def _prf(case: dict[str, Any], where: str, _: object) -> dict[str, Any]:
         _hex(case.get("ctx"), f"{where}.ctx", _HASH_BYTES),
         _number(case.get("slot"), f"{where}.slot", 0, _U32),
         _number(case.get("purpose"), f"{where}.purpose", 0, 256),
-        _number(case.get("n"), f"{where}.n", 0, _MAX_PRF_BYTES),
+        _number(case.get("n"), f"{where}.n", 0, _MAX_PRF_BYTES + 1),
     )
     return case | {"out": out.hex()}
 
@@ -147,6 +148,8 @@ def _h_graph(case: dict[str, Any], where: str, _: object) -> dict[str, Any]:
     degree = _number(case.get("k"), f"{where}.k", 2, _U32)
     if degree % 2:
         raise BadNets(f"{where}.k: an even number was expected, not {degree}")
+    if min(size - 1, degree) * size > 2 * _MAX_EDGES:
+        raise BadNets(f"{where}: a graph of more than {_MAX_EDGES} edges")
     edges = graph.h_graph(range(1, size + 1), degree, _hex(case.get("beacon"), f"{where}.beacon"))
     return case | {"edges": [list(edge) for edge in sorted(edges)]}
 

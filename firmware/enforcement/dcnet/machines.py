@@ -171,6 +171,7 @@ SUPPLIER: Final = Machine(
     {
         (SupplierState.COLLECT, SupplierStep.CLOSE): SupplierState.MANIFEST,
         (SupplierState.MANIFEST, SupplierStep.COSIGN): SupplierState.COSIGNED,
+        (SupplierState.MANIFEST, SupplierStep.PUBLISH): SupplierState.OPENING,  # a net without a witness
         (SupplierState.MANIFEST, SupplierStep.GIVE_UP): SupplierState.ABORT,
         (SupplierState.COSIGNED, SupplierStep.PUBLISH): SupplierState.OPENING,
         (SupplierState.OPENING, SupplierStep.ORDER): SupplierState.RECOVERY,

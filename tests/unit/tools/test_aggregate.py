@@ -100,6 +100,11 @@ def test_what_comes_again_is_known_and_another_value_is_evidence() -> None:
     ]
     assert taking.take([other, sealed(2)], WANTED).tolist() == [Taken.CONFLICT, Taken.NEW]
     assert columns.submitted[:, 0].tolist() == [1, 2, 1 << 63]
+    taking.begin(columns.opened)
+    opening = replace(WANTED, type=FrameType.OPEN, reference=b"m" * 32)
+    opened = sealed(1, type=FrameType.OPEN, reference=b"m" * 32, lanes=(1, 2, 1 << 63))
+    assert taking.take([opened, sealed(2)], opening).tolist() == [Taken.NEW, Taken.FORM]
+    assert columns.total(np.array([], dtype=np.intp)).tolist() == [2, 2, 1 << 63]
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,13 @@ def test_bad_nets_are_named(change: dict[str, Any], message: str) -> None:
         ('{"net": {}}', "net: a list was expected"),
         ('{"net": [5]}', r"net\[0\]: an object was expected, not 5"),
         ('{"h_graph": [{"n": 4, "k": 3, "beacon": ""}]}', "an even number was expected, not 3"),
+        ('{"h_graph": [{"n": 100000, "k": 200000, "beacon": ""}]}', "more than 10000000 edges"),
+        (
+            json.dumps(
+                {"prf": [{"key": "00" * 16, "ctx": "00" * 32, "slot": 1, "purpose": 0, "n": 2_000_000}]}
+            ),
+            "n: a",
+        ),
         ('{"kdf": [{"key": "00", "label": "ä", "n": 1}]}', "an ASCII string"),
         ('{"prf": [{"key": "00"}]}', "key: 16 bytes in hex"),
     ],
