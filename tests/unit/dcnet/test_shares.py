@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from firmware.enforcement.dcnet import shares
 from firmware.enforcement.dcnet.arithmetic import Prf
 from firmware.enforcement.dcnet.errors import SharesRefused
 from tests.support import dcnet_model as model
+from tests.support.vectors import vectors
 
 element = st.integers(0, (1 << 128) - 1)
 key16 = st.binary(min_size=16, max_size=16)
@@ -33,6 +35,26 @@ def test_the_product_is_that_of_long_division(a: int, b: int) -> None:
     assert shares.multiply(a, b) == by_division(a, b)
     if a:
         assert by_division(a, shares.invert(a)) == 1
+
+
+@vectors("dcnet/shares.json")
+def test_known_shares(case: dict[str, Any]) -> None:
+    """Made by this project; a second computation of polynomial and seal says the same."""
+    seed, coefficients = bytes.fromhex(case["seed"]), [bytes.fromhex(c) for c in case["coefficients"]]
+    previous, owner, slot = bytes.fromhex(case["prev"]), case["owner"], case["slot"]
+    dealt = shares.split(seed, coefficients, len(case["holders"]))
+    assert [share.hex() for share in dealt] == case["shares"]
+    rows = zip(case["holders"], case["edge_epoch_keys"], case["shares"], case["sealed"], strict=True)
+    for x, (holder, key, share, sealed) in enumerate(rows, start=1):
+        value, power = int.from_bytes(seed, "big"), x
+        for coefficient in coefficients:
+            value ^= by_division(int.from_bytes(coefficient, "big"), power)
+            power = by_division(power, x)
+        assert f"{value:032x}" == share
+        mask = model.prf(bytes.fromhex(key), previous, slot, 1 + (owner > holder), 16)
+        assert f"{value ^ int.from_bytes(mask, 'big'):032x}" == sealed
+        found = shares.seal(bytes.fromhex(share), Prf(bytes.fromhex(key)), previous, slot, owner, holder)
+        assert found.hex() == sealed
 
 
 def test_doubling_the_highest_power_is_the_reduction_polynomial() -> None:
