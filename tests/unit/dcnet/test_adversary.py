@@ -14,7 +14,7 @@ from tests.unit.dcnet.adversary import Adversary, lie, rules_of
 from tools.counterparts.net_recovery import SlotWitness
 from tools.dcnet.leak import Known
 
-RUNS, NIGHTLY_RUNS, PARTS = 2000, 20_000, 4
+RUNS, NIGHTLY_RUNS, PARTS = 2000, 20_000, 8
 
 
 def complete(size: int) -> frozenset[graph.Edge]:

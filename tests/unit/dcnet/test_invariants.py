@@ -130,7 +130,7 @@ class Slots(RuleBasedStateMachine):
             assert self.totalled + sum(self.owed.values()) == self.measured
 
 
-Slots.TestCase.settings = settings(max_examples=40, stateful_step_count=6, deadline=None)
+Slots.TestCase.settings = settings(max_examples=25, stateful_step_count=6, deadline=None)
 test_i1_i3_i4_i5_i6_i12_i17_over_many_slots = Slots.TestCase
 
 
