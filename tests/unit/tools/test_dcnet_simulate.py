@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 
 from firmware.enforcement.dcnet.frames import MAC_BYTES, Frame
 from tests.support import dcnet_model as model
+from tools.cli.aggregate import app as supplier
 from tools.cli.dcnet import app
 from tools.dcnet import simulate
 from tools.dcnet.record import Recorder, read
@@ -98,6 +101,22 @@ def test_the_word(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, [*options, "--record", str(tmp_path / "r")])
     assert done.exit_code == 2
     assert "exists" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "arguments", "module"),
+    [(app, ["simulate"], "tools.dcnet.simulate"), (supplier, ["x"], "tools.aggregate.slots")],
+)
+def test_without_numpy_the_words_say_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, word: Any, arguments: list[str], module: str
+) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "numpy" or name == module]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "tools.aggregate.columns", raising=False)
+    monkeypatch.setitem(sys.modules, "numpy", None)  # type: ignore[arg-type]
+    done = CliRunner().invoke(word, arguments)
+    assert done.exit_code == 2
+    assert "install the extra `aggregate`" in done.stderr
 
 
 @pytest.mark.parametrize(
