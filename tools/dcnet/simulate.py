@@ -398,9 +398,9 @@ def _batch(plan: Plan, todo: list[tuple[int, list[int]]], record: Recorder | Non
 def _drawn(net: range, degree: int, beacon: bytes, d_min: int) -> frozenset[Edge]:
     """Draw beacons until every degree is d_min + 2, as a roster would; small nets take what is best."""
     for again in range(_REDRAWS):
-        edges = graph.key_graph(net, degree, beacon + b"%d" % again)
         wanted = d_min + 2 if len(net) > graph.COMPLETE_UP_TO else 0
-        if graph.lowest_degree(net, edges) >= wanted:
+        edges = graph.drawn(net, degree, beacon + b"%d" % again, wanted)
+        if edges is not None:
             return edges
     raise ValueError(
         f"no key graph of degree {degree} for {len(net)} members has every degree >= {d_min + 2}"

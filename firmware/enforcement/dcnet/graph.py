@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Final
 
@@ -31,16 +31,50 @@ def h_graph(members: Iterable[int], degree: int, beacon: bytes) -> frozenset[Edg
     Raises:
         ValueError: k is odd or smaller than 2.
     """
-    if degree < 2 or degree % 2:
-        raise ValueError("degree of an H-graph is even and at least 2")
+    _check(degree)
     indices = sorted(set(members))
     if len(indices) <= degree + 1:
         return complete_graph(indices)
-    edges: set[Edge] = set()
+    return frozenset().union(*_cycles(indices, degree, beacon))
+
+
+def drawn(members: Iterable[int], degree: int, beacon: bytes, least: int) -> frozenset[Edge] | None:
+    """Return the key graph if every member has at least `least` neighbours in it, else None.
+
+    Gives up at the first member that falls short, which is what most beacons of a small net come to.
+
+    Raises:
+        ValueError: the degree is odd or smaller than 2.
+    """
+    indices = sorted(set(members))
+    if len(indices) <= max(COMPLETE_UP_TO, degree + 1):
+        edges = key_graph(indices, degree, beacon)
+        return edges if lowest_degree(indices, edges) >= least else None
+    _check(degree)
+    if least > degree:
+        return None
+    found: set[Edge] = set()
+    missing: Counter[int] = Counter()
+    for cycle in _cycles(indices, degree, beacon):
+        for edge in found & cycle:
+            missing.update(edge)
+            if max(missing[edge[0]], missing[edge[1]]) > degree - least:
+                return None
+        found |= cycle
+    return frozenset(found)
+
+
+def _check(degree: int) -> None:
+    if degree < 2 or degree % 2:
+        raise ValueError("degree of an H-graph is even and at least 2")
+
+
+def _cycles(indices: Sequence[int], degree: int, beacon: bytes) -> Iterator[set[Edge]]:
+    """Yield the edges of each Hamilton cycle."""
     for cycle in range(degree // 2):
         order = _shuffled(indices, beacon + cycle.to_bytes(4, "big"))
-        edges.update([(a, b) if a < b else (b, a) for a, b in zip(order, order[1:] + order[:1], strict=True)])
-    return frozenset(edges)
+        following = order[1:] + order[:1]
+        yield {(a, b) if a < b else (b, a) for a, b in zip(order, following, strict=True)}
 
 
 def _shuffled(members: Iterable[int], prefix: bytes) -> list[int]:

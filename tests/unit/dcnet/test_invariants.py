@@ -299,3 +299,16 @@ def test_i6_prf_inputs_that_differ_give_outputs_that_differ(inputs: set[tuple[in
     edge = Prf(edge_key(NET, 1, 2))
     outputs = {edge.output(bytes([before]) * 32, slot, purpose, 16) for before, slot, purpose in inputs}
     assert len(outputs) == len(inputs)
+
+
+@settings(max_examples=25)
+@given(st.integers(60, 130), st.sampled_from([4, 16]), st.integers(1, 16), st.binary(max_size=6))
+def test_a_graph_is_drawn_exactly_if_nobody_falls_short(
+    size: int, degree: int, least: int, beacon: bytes
+) -> None:
+    members = range(1, size + 1)
+    edges = graph.key_graph(members, degree, beacon)
+    enough = graph.lowest_degree(members, edges) >= least
+    assert graph.drawn(members, degree, beacon, least) == (edges if enough else None)
+    with pytest.raises(ValueError, match="even"):
+        graph.drawn(range(1, 99), 3, beacon, 1)
