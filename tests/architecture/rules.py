@@ -81,7 +81,20 @@ PRIVATE_KEYS = re.compile(
 )
 MAX_LINES = 500
 
-DCNET_CODECS = ("errors", "messages", "frames", "policy", "kdf", "graph", "arithmetic", "merkle")
+DCNET_CODECS = (
+    "errors",
+    "canonical",
+    "messages",
+    "statements",
+    "frames",
+    "policy",
+    "kdf",
+    "graph",
+    "arithmetic",
+    "merkle",
+    "shares",
+    "machines",
+)
 """Wire forms and arithmetic of the DC-net, with the canonical form of its policy that every party hashes."""
 _HSM_FOR_ALL = ("hsm.api", "hsm.errors", "hsm.tlv", "hsm.tls", "hsm.x509")
 _HSM_FOR_ABOVE = (*_HSM_FOR_ALL, "hsm.client", "hsm.session", "hsm.emulator", "hsm.transport")
@@ -120,7 +133,10 @@ PUBLIC = {
     ("han", "lmn"): ("lmn.model", "lmn.errors", "lmn.ports"),
     ("tools", "firmware"): _FIRMWARE_FOR_TOOLS,
 }
-DCNET_PRIVATE = tuple(f"firmware.enforcement.dcnet.{name}" for name in ("round", "membership", "ledger"))
+DCNET_PRIVATE = tuple(
+    f"firmware.enforcement.dcnet.{name}"
+    for name in ("round", "view", "recovery", "audit", "reconcile", "membership", "ledger")
+)
 """Rules of the DC-net: firmware wires them, nobody else sees them."""
 CHECKS = ("hsm.x509.check_path", "hsm.x509.path", "hsm.x509.verify", "hsm.x509.signature", "hsm.tls")
 """What a counterpart must do with foreign code, so that one mistake is not made at both ends."""

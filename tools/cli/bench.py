@@ -30,7 +30,11 @@ class Subject(StrEnum):
     STORE = "store"
 
 
-_PARTS: Final = {Subject.HSM: ("hsm", "hsm_memory", "hsm_pcsc"), Subject.LMN: ("lmn", "sml", "reception")}
+_PARTS: Final = {
+    Subject.DCNET: ("dcnet", "dcnet_open", "dcnet_sums"),
+    Subject.HSM: ("hsm", "hsm_memory", "hsm_pcsc"),
+    Subject.LMN: ("lmn", "sml", "reception"),
+}
 """Subjects that are measured by more than the module of their name."""
 
 

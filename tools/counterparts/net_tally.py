@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.cmac import CMAC
 from firmware.enforcement.dcnet import arithmetic, merkle
 from firmware.enforcement.dcnet.errors import MalformedObject
 from firmware.enforcement.dcnet.frames import MAC_BYTES, Frame, FrameType, digest
+from firmware.enforcement.dcnet.machines import SUPPLIER, SupplierStep
 from firmware.enforcement.dcnet.messages import (
     Manifest,
     SlotResult,
@@ -49,6 +50,7 @@ class Tally:
     def __init__(self, terms: Terms, slot: int, epoch: int, previous: bytes, present: frozenset[int]) -> None:
         self.terms, self.slot, self.epoch = terms, slot, epoch
         self.previous, self.present = previous, present
+        self.state = SUPPLIER.start
         self.manifest: Manifest | None = None
         self.hello: set[int] = set()
         self._submitted: dict[int, tuple[bytes, arithmetic.Lanes]] = {}
@@ -89,6 +91,8 @@ class Tally:
 
     def close(self, result: SlotResult | None) -> Manifest:
         """Take no more submissions; the manifest says whose were taken."""
+        self.state = SUPPLIER.advance(self.state, SupplierStep.CLOSE)
+        self.state = SUPPLIER.advance(self.state, SupplierStep.PUBLISH)
         digests = [self._submitted[index][0] for index in self.accepted]
         self.manifest = Manifest(
             self.terms.net,
@@ -124,12 +128,18 @@ class Tally:
         return Taken.NEW
 
     def result(self, limits: Sequence[int], canary: int) -> SlotResult:
-        """Sum what is open; aborted unless everybody opened and the sum is possible.
+        """Sum what is open, once; aborted unless everybody opened and the sum is possible.
 
         Args:
             limits: largest value one member may have on each lane.
             canary: which lane is 1 for everybody.
         """
+        result = self._judged(limits, canary)
+        done = SupplierStep.SUM if result.verdict is Verdict.TOTALLED else SupplierStep.GIVE_UP
+        self.state = SUPPLIER.advance(self.state, done)
+        return result
+
+    def _judged(self, limits: Sequence[int], canary: int) -> SlotResult:
         assert self.manifest is not None
         name = document_hash(self.manifest)
         if not self.complete or not self._submitted:

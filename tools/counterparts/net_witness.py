@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from firmware.enforcement.dcnet.errors import DcNetError
+from firmware.enforcement.dcnet.graph import COMPLETE_UP_TO
 from firmware.enforcement.dcnet.messages import KeyBundle, Roster, RosterDraft, document_hash
-from firmware.enforcement.dcnet.policy import COMPLETE_UP_TO, NetRules
+from firmware.enforcement.dcnet.policy import NetRules
 from firmware.profile.model import NetPolicy
 from tools.counterparts.messages import MessageRefused, Trust, check_signed
 from tools.counterparts.net_keys import open_bundle

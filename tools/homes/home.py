@@ -175,6 +175,7 @@ class Home:
             serving.cancel()
             await asyncio.wait((serving,))
             await self._note(gateway)
+        self._note_module(gateway.module.statistics)  # its last commands come while it closes
         self._gateway = None
 
     async def _note(self, gateway: Gateway) -> None:
@@ -184,7 +185,6 @@ class Home:
         tally.denied += gateway.counts.denied
         tally.orders_refused += gateway.counts.orders_refused
         tally.tls |= {(facts.version, facts.group, facts.cipher) for facts in gateway.tls_facts()}
-        self._note_module(gateway.module.statistics)
         now_utc = self._clock.now_utc()
         for value in await gateway.originals.between(self._profile, self._began_utc, now_utc):
             tally.registered[value.instant_utc] = _whole_wh(value)

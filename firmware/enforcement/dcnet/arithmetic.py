@@ -22,6 +22,7 @@ MODULUS: Final = 1 << 64
 MASK: Final = MODULUS - 1
 LANE_BYTES: Final = 8
 _BLOCK: Final = 16
+_BARE: Final = ECB()  # noqa: S305
 NO_CONTEXT: Final = bytes(32)
 
 
@@ -47,7 +48,7 @@ class Prf:
     def __init__(self, key: bytes) -> None:
         """Take a key of 16 bytes."""
         # ECB of single blocks is the bare permutation, which is what a CBC-MAC of fixed length is made of.
-        self.encrypt = Cipher(AES128(key), ECB()).encryptor().update  # noqa: S305
+        self.encrypt = Cipher(AES128(key), _BARE).encryptor().update
 
     def __repr__(self) -> str:
         return "Prf(...)"
@@ -61,10 +62,10 @@ class Prf:
             purpose: u8, see `Purpose`.
             length: bytes wanted, at most 2**28.
         """
-        return _blocks([self], context, slot, purpose, -(-length // _BLOCK))[0][:length]
+        return blocks([self], context, slot, purpose, -(-length // _BLOCK))[0][:length]
 
 
-def _blocks(edges: Iterable[Prf], context: bytes, slot: int, purpose: int, count: int) -> list[bytes]:
+def blocks(edges: Iterable[Prf], context: bytes, slot: int, purpose: int, count: int) -> list[bytes]:
     """Return the first `count` output blocks of each PRF for the same (context, slot, purpose).
 
     What does not depend on the key is computed once: this is where a submission spends its time.
@@ -138,7 +139,7 @@ def _pad_sum(edges: Sequence[Prf], previous: bytes, slot: int, lanes: int) -> Se
         return [0] * lanes
     count = (lanes + 1) // 2  # a block holds two lanes; half a block may be left over
     layout = f"{lanes}Q" + "8x" * (2 * count - lanes)
-    words = unpack("<" + layout * len(edges), b"".join(_blocks(edges, previous, slot, Purpose.PAD, count)))
+    words = unpack("<" + layout * len(edges), b"".join(blocks(edges, previous, slot, Purpose.PAD, count)))
     return [sum(words[lane::lanes]) for lane in range(lanes)]
 
 

@@ -12,7 +12,7 @@ from firmware.enforcement.dcnet.canonical import decode, encode
 from firmware.enforcement.dcnet.errors import Equivocation, MalformedObject
 from firmware.enforcement.dcnet.ledger import Ledger
 from firmware.enforcement.dcnet.messages import EpochManifest, document_hash
-from firmware.enforcement.dcnet.round import Head, Link
+from firmware.enforcement.dcnet.view import Head, Link
 from firmware.errors import StoreCorrupt
 
 _EPOCH: Final = "epoch"

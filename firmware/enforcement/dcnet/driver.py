@@ -16,15 +16,11 @@ from typing import Final
 from firmware.enforcement.dcnet import membership as members
 from firmware.enforcement.dcnet.chain import ManifestChain
 from firmware.enforcement.dcnet.client import Clock, Exchange, NetClient
-from firmware.enforcement.dcnet.errors import (
-    DcNetError,
-    Equivocation,
-    OpeningRefused,
-    Refusal,
-)
-from firmware.enforcement.dcnet.events import MemberState, NetEvent, NetEventKind, Report
+from firmware.enforcement.dcnet.errors import DcNetError, Equivocation, OpeningRefused, Refusal
+from firmware.enforcement.dcnet.events import NetEvent, NetEventKind, Report
 from firmware.enforcement.dcnet.frames import MAC_BYTES, seal
 from firmware.enforcement.dcnet.ledger import Ledger, LedgerStore, Owed, SlotEntry
+from firmware.enforcement.dcnet.machines import MEMBER, RESUMABLE, MemberState, MemberStep, SlotState, Step
 from firmware.enforcement.dcnet.membership import Membership, Signatures
 from firmware.enforcement.dcnet.messages import (
     EpochManifest,
@@ -37,7 +33,8 @@ from firmware.enforcement.dcnet.messages import (
     Verdict,
 )
 from firmware.enforcement.dcnet.policy import TENTHS, NetRules
-from firmware.enforcement.dcnet.round import RESUMABLE, Round, SlotState, Step, View, link
+from firmware.enforcement.dcnet.round import Round
+from firmware.enforcement.dcnet.view import View, link
 from firmware.errors import ReadingRefused
 from firmware.log.diagnostics import INSECURE_SMALL_NET, prefixed
 from firmware.store.operations import Operation
@@ -164,12 +161,13 @@ class NetMember:
             StoreUnavailable, StoreCorrupt: the ledger is not available; nothing may be sent without it.
         """
         await self._load()
+        self.state = MemberState.PROVISIONED
         try:
             if self._chain.proof is None:
                 await self._serve(await self._join())
         except Equivocation as lie:
             await self._tell(NetEventKind.QUARANTINE, lie.slot, 0, str(lie))
-        self._enter(MemberState.QUARANTINE)
+        self._enter(MemberStep.ACCUSE)
         while True:  # values still come in, and are owed
             slot = self._earliest()
             await self._give_up_before(slot, "quarantine", finally_=True)
@@ -186,7 +184,7 @@ class NetMember:
 
     async def _join(self) -> Membership:
         """Publish the bundle and wait for a roster that passes every check."""
-        self._enter(MemberState.JOINING)
+        self._enter(MemberStep.OFFER)
         offer, own = await self._bundle()
         offered, reported = False, ""
         while True:
@@ -202,6 +200,8 @@ class NetMember:
             else:
                 if membership is not None:
                     await self._chain.open(self._version, membership.size)
+                    self._enter(MemberStep.ENROL)
+                    self._enter(MemberStep.CONFIRM)  # a static roster: every edge was agreed with it
                     await self._tell(NetEventKind.JOINED, None, membership.size, "")
                     return membership
             await self._give_up_before(self._earliest(), "no roster")
@@ -318,7 +318,7 @@ class NetMember:
                 return
             current = Round.resume(view, head, entry.seed, entry.submitted[:-MAC_BYTES])
         elif not current.expected:
-            self._enter(MemberState.PARKED)
+            self._enter(MemberStep.PARK)
             await self._hello(membership, view, current)
             await self._fail(slot, Step.LEAVE_OUT, "not expected in this slot")
             return
@@ -327,7 +327,7 @@ class NetMember:
             reading = (entry.import_wh * TENTHS, entry.export_wh * TENTHS, 1)
             frame = seal(current.submit(reading, seed), membership.mac_key)
             await self._ledger.submitting(slot, epoch=view.epoch, seed=seed, frame=frame, previous=head.hash)
-        self._enter(MemberState.ACTIVE)
+        self._enter(MemberStep.TAKE_PART)
         submitted = self._entry(slot).submitted
         await self._client.deliver("submit", slot, view.index, submitted, self.rules.submit_until(slot))
         await self._open(membership, view, current)
@@ -487,9 +487,8 @@ class NetMember:
         assert entry is not None
         return entry
 
-    # -- telling -------------------------------------------------------------------------------------
-
-    def _enter(self, state: MemberState) -> None:
+    def _enter(self, step: MemberStep) -> None:
+        state = MEMBER.advance(self.state, step)
         if state is not self.state:
             self.state = state
             self._log.info("%s", state.value)

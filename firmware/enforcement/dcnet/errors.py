@@ -49,6 +49,22 @@ class OpeningRefused(DcNetError):
         self.refusal = refusal
 
 
+class SharesRefused(DcNetError):
+    """Shares of a seed are too few, or contradict each other."""
+
+
+class ReleaseOfShareRefused(DcNetError):
+    """A share for a lost member stays sealed; `code` names the check."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code, self.detail = code, detail
+
+
+class AuditRefused(DcNetError):
+    """A canary audit asks for more than this gateway gives."""
+
+
 class Equivocation(DcNetError):
     """Two different signed manifests for one slot: proof that the supplier lies. `proof` holds both."""
 

@@ -7,17 +7,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class MemberState(Enum):
-    """Where this gateway stands with the net."""
-
-    PROVISIONED = "provisioned"
-    JOINING = "joining"
-    ACTIVE = "active"
-    PARKED = "parked"
-    """Not expected by the others now; says hello."""
-    QUARANTINE = "quarantine"
-
-
 class NetEventKind(Enum):
     """What the logs are told."""
 

@@ -1,13 +1,13 @@
 """The data plane: frames of fixed layout, little endian, a 64-byte header in front and a MAC behind.
 
 A batch of frames is one array view for whoever sums them. Codec only; nothing is judged here.
-Spec: docs/dcnet.md, messages Submit, Open and Hello.
+Spec: docs/dcnet.md, messages Submit, Open, Hello and RecoveryShare.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from struct import Struct
 from typing import Final, Self
@@ -33,6 +33,16 @@ class FrameType(IntEnum):
     SUBMIT = 1
     OPEN = 2
     HELLO = 3
+    SHARE = 4
+    """A share for a lost member, from one of those who hold one."""
+
+
+RECONCILE: Final = 0x0001
+"""Flag of Submit and Open: the frame belongs to a reconcile slot."""
+_FLAGS: Final = frozenset({0, RECONCILE})
+SHARE_BYTES: Final = 16
+MAX_SHARES: Final = 255
+_SHARE: Final = Struct("<I16s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +50,8 @@ class Frame:
     """A frame without its MAC.
 
     `reference` is the hash of the manifest before the slot in Submit and Hello, and the hash of the
-    slot's own manifest in Open. A Hello has no lanes. Shares for recovery are not built yet: their
-    count must be 0.
+    slot's own manifest in Open and Share. Hello and Share have no lanes. A Submit may carry shares, each
+    (index of the holder, 16 sealed bytes); a Share has one, (index of the lost member, 16 bytes in clear).
     """
 
     type: FrameType
@@ -53,23 +63,26 @@ class Frame:
     epoch: int
     reference: bytes
     lanes: Lanes = ()
+    shares: tuple[tuple[int, bytes], ...] = field(default=(), repr=False)
+    flags: int = 0
 
     def to_bytes(self) -> bytes:
         """Encode what the MAC and the submission digest cover."""
         header = _HEADER.pack(
             FRAME_VERSION,
             self.type,
-            0,
+            self.flags,
             self.slot,
             self.net,
             self.index,
             len(self.lanes),
-            0,
+            len(self.shares),
             self.version,
             self.epoch,
             self.reference,
         )
-        return header + from_lanes(self.lanes)
+        shares = b"".join(_SHARE.pack(member, share) for member, share in self.shares)
+        return header + from_lanes(self.lanes) + shares
 
     @classmethod
     def from_bytes(cls, body: bytes) -> Self:
@@ -83,17 +96,35 @@ class Frame:
         made, kind, flags, slot, net, index, lanes, shares, version, epoch, reference = _HEADER.unpack(
             body[:HEADER_BYTES]
         )
-        if made != FRAME_VERSION or flags or shares:
-            raise MalformedObject(f"frame version {made}, flags {flags:04x}, {shares} shares: not supported")
+        if made != FRAME_VERSION or flags not in _FLAGS:
+            raise MalformedObject(f"frame version {made}, flags {flags:04x}: not supported")
         try:
             frame_type = FrameType(kind)
         except ValueError as error:
             raise MalformedObject(f"frame type {kind}") from error
-        if lanes > MAX_LANES or (lanes == 0) != (frame_type is FrameType.HELLO):
+        if lanes > MAX_LANES or (lanes == 0) == (frame_type in _VALUES):
             raise MalformedObject(f"{frame_type.name} with {lanes} lanes")
-        if len(body) != HEADER_BYTES + LANE_BYTES * lanes:
-            raise MalformedObject(f"frame of {len(body)} bytes with {lanes} lanes")
-        return cls(frame_type, slot, net, index, version, epoch, reference, to_lanes(body[HEADER_BYTES:]))
+        if shares not in _SHARES[frame_type]:
+            raise MalformedObject(f"{frame_type.name} with {shares} shares")
+        if flags and frame_type not in _VALUES:
+            raise MalformedObject(f"{frame_type.name} with flags {flags:04x}")
+        end = HEADER_BYTES + LANE_BYTES * lanes
+        if len(body) != end + _SHARE.size * shares:
+            raise MalformedObject(f"frame of {len(body)} bytes with {lanes} lanes and {shares} shares")
+        values, held = to_lanes(body[HEADER_BYTES:end]), tuple(_SHARE.iter_unpack(body[end:]))
+        members = [member for member, _ in held]
+        if members != sorted(set(members)):
+            raise MalformedObject("the holders of shares do not rise")
+        return cls(frame_type, slot, net, index, version, epoch, reference, values, held, flags)
+
+
+_VALUES: Final = frozenset({FrameType.SUBMIT, FrameType.OPEN})
+_SHARES: Final = {
+    FrameType.SUBMIT: range(MAX_SHARES + 1),
+    FrameType.OPEN: range(1),
+    FrameType.HELLO: range(1),
+    FrameType.SHARE: range(1, 2),
+}
 
 
 def digest(body: bytes) -> bytes:

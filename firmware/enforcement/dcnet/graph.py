@@ -1,13 +1,20 @@
 """The key graph of a net: who shares a key with whom. Public, computed by everybody alike.
 
 Spec: docs/dcnet.md, "Exact constructions": union of k/2 Hamilton cycles drawn by the beacon
-(H-graph), complete for n <= k + 1.
+(H-graph), complete for n <= k + 1; a net of at most 64 members always has the complete graph.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Final
+
+COMPLETE_UP_TO: Final = 64
+"""Up to this many members everybody shares a key with everybody: cycles share edges, so degrees of a small
+H-graph fall short of k."""
 
 Edge = tuple[int, int]
 """Member indices, the smaller one first."""
@@ -24,17 +31,102 @@ def h_graph(members: Iterable[int], degree: int, beacon: bytes) -> frozenset[Edg
     Raises:
         ValueError: k is odd or smaller than 2.
     """
-    if degree < 2 or degree % 2:
-        raise ValueError("degree of an H-graph is even and at least 2")
+    _check(degree)
     indices = sorted(set(members))
     if len(indices) <= degree + 1:
         return complete_graph(indices)
-    edges: set[Edge] = set()
+    return frozenset().union(*_cycles(indices, degree, beacon))
+
+
+def drawn(members: Iterable[int], degree: int, beacon: bytes, least: int) -> frozenset[Edge] | None:
+    """Return the key graph if every member has at least `least` neighbours in it, else None.
+
+    Gives up at the first member that falls short, which is what most beacons of a small net come to.
+
+    Raises:
+        ValueError: the degree is odd or smaller than 2.
+    """
+    indices = sorted(set(members))
+    if len(indices) <= max(COMPLETE_UP_TO, degree + 1):
+        edges = key_graph(indices, degree, beacon)
+        return edges if lowest_degree(indices, edges) >= least else None
+    _check(degree)
+    if least > degree:
+        return None
+    found: set[Edge] = set()
+    missing: Counter[int] = Counter()
+    for cycle in _cycles(indices, degree, beacon):
+        for edge in found & cycle:
+            missing.update(edge)
+            if max(missing[edge[0]], missing[edge[1]]) > degree - least:
+                return None
+        found |= cycle
+    return frozenset(found)
+
+
+def _check(degree: int) -> None:
+    if degree < 2 or degree % 2:
+        raise ValueError("degree of an H-graph is even and at least 2")
+
+
+def _cycles(indices: Sequence[int], degree: int, beacon: bytes) -> Iterator[set[Edge]]:
+    """Yield the edges of each Hamilton cycle."""
     for cycle in range(degree // 2):
-        prefix = beacon + cycle.to_bytes(4, "big")
-        order = sorted(indices, key=lambda i, p=prefix: hashlib.sha256(p + i.to_bytes(8, "big")).digest())  # type: ignore[misc]  # default binds the loop's value
-        edges.update((min(a, b), max(a, b)) for a, b in zip(order, order[1:] + order[:1], strict=True))
-    return frozenset(edges)
+        order = _shuffled(indices, beacon + cycle.to_bytes(4, "big"))
+        following = order[1:] + order[:1]
+        yield {(a, b) if a < b else (b, a) for a, b in zip(order, following, strict=True)}
+
+
+def _shuffled(members: Iterable[int], prefix: bytes) -> list[int]:
+    """Order members by SHA-256(prefix | index u64)."""
+    sha256 = hashlib.sha256
+    return [i for _, i in sorted([(sha256(prefix + i.to_bytes(8, "big")).digest(), i) for i in members])]
+
+
+def key_graph(members: Iterable[int], degree: int, beacon: bytes) -> frozenset[Edge]:
+    """Return the graph a net uses: complete for at most 64 members, else the H-graph.
+
+    Joining and leaving need no other rule: a cycle is an order by hash, so a new member lands in one place
+    of each cycle (k new edges, k/2 old ones vanish) and a gap closes by one edge in each.
+
+    Raises:
+        ValueError: the degree is odd or smaller than 2.
+    """
+    indices = set(members)
+    return complete_graph(indices) if len(indices) <= COMPLETE_UP_TO else h_graph(indices, degree, beacon)
+
+
+def bridges(nets: Sequence[Iterable[int]], count: int, beacon: bytes) -> frozenset[Edge]:
+    """Return edges that join several nets into one: `count` between each net and the next, in a circle.
+
+    Nobody chooses the ends: both sides are ordered by SHA-256(beacon | 'bridge' | net u32 | next u32 | index
+    u64) and the first `count` of each are paired, one edge a member as long as there are enough.
+
+    Args:
+        nets: the members of each net; no index in two of them.
+        count: at least 0; 0 leaves the nets apart.
+        beacon: as for `h_graph`.
+    """
+    members = [sorted(set(net)) for net in nets]
+    if count == 0 or len(members) < 2:
+        return frozenset()
+    found: set[Edge] = set()
+    around = range(len(members)) if len(members) > 2 else range(1)
+    for near in around:
+        far = (near + 1) % len(members)
+        prefix = beacon + b"bridge" + near.to_bytes(4, "big") + far.to_bytes(4, "big")
+        ends = []
+        for net in (members[near], members[far]):
+            order = _shuffled(net, prefix)
+            ends.append([order[place % len(order)] for place in range(count)])
+        found.update((min(a, b), max(a, b)) for a, b in zip(*ends, strict=True))
+    return frozenset(found)
+
+
+def lowest_degree(members: Iterable[int], edges: Iterable[Edge]) -> int:
+    """Return the smallest number of neighbours that a member has; 0 if one has none."""
+    degrees = Counter(chain.from_iterable(edges))
+    return min((degrees[member] for member in members), default=0)
 
 
 def complete_graph(members: Iterable[int]) -> frozenset[Edge]:

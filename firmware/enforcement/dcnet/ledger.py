@@ -6,19 +6,20 @@ No rule about peers is in here. Private to this package. Spec: docs/dcnet.md, sl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from firmware.enforcement.dcnet.canonical import decode, encode
 from firmware.enforcement.dcnet.errors import MalformedObject, SlotInPast
-from firmware.enforcement.dcnet.round import SlotState, Step, advance
+from firmware.enforcement.dcnet.machines import SLOT, SlotState, Step
 from firmware.errors import StoreCorrupt
 from firmware.store.operations import Operation, Put
 
 _SLOTS: Final = "dcnet-slot"
 _SPANS: Final = "dcnet-owed"
 _STATE: Final = "dcnet-state"
+_DELIVERED: Final = frozenset({SlotState.TOTALLED, SlotState.SETTLED})
 RETAINED_SLOTS: Final = 192
 """Totalled slots older than this are forgotten; owed ones never are."""
 
@@ -158,7 +159,7 @@ class Ledger:
             return
         if slot <= self.last_slot:
             raise SlotInPast(f"slot {slot} is not after {self.last_slot}")
-        state = advance(SlotState.IDLE, Step.MEASURE)
+        state = SLOT.advance(SlotState.IDLE, Step.MEASURE)
         await self._write(SlotEntry(slot, state, import_wh, export_wh))
 
     async def owe(self, first_slot: int, last_slot: int, import_wh: int, export_wh: int, reason: str) -> None:
@@ -179,18 +180,15 @@ class Ledger:
     async def opening(self, slot: int, *, manifest_hash: bytes, members: int, frame: bytes) -> None:
         """Enter the opening that is about to leave, and forget the seed. Must return before it does."""
         entry = self._known(slot)
-        state = advance(advance(entry.state, Step.ACCEPT), Step.OPEN)
+        state = SLOT.advance(SLOT.advance(entry.state, Step.ACCEPT), Step.OPEN)
         await self._write(
             replace(entry, state=state, seed=b"", manifest_hash=manifest_hash, members=members, opened=frame)
         )
 
     async def totalled(self, slot: int, also: Sequence[Operation] = ()) -> None:
         """The supplier confirmed the sum: the energy is delivered and forgotten, `also` done with it."""
-        entry = self._known(slot)
-        state = advance(entry.state, Step.TOTAL)
-        done = replace(entry, state=state, import_wh=0, export_wh=0, submitted=b"", opened=b"")
-        await self._write(done, also)
-        for old in [s for s, e in self._entries.items() if e.state is SlotState.TOTALLED]:
+        await self._step(slot, Step.TOTAL, also, import_wh=0, export_wh=0, submitted=b"", opened=b"")
+        for old in [s for s, e in self._entries.items() if e.state in _DELIVERED]:
             if old < slot - RETAINED_SLOTS:
                 await self._store.delete(_SLOTS, self._key(old))
                 del self._entries[old]
@@ -198,8 +196,22 @@ class Ledger:
     async def failed(self, slot: int, step: Step, reason: str) -> None:
         """A slot ended without a total (LEAVE_OUT, REFUSE or ABORT): its energy is owed."""
         entry = self._known(slot)
-        state = advance(advance(entry.state, step), Step.OWE)
+        state = SLOT.advance(SLOT.advance(entry.state, step), Step.OWE)
         await self._write(replace(entry, state=state, seed=b"", submitted=b"", opened=b"", reason=reason))
+
+    async def settled(self, spans: Iterable[tuple[int, int]]) -> None:
+        """A reconcile slot with these entries was totalled: their energy is delivered and forgotten.
+
+        Entries that are settled already are passed over, so this can be said again after a power cut.
+        """
+        for first, last in spans:
+            key = f"{self._prefix}{first:010d}-{last:010d}"
+            if key in self._spans:
+                await self._store.delete(_SPANS, key)
+                del self._spans[key]
+            entry = self._entries.get(first)
+            if first == last and entry is not None and entry.state is SlotState.OWED:
+                await self._step(first, Step.SETTLE, import_wh=0, export_wh=0)
 
     async def keep(self, name: str, data: bytes) -> None:
         """Keep a record of the net's state beside the slots."""
@@ -209,9 +221,9 @@ class Ledger:
         """Return a record of the net's state."""
         return await self._store.get(_STATE, self._prefix + name)
 
-    async def _step(self, slot: int, step: Step, **changes: Any) -> None:
+    async def _step(self, slot: int, step: Step, also: Sequence[Operation] = (), **changes: Any) -> None:
         entry = self._known(slot)
-        await self._write(replace(entry, state=advance(entry.state, step), **changes))
+        await self._write(replace(entry, state=SLOT.advance(entry.state, step), **changes), also)
 
     def _known(self, slot: int) -> SlotEntry:
         return self._entries.get(slot, SlotEntry(slot, SlotState.IDLE))

@@ -24,8 +24,8 @@ from firmware.enforcement.dcnet.messages import (
     document_hash,
     from_bitmap,
 )
-from firmware.enforcement.dcnet.policy import COMPLETE_UP_TO, NetRules
-from firmware.enforcement.dcnet.round import View
+from firmware.enforcement.dcnet.policy import NetRules
+from firmware.enforcement.dcnet.view import View
 from hsm.api import KeySlot, SecurityModule
 
 MAX_ROSTER_EPOCHS: Final = 400
@@ -202,7 +202,7 @@ def check_roster(rules: NetRules, roster: Roster, own: KeyBundle, today: int) ->
         raise MembershipRefused("net", "a roster of another net or version")
     if roster.policy_hash != rules.policy_hash() or roster.schema_hash != rules.schema_hash():
         raise MembershipRefused("policy", "the roster was made for another policy")
-    if not rules.n_min <= size <= min(rules.n_max, COMPLETE_UP_TO):
+    if not rules.n_min <= size <= min(rules.n_max, graph.COMPLETE_UP_TO):
         raise MembershipRefused("size", f"{size} members")
     if size - 1 < rules.required_degree():
         raise MembershipRefused("degree", f"{size - 1} neighbours, {rules.required_degree()} required")

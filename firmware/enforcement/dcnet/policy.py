@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import IntEnum
 from typing import Final, Self
 
 from firmware.enforcement.dcnet.canonical import encode
@@ -20,14 +21,21 @@ TENTHS: Final = 10
 """Energies on a lane are in 0.1 Wh."""
 MEMBER_FLOOR: Final = 16
 """No net counts as safe below this many members; less needs both insecure flags."""
-COMPLETE_UP_TO: Final = 64
-"""Up to this many members everybody shares a key with everybody; larger nets need the beacon."""
 _EPOCH_ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TENTH_WH: Final = "0.1 Wh"
 _COUNT: Final = "1"
 _DAY_S: Final = 86400
 _MILLION: Final = 1_000_000
 _SLOTS: Final = 1 << 32
+
+
+class Recovery(IntEnum):
+    """What becomes of a slot in which an accepted member does not open."""
+
+    NONE = 0
+    """It is aborted."""
+    WITNESS = 1
+    """Its self-mask is recovered from shares, under one order that a witness has co-signed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,15 @@ class NetRules:
     max_wh: int
     n_max: int
     insecure_small_nets: bool
+    recovery: Recovery = Recovery.NONE
+    degree: int = 16
+    """k of the key graph of more than 64 members."""
+    holders: int = 8
+    """m, how many neighbours hold a share of a seed."""
+    threshold: int = 5
+    """t, how many of them give the seed."""
+    f_max: int = 2
+    """Most lost neighbours that a member may have in one recovery."""
 
     @classmethod
     def from_profile(cls, policy: NetPolicy) -> Self:
@@ -91,6 +108,13 @@ class NetRules:
             raise NetRefused("the polling interval must be positive")
         if not 1 <= self.d_min < self.n_min <= self.n_max:
             raise NetRefused("1 <= d_min < n_min <= n_max is required")
+        if self.degree < 2 or self.degree % 2:
+            raise NetRefused("k is even and at least 2")
+        if self.recovery is Recovery.WITNESS:
+            if not 2 <= self.threshold <= self.holders <= 255 or self.d_min < self.threshold:
+                raise NetRefused("2 <= t <= m <= 255 and t <= d_min are required for recovery")
+            if self.f_max < 1:
+                raise NetRefused("f_max must be at least 1 for recovery")
         if not 0 <= self.delta_ppm < _MILLION // 2:
             raise NetRefused("delta must lie in [0, 0.5)")
         if self.max_wh < 1 or self.n_max * self.max_wh * TENTHS >= 1 << 63:
@@ -175,5 +199,10 @@ class NetRules:
             self.n_max,
             self.insecure_small_nets,
             self.schema_hash(),
+            int(self.recovery),
+            self.degree,
+            self.holders,
+            self.threshold,
+            self.f_max,
         ]
         return hashlib.sha256(encode(fields)).digest()

@@ -6,144 +6,23 @@ supplier's side has checks of its own. Spec: docs/dcnet.md, one slot.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
-from typing import Final
+from collections.abc import Sequence
 
-from firmware.enforcement.dcnet import graph, merkle
-from firmware.enforcement.dcnet.arithmetic import Prf, opening, submission
+from firmware.enforcement.dcnet import graph, merkle, recovery
+from firmware.enforcement.dcnet.arithmetic import opening, submission
 from firmware.enforcement.dcnet.errors import (
     Equivocation,
-    MalformedObject,
     OpeningRefused,
     Refusal,
+    ReleaseOfShareRefused,
     UnexpectedStep,
 )
 from firmware.enforcement.dcnet.frames import Frame, FrameType, digest
-from firmware.enforcement.dcnet.messages import EpochManifest, Manifest, document_hash, from_bitmap
-from firmware.enforcement.dcnet.policy import LANES, NetRules
-
-
-class SlotState(Enum):
-    """Where a gateway is with one slot; the value is what the ledger keeps."""
-
-    IDLE = 0
-    MEASURED = 1
-    SUBMITTED = 2
-    ACCEPTED = 3
-    OPENED = 4
-    TOTALLED = 5
-    LEFT_OUT = 6
-    REFUSED = 7
-    ABORTED = 8
-    OWED = 9
-
-
-class Step(Enum):
-    """What can happen to a slot."""
-
-    MEASURE = "measure"
-    SUBMIT = "submit"
-    ACCEPT = "accept"
-    OPEN = "open"
-    TOTAL = "total"
-    LEAVE_OUT = "leave-out"
-    REFUSE = "refuse"
-    ABORT = "abort"
-    OWE = "owe"
-
-
-_NEXT: Final = {  # the whole life of a slot: what is not listed is an error
-    (SlotState.IDLE, Step.MEASURE): SlotState.MEASURED,
-    (SlotState.MEASURED, Step.SUBMIT): SlotState.SUBMITTED,
-    (SlotState.MEASURED, Step.LEAVE_OUT): SlotState.LEFT_OUT,
-    (SlotState.SUBMITTED, Step.ACCEPT): SlotState.ACCEPTED,
-    (SlotState.SUBMITTED, Step.LEAVE_OUT): SlotState.LEFT_OUT,
-    (SlotState.SUBMITTED, Step.REFUSE): SlotState.REFUSED,
-    (SlotState.ACCEPTED, Step.OPEN): SlotState.OPENED,
-    (SlotState.OPENED, Step.TOTAL): SlotState.TOTALLED,
-    (SlotState.OPENED, Step.ABORT): SlotState.ABORTED,
-    (SlotState.LEFT_OUT, Step.OWE): SlotState.OWED,
-    (SlotState.REFUSED, Step.OWE): SlotState.OWED,
-    (SlotState.ABORTED, Step.OWE): SlotState.OWED,
-}
-
-RESUMABLE: Final = frozenset({SlotState.MEASURED, SlotState.SUBMITTED, SlotState.OPENED})
-"""States in which a slot can go on after a restart. ACCEPTED is never persisted."""
-
-
-def advance(state: SlotState, step: Step) -> SlotState:
-    """Return the state after `step`; a step that the table does not list raises `UnexpectedStep`."""
-    try:
-        return _NEXT[state, step]
-    except KeyError:
-        raise UnexpectedStep(f"a slot in state {state.name} cannot {step.value}") from None
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What one member knows of its net during one epoch."""
-
-    rules: NetRules
-    version: int
-    epoch: int
-    size: int
-    index: int
-    edges: Mapping[int, Prf]
-    """Neighbour -> PRF under the edge's epoch key."""
-    adjacent: Mapping[int, frozenset[int]]
-    """The whole key graph."""
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The end of the chain of manifests, as far as this gateway has followed it."""
-
-    epoch: int
-    slot: int
-    """The slot whose manifest it is; of an EpochManifest the slot before its first one."""
-    hash: bytes
-    present: frozenset[int]
-    """P of the next slot."""
-
-    @classmethod
-    def of_epoch(cls, manifest: EpochManifest, size: int) -> Head:
-        """Start a chain."""
-        present = from_bitmap(manifest.present, size)
-        return cls(manifest.epoch, manifest.first_slot - 1, document_hash(manifest), present)
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A manifest whose place in the chain is right."""
-
-    manifest: Manifest
-    hash: bytes
-    accepted: frozenset[int]
-    hello: frozenset[int]
-
-    def head(self, epoch: int) -> Head:
-        """Return the end of the chain behind this manifest: P = accepted + hello."""
-        return Head(epoch, self.manifest.slot, self.hash, self.accepted | self.hello)
-
-
-def link(view: View, head: Head, manifest: Manifest) -> Link:
-    """Check that a manifest (signature already checked) follows `head`.
-
-    Raises:
-        OpeningRefused: other net, roster or slot (FORM), or another past than ours (PREVIOUS).
-    """
-    if (manifest.net, manifest.version, manifest.slot) != (view.rules.net, view.version, head.slot + 1):
-        raise OpeningRefused(Refusal.FORM, "a manifest of another net, roster or slot")
-    if manifest.previous != head.hash:
-        raise OpeningRefused(Refusal.PREVIOUS, "the manifest continues another chain")
-    try:
-        accepted = from_bitmap(manifest.accepted, view.size)
-        hello = from_bitmap(manifest.hello, view.size)
-    except MalformedObject as error:
-        raise OpeningRefused(Refusal.FORM, str(error)) from error
-    return Link(manifest, document_hash(manifest), accepted, hello)
+from firmware.enforcement.dcnet.machines import SLOT, SlotState, Step
+from firmware.enforcement.dcnet.messages import Manifest, document_hash
+from firmware.enforcement.dcnet.policy import LANES, Recovery
+from firmware.enforcement.dcnet.statements import RecoveryOrder
+from firmware.enforcement.dcnet.view import Head, Link, View, link
 
 
 def check_opening(view: View, head: Head, found: Link, own_digest: bytes, siblings: Sequence[bytes]) -> None:
@@ -171,7 +50,7 @@ def check_opening(view: View, head: Head, found: Link, own_digest: bytes, siblin
 class Round:
     """One slot of one member. Each step is allowed once; the steps are those of the table."""
 
-    __slots__ = ("_digest", "_found", "_head", "_seed", "_view", "slot", "state")
+    __slots__ = ("_digest", "_found", "_head", "_order", "_seed", "_view", "slot", "state")
 
     def __init__(self, view: View, head: Head) -> None:
         """Begin the slot after `head`."""
@@ -179,6 +58,7 @@ class Round:
         self._view, self._head = view, head
         self._seed, self._digest = b"", b""
         self._found: Link | None = None
+        self._order: RecoveryOrder | None = None
 
     @classmethod
     def resume(cls, view: View, head: Head, seed: bytes, body: bytes) -> Round:
@@ -192,22 +72,28 @@ class Round:
         """Whether this member is in P, so that it may submit at all."""
         return self._view.index in self._head.present
 
-    def submit(self, reading: Sequence[int], seed: bytes) -> bytes:
+    def submit(self, reading: Sequence[int], seed: bytes, coefficients: Sequence[bytes] = ()) -> bytes:
         """Return the Submit frame without its MAC.
 
         Args:
             reading: one number per lane.
             seed: 16 bytes, fresh, never used for another slot.
+            coefficients: t - 1 times 16 fresh bytes, if the net recovers lost members.
 
         Raises:
             UnexpectedStep: submitted before, or not expected in this slot.
         """
         if not self.expected:
             raise UnexpectedStep("not expected in this slot")
-        state = advance(self.state, Step.SUBMIT)
+        state = SLOT.advance(self.state, Step.SUBMIT)
         view, head = self._view, self._head
         lanes = submission(reading, seed, view.index, view.edges, head.present, head.hash, self.slot)
-        body = self._frame(FrameType.SUBMIT, head.hash, lanes)
+        dealt: tuple[tuple[int, bytes], ...] = ()
+        if view.rules.recovery is Recovery.WITNESS:
+            if len(coefficients) != view.rules.threshold - 1:
+                raise UnexpectedStep("a submission of this net deals shares")
+            dealt = recovery.deal(view, head, self.slot, seed, coefficients)
+        body = self._frame(FrameType.SUBMIT, head.hash, lanes, dealt)
         self.state, self._seed, self._digest = state, seed, digest(body)
         return body
 
@@ -238,18 +124,18 @@ class Round:
         try:
             self._found = found = link(self._view, self._head, manifest)
             if self._view.index not in found.accepted:
-                self.state = advance(self.state, Step.LEAVE_OUT)
+                self.state = SLOT.advance(self.state, Step.LEAVE_OUT)
                 return self.state
             check_opening(self._view, self._head, found, self._digest, siblings)
         except OpeningRefused:
             self.refuse()
             raise
-        self.state = advance(self.state, Step.ACCEPT)
+        self.state = SLOT.advance(self.state, Step.ACCEPT)
         return self.state
 
     def refuse(self) -> None:
         """Close the slot for good; `UnexpectedStep` if it is not waiting for its manifest."""
-        self.state = advance(self.state, Step.REFUSE)
+        self.state = SLOT.advance(self.state, Step.REFUSE)
 
     def open(self) -> bytes:
         """Return the Open frame without its MAC, once.
@@ -257,7 +143,7 @@ class Round:
         Raises:
             UnexpectedStep: no manifest was accepted, or the slot was opened before.
         """
-        state = advance(self.state, Step.OPEN)
+        state = SLOT.advance(self.state, Step.OPEN)
         assert self._found is not None
         view, head, found = self._view, self._head, self._found
         missing = head.present - found.accepted
@@ -265,12 +151,48 @@ class Round:
         self.state, self._seed = state, b""
         return self._frame(FrameType.OPEN, found.hash, lanes)
 
+    def release(self, order: RecoveryOrder, owner: int, submitted: bytes, siblings: Sequence[bytes]) -> bytes:
+        """Return the Share frame without its MAC for a lost member; only after this member itself has opened.
+
+        Args:
+            order: its two signatures already checked.
+            owner: index of the lost member.
+            submitted: its Submit frame without MAC.
+            siblings: the Merkle path of that frame.
+
+        Raises:
+            ReleaseOfShareRefused: a check failed, or the net does not recover members.
+            Equivocation: another order was seen for this slot before.
+        """
+        if self.view.rules.recovery is not Recovery.WITNESS:
+            raise ReleaseOfShareRefused("recovery", "this net recovers nobody")
+        if self.state is not SlotState.OPENED or self._found is None:
+            raise ReleaseOfShareRefused("state", f"a slot in state {self.state.name} gives no share")
+        if self._order is not None and order != self._order:
+            raise Equivocation(self.slot, (self._order.to_bytes(), order.to_bytes()))
+        recovery.lost(self.view, self._head, self._found, order)
+        self._order = order  # the first one that could be followed; no share goes out under a second
+        share = recovery.release(self.view, self._head, self._found, order, owner, submitted, siblings)
+        return self._frame(FrameType.SHARE, self._found.hash, (), ((owner, share),))
+
+    @property
+    def view(self) -> View:
+        """What this member knows."""
+        return self._view
+
     @property
     def found(self) -> Link | None:
         """The slot's manifest, once one with the right past was seen."""
         return self._found
 
-    def _frame(self, kind: FrameType, reference: bytes, lanes: tuple[int, ...]) -> bytes:
+    def _frame(
+        self,
+        kind: FrameType,
+        reference: bytes,
+        lanes: tuple[int, ...],
+        shares: tuple[tuple[int, bytes], ...] = (),
+    ) -> bytes:
         view = self._view
-        frame = Frame(kind, self.slot, view.rules.net, view.index, view.version, view.epoch, reference, lanes)
-        return frame.to_bytes()
+        return Frame(
+            kind, self.slot, view.rules.net, view.index, view.version, view.epoch, reference, lanes, shares
+        ).to_bytes()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from firmware.enforcement.dcnet import graph
 from firmware.enforcement.dcnet.arithmetic import Prf
 from firmware.enforcement.dcnet.policy import NetRules
-from firmware.enforcement.dcnet.round import Head, View
+from firmware.enforcement.dcnet.view import Head, View
 from firmware.profile.model import NetPolicy
 from firmware.store.operations import Operation, Put
 from wan.errors import SignatureRefused

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware.enforcement.dcnet import canonical, frames, messages
+from firmware.enforcement.dcnet import canonical, frames, messages, statements
 from firmware.enforcement.dcnet.errors import MalformedObject
 from firmware.enforcement.dcnet.frames import Frame, FrameType
 from tests.support.vectors import load
@@ -26,6 +26,8 @@ KINDS = [
     messages.RosterDraft,
     messages.RosterPublication,
     messages.ManifestReply,
+    statements.RecoveryOrder,
+    statements.CanaryStatement,
 ]
 KNOWN = [
     (getattr(messages, case["type"]), bytes.fromhex(case["hex"]))
@@ -74,7 +76,7 @@ def test_a_frame_of_another_form_is_refused(frame: Frame, position: int, change:
     for cut in (body[:-1], body + b"\0", body[:63], b""):
         with pytest.raises(MalformedObject):
             Frame.from_bytes(bytes(cut))
-    for index, wrong in ((0, 2), (1, 9), (2, 1), (22, 1), (1, FrameType.HELLO)):
+    for index, wrong in ((0, 2), (1, 9), (2, 2), (22, 1), (1, FrameType.HELLO), (1, FrameType.SHARE)):
         altered = bytearray(body)
         altered[index] = wrong
         with pytest.raises(MalformedObject):

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import ClientSession, web
 
 from firmware.enforcement.dcnet.frames import Frame, FrameType, seal
+from firmware.enforcement.dcnet.machines import SlotState
 from firmware.enforcement.dcnet.messages import (
     KeyBundle,
     KeyExchange,
@@ -21,7 +22,7 @@ from firmware.enforcement.dcnet.messages import (
     document_hash,
     from_bitmap,
 )
-from firmware.enforcement.dcnet.round import Round, SlotState
+from firmware.enforcement.dcnet.round import Round
 from hsm.api import CertificateUse, Curve, KeySlot
 from hsm.x509 import Certificate
 from tests.support.soft_module import SoftModule

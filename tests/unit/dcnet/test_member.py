@@ -11,10 +11,10 @@ from datetime import timedelta
 import pytest
 
 from firmware.enforcement.dcnet.errors import NetRefused
-from firmware.enforcement.dcnet.events import MemberState, NetEventKind
+from firmware.enforcement.dcnet.events import NetEventKind
 from firmware.enforcement.dcnet.frames import MAC_BYTES, Frame
+from firmware.enforcement.dcnet.machines import MemberState, SlotState
 from firmware.enforcement.dcnet.messages import to_bitmap
-from firmware.enforcement.dcnet.round import SlotState
 from firmware.errors import ReadingRefused
 from tests.unit.dcnet.fake_emp import World, altered
 from tests.unit.dcnet.support import PowerCut, rules

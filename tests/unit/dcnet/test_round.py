@@ -12,9 +12,11 @@ from firmware.enforcement.dcnet import graph, merkle
 from firmware.enforcement.dcnet.arithmetic import total
 from firmware.enforcement.dcnet.errors import Equivocation, OpeningRefused, Refusal, UnexpectedStep
 from firmware.enforcement.dcnet.frames import Frame, digest
+from firmware.enforcement.dcnet.machines import SLOT, SlotState, Step
 from firmware.enforcement.dcnet.messages import Manifest, document_hash, to_bitmap
 from firmware.enforcement.dcnet.policy import NetRules
-from firmware.enforcement.dcnet.round import Head, Round, SlotState, Step, advance
+from firmware.enforcement.dcnet.round import Round
+from firmware.enforcement.dcnet.view import Head
 from tests.unit.dcnet.support import NET, head, rules, view
 
 SEED = b"s" * 16
@@ -198,7 +200,7 @@ def test_no_way_through_the_table_opens_twice(state: SlotState, steps: list[Step
     opened = 0
     for step in steps:
         try:
-            state = advance(state, step)
+            state = SLOT.advance(state, step)
         except UnexpectedStep:
             continue
         opened += step is Step.OPEN

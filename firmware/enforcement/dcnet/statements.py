@@ -1,0 +1,102 @@
+"""Documents about faults: the order to recover lost members, and what a canary audit publishes. Codec only.
+
+Spec: docs/dcnet.md, messages RecoveryOrder and AuditCanary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Final, Self
+
+from firmware.enforcement.dcnet.arithmetic import MODULUS
+from firmware.enforcement.dcnet.canonical import Fields, decode, encode
+from firmware.enforcement.dcnet.errors import MalformedObject
+from firmware.enforcement.dcnet.messages import HASH_BYTES, NET_BYTES
+
+_U32: Final = 1 << 32
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryOrder:
+    """Whose self-masks are to be recovered: signed by the EMP, co-signed by the witness, one a slot."""
+
+    KIND: ClassVar[int] = 6
+
+    net: bytes
+    version: int
+    slot: int
+    manifest_hash: bytes
+    lost: bytes
+    """Bitmap F."""
+
+    def to_bytes(self) -> bytes:
+        """Encode."""
+        return encode([self.KIND, self.net, self.version, self.slot, self.manifest_hash, self.lost])
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Decode; anything else than the canonical form raises `MalformedObject`."""
+        fields = Fields(decode(data), 6, cls.KIND)
+        return cls(
+            fields.octets(NET_BYTES),
+            fields.number(_U32),
+            fields.number(_U32),
+            fields.octets(HASH_BYTES),
+            fields.octets(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryStatement:
+    """One member's masks on the canary lane of one slot, signed by it; says nothing of other lanes."""
+
+    KIND: ClassVar[int] = 7
+
+    net: bytes
+    version: int
+    slot: int
+    index: int
+    manifest_hash: bytes
+    mask: int
+    """The canary word of b."""
+    pads: tuple[tuple[int, int], ...]
+    """(neighbour, canary word of the pad) of every expected neighbour, rising; without direction."""
+
+    def to_bytes(self) -> bytes:
+        """Encode."""
+        pads = [list(pad) for pad in self.pads]
+        return encode(
+            [
+                self.KIND,
+                self.net,
+                self.version,
+                self.slot,
+                self.index,
+                self.manifest_hash,
+                self.mask,
+                pads,
+            ]
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Decode; anything else than the canonical form raises `MalformedObject`."""
+        fields = Fields(decode(data), 8, cls.KIND)
+        statement = cls(
+            fields.octets(NET_BYTES),
+            fields.number(_U32),
+            fields.number(_U32),
+            fields.number(_U32),
+            fields.octets(HASH_BYTES),
+            fields.number(MODULUS),
+            tuple(_pad(item) for item in fields.array()),
+        )
+        neighbours = [neighbour for neighbour, _ in statement.pads]
+        if neighbours != sorted(set(neighbours)):
+            raise MalformedObject("the neighbours of an audit do not rise")
+        return statement
+
+
+def _pad(item: object) -> tuple[int, int]:
+    fields = Fields(item, 2)
+    return fields.number(_U32), fields.number(MODULUS)

@@ -1,0 +1,202 @@
+"""The leak check: from everything an adversary saw, which sums of readings does it know? Does no I/O.
+
+The adversary is the supplier with the corrupt members: it sees every message, knows a corrupt member's
+masks, and the pads of every edge with a corrupt end. Spec: docs/dcnet.md, "smgw dcnet leak".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from firmware.enforcement.dcnet.errors import MalformedObject
+from firmware.enforcement.dcnet.frames import MAC_BYTES, Frame, FrameType
+from firmware.enforcement.dcnet.graph import neighbours
+from firmware.enforcement.dcnet.messages import EpochManifest, Manifest, document_hash, from_bitmap
+from tools.dcnet.oracle import PRIME, Row, Smallest, determined, singles, smallest
+from tools.dcnet.record import BadRecord, PublicNet, Seen, plain_slots
+
+_FRAMES: Final = ("submit", "open", "share")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What follows from a record."""
+
+    messages: int
+    readings: int
+    """How many readings (of one gateway in one slot) are in it, without those of corrupt members."""
+    basis: list[Row]
+    """All that is determined; keys are (gateway, register, slot)."""
+    singles: list[Hashable]
+    smallest: Smallest | None
+    too_small: list[frozenset[Hashable]]
+    """Determined sets with fewer honest readings than every net's floor allows."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            "messages": self.messages,
+            "readings": self.readings,
+            "determined": len(self.basis),
+            "smallest": None if self.smallest is None else len(self.smallest.readings),
+            "smallest_exact": None if self.smallest is None else self.smallest.exact,
+            "singles": [_name(symbol) for symbol in self.singles],
+            "sums": [{"readings": len(row), "plain_sum": set(row.values()) == {1}} for row in self.basis],
+            "too_small": [sorted(_name(symbol) for symbol in one) for one in self.too_small],
+            "ok": not self.too_small,
+        }
+
+
+@dataclass(slots=True)
+class _Net:
+    public: PublicNet
+    adjacent: dict[int, frozenset[int]]
+    expected: dict[bytes, frozenset[int]] = field(default_factory=dict)
+    """Hash of a manifest -> P of the slot behind it."""
+    accepted: dict[bytes, tuple[frozenset[int], bytes, int]] = field(default_factory=dict)
+    """Hash of a manifest -> A, hash of the one before, slot."""
+    names: dict[int, str] = field(default_factory=dict)
+
+
+def known(seen: Iterable[Seen], corrupt: Collection[str]) -> Known:
+    """Work out what follows from a record.
+
+    Args:
+        seen: every message, in any order.
+        corrupt: names of the gateways, or their member numbers, that work with the supplier.
+
+    Raises:
+        BadRecord: a message cannot be read, or refers to one that is missing.
+    """
+    messages = list(seen)
+    nets = _nets(messages)
+    frames: list[tuple[Seen, Frame]] = []
+    for one in {
+        one.data: one for one in messages if one.kind in _FRAMES
+    }.values():  # a resend says nothing new
+        frame = _read(one, lambda data: Frame.from_bytes(data[:-MAC_BYTES]))
+        frames.append((one, frame))
+        _of(nets, frame.net, one).names[frame.index] = one.sender
+    bad_of = {name: _corrupt_members(net, corrupt) for name, net in nets.items()}
+    rows: list[Row] = []
+    netted: set[Hashable] = set()
+    readings: set[Hashable] = set()
+    shares: dict[tuple[bytes, int, bytes, int], set[int]] = {}
+    lost_shares: list[tuple[bytes, int, bytes, int, int]] = []
+    for one in messages:
+        if one.kind == "plain":
+            symbols = [(one.sender, one.register, slot) for slot in _read(one, plain_slots)]
+            if one.sender not in corrupt:
+                readings.update(symbols)
+                rows.append(dict.fromkeys(symbols, 1))
+    for one, frame in frames:
+        net, bad = nets[frame.net], bad_of[frame.net]
+        if frame.type is FrameType.SHARE:
+            lost_shares.append((frame.net, frame.slot, frame.reference, frame.shares[0][0], frame.index))
+            continue
+        if frame.index in bad or frame.type is FrameType.HELLO:
+            continue
+        if frame.type is FrameType.SUBMIT:
+            previous = frame.reference
+            among = _expected(net, previous, one)
+            row = _masks(net, frame, previous, among, bad)
+            symbol = (one.sender, one.register, frame.slot)
+            readings.add(symbol)
+            netted.add(symbol)
+            row[symbol] = 1
+            held = {holder for holder, _ in frame.shares} & bad
+            shares.setdefault((frame.net, frame.slot, previous, frame.index), set()).update(held)
+        else:
+            if frame.reference not in net.accepted:
+                raise BadRecord(f"{one.sender}: an opening under a manifest that is not in the record")
+            accepted, previous, _ = net.accepted[frame.reference]
+            row = _masks(net, frame, previous, _expected(net, previous, one) - accepted, bad)
+        rows.append(row)
+    for net_id, slot, reference, owner, holder in lost_shares:
+        net = nets[net_id]
+        if reference in net.accepted:
+            shares.setdefault((net_id, slot, net.accepted[reference][1], owner), set()).add(holder)
+    for (net_id, slot, previous, owner), holders in shares.items():
+        if 0 < nets[net_id].public.threshold <= len(holders):
+            rows.append({("b", net_id, owner, slot, previous): 1})
+    basis = determined(rows, readings)
+    floor = min((max(2, net.public.n_min - len(bad_of[name])) for name, net in nets.items()), default=2)
+    least = smallest(basis)
+    too_small = [frozenset(row) for row in basis if len(row) < floor and not netted.isdisjoint(row)]
+    if least is not None and len(least.readings) < floor and not netted.isdisjoint(least.readings):
+        too_small += [] if least.readings in too_small else [least.readings]
+    return Known(len(messages), len(readings), basis, singles(basis), least, too_small)
+
+
+def _nets(messages: list[Seen]) -> dict[bytes, _Net]:
+    """Collect the public part first: graphs, then who was expected behind each manifest."""
+    nets: dict[bytes, _Net] = {}
+    for one in messages:
+        if one.kind == "net":
+            public = _read(one, PublicNet.from_bytes)
+            nets[public.net] = _Net(public, neighbours(public.edges))
+    for one in messages:
+        if one.kind == "epoch":
+            start = _read(one, EpochManifest.from_bytes)
+            net = _of(nets, start.net, one)
+            net.expected[document_hash(start)] = _read(
+                one, lambda _, s=start, n=net: from_bitmap(s.present, n.public.size)
+            )
+        elif one.kind == "manifest":
+            manifest = _read(one, Manifest.from_bytes)
+            net = _of(nets, manifest.net, one)
+            accepted, hello = _read(
+                one,
+                lambda _, m=manifest, n=net: (
+                    from_bitmap(m.accepted, n.public.size),
+                    from_bitmap(m.hello, n.public.size),
+                ),
+            )
+            name = document_hash(manifest)
+            net.expected[name] = accepted | hello
+            net.accepted[name] = (accepted, manifest.previous, manifest.slot)
+    return nets
+
+
+def _masks(net: _Net, frame: Frame, previous: bytes, among: frozenset[int], bad: Collection[int]) -> Row:
+    """The self-mask, and the pads towards some members that the adversary lacks."""
+    row: Row = {("b", frame.net, frame.index, frame.slot, previous): 1}
+    for peer in net.adjacent.get(frame.index, ()):
+        if peer in among and peer not in bad:
+            low, high = min(peer, frame.index), max(peer, frame.index)
+            row["p", frame.net, low, high, frame.slot, previous] = 1 if frame.index == low else PRIME - 1
+    return row
+
+
+def _expected(net: _Net, previous: bytes, one: Seen) -> frozenset[int]:
+    if previous not in net.expected:
+        raise BadRecord(f"{one.sender}: a frame behind a manifest that is not in the record")
+    return net.expected[previous]
+
+
+def _corrupt_members(net: _Net, corrupt: Collection[str]) -> set[int]:
+    """Member numbers that are corrupt: named so, or by the gateway's name."""
+    return {index for index in net.adjacent if str(index) in corrupt or net.names.get(index, "") in corrupt}
+
+
+def _of(nets: dict[bytes, _Net], net: bytes, one: Seen) -> _Net:
+    if net not in nets:
+        raise BadRecord(
+            f"{one.sender}: a {one.kind} of net {net.hex()}, whose key graph is not in the record"
+        )
+    return nets[net]
+
+
+def _read(one: Seen, decode: Any) -> Any:
+    try:
+        return decode(one.data)
+    except MalformedObject as error:
+        raise BadRecord(f"{one.sender}: a {one.kind} that cannot be read: {error}") from error
+
+
+def _name(symbol: Hashable) -> str:
+    assert isinstance(symbol, tuple)
+    gateway, register, slot = symbol
+    return f"{gateway}{'/' + register if register else ''} slot {slot}"
