@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from firmware import config
 from firmware.errors import ConfigurationRefused, Decommissioned, FirmwareError
+from firmware.life.systemd.client import ServiceManager, Watchdog
 from firmware.log import diagnostics
 from firmware.log.audit import code, text
-from firmware.systemd.client import ServiceManager, Watchdog
 from hsm.errors import HsmError, ModuleUnavailable
 
 _LOG = logging.getLogger("smgw.firmware")
@@ -81,7 +81,7 @@ class _Stopped(Exception):
 
 async def _wait(settings: config.GatewayConfig, stopped: asyncio.Event) -> None:
     """Let the control socket say what is missing until it is time to try again, or to stop."""
-    from firmware.control import SOCKET, Control, Request
+    from firmware.life.control import SOCKET, Control, Request
 
     async def waiting(_request: Request) -> dict[str, Any]:
         return {

@@ -11,27 +11,27 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from firmware.care import Base, Care, EndOfLife, finish_decommissioning, make_base, open_care
 from firmware.chronicle import Chronicle, Counts
-from firmware.clock import Clock, SystemClock
+from firmware.clock.clock import Clock, SystemClock
+from firmware.clock.time_sync import DisciplinedClock
+from firmware.clock.timekeeping import Discipline
 from firmware.config import GatewayConfig, StickTable, read_secret
-from firmware.delivery import Delivery
 from firmware.enforcement.gate import Gate
-from firmware.evaluation import Evaluator
+from firmware.flow.delivery import Delivery
+from firmware.flow.evaluation import Evaluator
+from firmware.flow.intake import KEEP, Intake, Statistics
+from firmware.flow.pipeline import DeliveryPipeline, IntakePipeline, RegistrationPipeline
 from firmware.housekeeping import Housekeeping, Upkeep
-from firmware.intake import KEEP, Intake, Statistics
+from firmware.life.care import Base, Care, EndOfLife, finish_decommissioning, make_base, open_care
+from firmware.life.states import Function
 from firmware.log.entry import Event
 from firmware.metering.happenings import Happenings
 from firmware.metering.original import OriginalLists
 from firmware.metering.register import Register
 from firmware.orders.tariff import TariffOrders
 from firmware.parts import Parts, Tempo
-from firmware.pipeline import DeliveryPipeline, IntakePipeline, RegistrationPipeline
-from firmware.states import Function
 from firmware.store.stores import MeterCounters, Quotas, Stores
 from firmware.supervisor import Reporter, Service, run_gateway
-from firmware.time_sync import DisciplinedClock
-from firmware.timekeeping import Discipline
 from hsm.api import KeySlot
 from hsm.session import FilePinGuard, ModuleSession, Priority
 from hsm.transport import CardTransport, opener
@@ -39,7 +39,7 @@ from lmn.wmbus.driver import UnknownStick, WmbusStick
 from lmn.wmbus.kinds import KINDS, Kind
 
 if TYPE_CHECKING:
-    from firmware.wide_area import WideArea
+    from firmware.wide_area.opening import WideArea
     from wan.client import TlsFacts
 
 _PIN_GUARD = "refused-pins"
@@ -222,7 +222,7 @@ async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
     )
     deliveries: DeliveryPipeline | None = None
     if config.wan is not None:
-        from firmware.wide_area import open_wide_area  # a gateway that only listens loads no TLS
+        from firmware.wide_area.opening import open_wide_area  # a gateway that only listens loads no TLS
 
         happenings = Happenings(stores.consumer)
         tariffs = TariffOrders(
@@ -298,7 +298,7 @@ async def _wired(parts: Parts, pipeline: IntakePipeline, now_s: Callable[[], flo
     table = parts.config.lmn
     if table is None or not (table.head or table.rs485):
         return []
-    from firmware import wired  # SML, HDLC and TLS are loaded only where something is wired
+    from firmware.wired import lines as wired  # SML, HDLC and TLS are loaded only where something is wired
 
     services: list[Service] = [wired.head(head, pipeline.put, now_s) for head in table.head]
     if table.rs485:

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from firmware.clock import Clock
-from firmware.delivery import Sent
+from firmware.clock.clock import Clock
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
 from firmware.enforcement.gate import Denial
 from firmware.errors import LogFull
-from firmware.intake import Rejection
+from firmware.flow.delivery import Sent
+from firmware.flow.intake import Rejection
 from firmware.log.audit import Audit, code, text
 from firmware.log.diagnostics import INSECURE_SMALL_NET
 from firmware.log.entry import Event, Level, Outcome

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from firmware.clock import Clock
+from firmware.clock.clock import Clock
 from firmware.errors import StoreCorrupt
 from firmware.log.entry import Event, Level, Outcome
 from firmware.log.journal import Logs

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from firmware.chronicle import Chronicle
+from firmware.clock.time_sync import DisciplinedClock
 from firmware.config import GatewayConfig
-from firmware.lifecycle import LifeCycle
+from firmware.life.lifecycle import LifeCycle
+from firmware.life.states import Function
 from firmware.log.journal import Logs
 from firmware.log.notices import Notices
 from firmware.orders.desk import OrderDesk
 from firmware.profile.registry import Registry
-from firmware.states import Function
 from firmware.store.stores import Stores
 from firmware.supervisor import MIN_RUN_S, Gated, Reporter, Service
-from firmware.time_sync import DisciplinedClock
 from hsm.session import ModuleSession
 from wan.pace import DEFAULT_PACE, Pace
 

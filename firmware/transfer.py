@@ -23,7 +23,7 @@ from typing import IO, Final
 
 import msgspec
 
-from firmware.clock import Clock
+from firmware.clock.clock import Clock
 from firmware.errors import FirmwareError, StoreCorrupt, StoreUnavailable
 from firmware.log.entry import Event, Level, LogKind
 from firmware.log.journal import Journal

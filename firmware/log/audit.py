@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from firmware import errors as firmware_errors
-from firmware.clock import Clock
+from firmware.clock.clock import Clock
 from firmware.log.entry import Event, Level, LogKind, Outcome
 from firmware.log.journal import Journal
 from hsm import errors as hsm_errors

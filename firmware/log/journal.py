@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from firmware.clock import Clock
+from firmware.clock.clock import Clock
 from firmware.errors import LogFull, StoreCorrupt
 from firmware.log.entry import Entry, Event, Level, LogKind, Outcome, cut, log_name
 from firmware.log.seal import Seal

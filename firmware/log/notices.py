@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from firmware.clock import Clock
+from firmware.clock.clock import Clock
 from firmware.errors import StoreCorrupt
 from firmware.log.entry import Event, cut
 from firmware.store.operations import Append, Trim

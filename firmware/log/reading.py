@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from firmware.clock import Clock
+from firmware.clock.clock import Clock
 from firmware.errors import AccessRefused, StoreUnavailable
 from firmware.log.access import Reader, require_read
 from firmware.log.entry import Entry, Event, Level, LogKind, Outcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from firmware.clock import Clock
+from firmware.clock.clock import Clock
 from firmware.log.journal import Journal, Logs
 from firmware.log.seal import Seal, first_previous, seal_digest, to_sign
 from hsm.api import KeySlot, PublicKey, SecurityModule

@@ -35,7 +35,7 @@ def life_orders(
     Args:
         acknowledge: ends the tampered state; False if it was not there.
         self_test: tests everything and says what came of it.
-        decommission: (gateway, code) -> what to say; raises AccessRefused. See `firmware.decommission`.
+        decommission: (gateway, code) -> what to say; raises AccessRefused. See `firmware.life.decommission`.
     """
 
     async def acknowledged(_order: Order) -> Done:

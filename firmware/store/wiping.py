@@ -50,7 +50,7 @@ async def wipe_consumer(
 
 
 def _meter(text: bytes) -> str:
-    """Return the meter of a reading as `firmware.intake` keeps it: the first element of a JSON array."""
+    """Return the meter of a reading as `firmware.flow.intake` keeps it: the first element of a JSON array."""
     try:
         return str(msgspec.json.decode(text, type=list[object])[0])
     except (msgspec.DecodeError, IndexError) as error:

@@ -12,13 +12,13 @@ from typing import Final
 from hsm.errors import CertificateRefused, SessionExpired, TlsRefused
 from hsm.tls import TlsContext, TlsEngine
 from lmn.errors import KeyRefused, LmnError, PortClosed, UnexpectedMessage
-from lmn.model import MeterId, Obis
 from lmn.ports import BytePort
 from lmn.sml.messages import Message, read_frame
 from lmn.sml.transport import ReceivedSml, SmlDeframer
 from lmn.wired.discovery import Addresses, Discovery
 from lmn.wired.hdlc import HdlcDeframer, HdlcFrame, Kind
 from lmn.wired.link import Primary, State
+from lmn.wired.meter import WiredMeter
 from lmn.wired.pairing import Credentials, Pairing, Reason, Renewal
 from lmn.wired.registers import answers, confirm_write, order, write_order
 from lmn.wired.sym import SymFormat, is_sym
@@ -32,17 +32,6 @@ SESSION_BYTES: Final = 5_000_000
 MARGIN_BYTES: Final = 3 * 65536
 """More than one visit can carry: a session that is so near its end is replaced before the visit."""
 _READ_BYTES: Final = 65536
-
-
-@dataclass(frozen=True, slots=True)
-class WiredMeter:
-    """One configured meter."""
-
-    meter: MeterId
-    server_id: bytes
-    certificate: bytes | None
-    """DER, as its maker delivered it; None: it is paired under its master key."""
-    registers: tuple[Obis, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from lmn.errors import CounterRefused, MalformedRecords, UnexpectedMessage
+from lmn.wired.meter import WiredMeter
 from lmn.wired.sym import LAST_COUNTER, Direction, SymFormat, SymKind, SymMessage, seal, unseal
-
-if TYPE_CHECKING:
-    from lmn.wired.driver import WiredMeter
 
 METER_IDENTITY: Final = bytes.fromhex("01005e310004")
 """OBIS of the meter's key and certificate, for writing (BSI TR-03109-1 v2.0 details, 9)."""

@@ -102,7 +102,7 @@ _HSM_FOR_TOOLS = (*_HSM_FOR_ABOVE, "hsm.apdu", "hsm.channel", "hsm.pcsc", "hsm.p
 """`smgw hsm` talks to any card, command by command."""
 _FIRMWARE_FOR_TOOLS = (
     "firmware.boot",
-    "firmware.clock",
+    "firmware.clock.clock",
     "firmware.config",
     "firmware.errors",
     "firmware.log.diagnostics",
@@ -110,7 +110,7 @@ _FIRMWARE_FOR_TOOLS = (
     "firmware.log.entry",
     "firmware.log.export",
     "firmware.log.vocabulary",
-    "firmware.states",
+    "firmware.life.states",
     "firmware.metering.register.RegisteredValue",
     "firmware.enforcement.determination",
     "firmware.enforcement.schedule",
@@ -118,7 +118,7 @@ _FIRMWARE_FOR_TOOLS = (
     "firmware.profile.codec",
     "firmware.profile.difference",
     "firmware.profile.model",
-    "firmware.clock.SystemClock",
+    "firmware.clock.clock.SystemClock",
     "firmware.transfer",
     *(f"firmware.enforcement.dcnet.{name}" for name in DCNET_CODECS),
 )
@@ -197,7 +197,7 @@ def keys_in_the_module(source: Module) -> list[str]:
 
 def time_and_chance_come_in(source: Module) -> list[str]:
     """Instants and randomness are arguments; the clock and the emulated card's entropy alone make them."""
-    if source.package == "tools" or source.name in ("firmware.clock", "hsm.emulator.entropy"):
+    if source.package == "tools" or source.name in ("firmware.clock.clock", "hsm.emulator.entropy"):
         return []
     imported = [(name, line) for name, line in imports(source) if name.split(".")[0] in RANDOM_LIBRARIES]
     used = [(name, line) for name, line in names(source) if RANDOM_AND_TIME.fullmatch(name)]

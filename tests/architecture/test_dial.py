@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 OPENERS = {"connect", "serve"}
-LOCAL = {"firmware/systemd/client.py": {"socket"}}
+LOCAL = {"firmware/life/systemd/client.py": {"socket"}}
 """Speaks to the service manager of this machine: AF_UNIX alone, see the test below."""
 RAW = {"open_connection", "start_server", "create_connection", "create_server", "sock_connect", "socket"}
 

@@ -27,7 +27,7 @@ def test_there_is_a_release_to_guard() -> None:
     [
         (rules.io_by_name, "lmn.mbus.records", "import asyncio"),
         (rules.io_by_name, "wan.gwa.orders", "def f():\n    from time import monotonic"),
-        (rules.io_by_name, "firmware.intake", "from concurrent.futures import Future"),
+        (rules.io_by_name, "firmware.flow.intake", "from concurrent.futures import Future"),
         (rules.io_by_name, "wan.driver.codec", "import socket"),
         (rules.one_module_a_device, "lmn.wmbus.driver", "import serial"),
         (rules.one_module_a_device, "hsm.transport", "from smartcard.System import readers"),
@@ -48,8 +48,8 @@ def test_there_is_a_release_to_guard() -> None:
         (rules.time_and_chance_come_in, "wan.cms.enveloped", "from os import urandom"),
         (rules.time_and_chance_come_in, "wan.cms.enveloped", "def f():\n    import random"),
         (rules.time_and_chance_come_in, "hsm.tls.keys", "from secrets import token_bytes"),
-        (rules.time_and_chance_come_in, "firmware.intake", "import datetime\ndatetime.datetime.now()"),
-        (rules.time_and_chance_come_in, "firmware.intake", "from datetime import date\ndate.today()"),
+        (rules.time_and_chance_come_in, "firmware.flow.intake", "import datetime\ndatetime.datetime.now()"),
+        (rules.time_and_chance_come_in, "firmware.flow.intake", "from datetime import date\ndate.today()"),
         (rules.time_and_chance_come_in, "firmware.supervisor", "import time\ntime.time()"),
         (rules.time_and_chance_come_in, "firmware.profile.model", "from uuid import uuid4"),
         (rules.time_and_chance_come_in, "firmware.store.seal", "AESGCM.generate_key(128)"),
@@ -81,7 +81,7 @@ def test_a_rule_finds_what_breaks_it(rule: rules.Rule, name: str, text: str) -> 
         (rules.foreign_peers, "tools.counterparts.emp", "from hsm.x509 import Certificate"),
         (rules.keys_in_the_module, "hsm.emulator.card", "ec.generate_private_key(curve)"),
         (rules.keys_in_the_module, "hsm.tls.context", "libssl.SSL_CTX_use_PrivateKey(context, handle)"),
-        (rules.time_and_chance_come_in, "firmware.clock", "import time\ntime.time()"),
+        (rules.time_and_chance_come_in, "firmware.clock.clock", "import time\ntime.time()"),
         (rules.time_and_chance_come_in, "wan.gwa.client", "clock.now_utc()\nmodule.random(8)"),
         (rules.time_and_chance_come_in, "hsm.pace", "def f(random):\n    return random(8)"),
         (rules.documented, "lmn.model", '"""What it is for."""'),
@@ -108,12 +108,12 @@ HOME = module("firmware.enforcement.release", "class Clearance(Release): ...\ncl
     ],
 )
 def test_a_release_made_elsewhere_is_found(text: str) -> None:
-    assert rules.one_gate([HOME, module("firmware.delivery", text)])
+    assert rules.one_gate([HOME, module("firmware.flow.delivery", text)])
 
 
 @pytest.mark.parametrize("text", ["isinstance(value, Clearance)", "def f(value: Clearance) -> None: ..."])
 def test_a_release_may_be_looked_at(text: str) -> None:
-    assert rules.one_gate([HOME, module("firmware.delivery", text)]) == []
+    assert rules.one_gate([HOME, module("firmware.flow.delivery", text)]) == []
 
 
 def test_the_gate_may_make_it() -> None:

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from firmware.clock import AdjustableClock, SystemClock
-from firmware.decommission import MARKER
+from firmware.clock.clock import AdjustableClock, SystemClock
 from firmware.errors import Decommissioned
+from firmware.life.decommission import MARKER
 from firmware.log.entry import Event, Outcome
 from firmware.log.journal import Logs
 from tests.support.whole_gateway import NAME, TIMEOUT_S, CardLine, Road, Site, eventually, line_with
@@ -120,7 +120,7 @@ async def test_a_module_that_is_absent_at_boot_is_waited_for(site: Site) -> None
 async def test_a_module_that_is_away_is_a_state_and_comes_back_without_a_hand(site: Site) -> None:
     line = CardLine()
     async with site.running(line=line) as life:
-        health = next(one for one in life.gateway.services if one.name == "firmware.health")
+        health = next(one for one in life.gateway.services if one.name == "firmware.life.health")
         line.pulled = True
         await health.look()  # type: ignore[attr-defined]
         assert life.gateway._parts.life.state.name == "CONNECTIVITY"
@@ -165,7 +165,7 @@ async def test_fau_stg_4_cal_a_full_calibration_log_stops_measuring_and_nothing_
         order = place_order(road.pki / "gwa", NAME, "self-test", {})
         assert (await life.entry(Event.ORDER_APPLIED)).subject == order  # administration goes on
         running = {one.name: one for one in life.gateway.services}
-        assert not running["firmware.intake"]._allowed()  # type: ignore[attr-defined]
+        assert not running["firmware.flow.intake"]._allowed()  # type: ignore[attr-defined]
         assert running["wan.gwa"]._allowed()  # type: ignore[attr-defined]
     text = site.configuration.read_text(encoding="utf-8")
     site.configuration.write_text(text.replace("= 1000", "= 2000"), encoding="utf-8")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from firmware.clock import SystemClock
+from firmware.clock.clock import SystemClock
 from firmware.errors import StoreUnavailable
 from firmware.log.entry import Event
 from firmware.log.journal import Logs

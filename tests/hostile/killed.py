@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from firmware.clock import SystemClock
+from firmware.clock.clock import SystemClock
 from firmware.log.entry import Event
 from firmware.log.journal import Logs
 from firmware.metering.original import OriginalLists

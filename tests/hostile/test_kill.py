@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from firmware.clock import SystemClock
+from firmware.clock.clock import SystemClock
 from firmware.log.journal import Logs
 from firmware.profile.model import NetPolicy
 from tests.hostile.killed import Killed

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from firmware import config
 from firmware.boot import Gateway, Tempo, open_gateway
-from firmware.clock import Clock, SystemClock
+from firmware.clock.clock import Clock, SystemClock
 from firmware.errors import StoreUnavailable
 from firmware.log.entry import Entry, Event
 from firmware.log.journal import Journal, Logs

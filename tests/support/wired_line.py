@@ -8,15 +8,16 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from firmware.wired_certificate import OwnCertificate
-from firmware.wired_credentials import WiredCredentials
+from firmware.wired.certificate import OwnCertificate
+from firmware.wired.credentials import WiredCredentials
 from hsm.api import KeySlot
 from hsm.tls import LMN, TlsContext
 from hsm.x509 import Certificate
 from lmn.model import ACTIVE_ENERGY_EXPORT, ACTIVE_ENERGY_IMPORT, MeterId
 from lmn.ports import MeterAccess, ReceptionMode
 from lmn.serial_port import open_port
-from lmn.wired.driver import Rs485Line, Timing, WiredMeter
+from lmn.wired.driver import Rs485Line, Timing
+from lmn.wired.meter import WiredMeter
 from lmn.wired.sym import SymFormat
 from lmn.wired_values import WiredRefusal, WiredValues
 from tests.support.soft_module import SoftModule

@@ -20,12 +20,12 @@ from typing import Final
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from firmware.clock import AdjustableClock
+from firmware.clock.clock import AdjustableClock
+from firmware.flow.pipeline import BATCH
 from firmware.log.entry import Event
 from firmware.log.journal import Logs
 from firmware.metering.original import OriginalLists
 from firmware.metering.register import RegisteredValue
-from firmware.pipeline import BATCH
 from firmware.store.operations import Append
 from firmware.store.partition import Partition
 from firmware.store.seal import Places, Sealer

@@ -64,7 +64,7 @@ def restore(
 
 
 async def _restore(settings: GatewayConfig, source: Path, progress: Step, *, replace: bool) -> dict[str, Any]:
-    from firmware.clock import SystemClock
+    from firmware.clock.clock import SystemClock
     from firmware.transfer import restore as put_back
 
     async with module_of(settings) as module:
@@ -81,7 +81,7 @@ async def _restore(settings: GatewayConfig, source: Path, progress: Step, *, rep
 
 
 async def _keep(settings: GatewayConfig) -> dict[str, Any]:
-    from firmware.clock import SystemClock
+    from firmware.clock.clock import SystemClock
     from firmware.transfer import keep_as_they_are
 
     async with module_of(settings) as module:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from firmware.life.states import CAUSES, FORBIDDEN, Function, State
 from firmware.log.access import READERS
 from firmware.log.entry import Level, LogKind, Outcome
 from firmware.log.vocabulary import MEANINGS
-from firmware.states import CAUSES, FORBIDDEN, Function, State
 
 _PROSE: Final = """\
 # Logs and operating states

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 from xml.sax.saxutils import escape
 
-from firmware.states import CAUSES, FORBIDDEN, Cause, End, Function, State
+from firmware.life.states import CAUSES, FORBIDDEN, Cause, End, Function, State
 
 _WIDTH, _ROW, _GAP, _TOP = 960, 44, 18, 50
 _LEFT, _NORMAL_W, _BOX_X, _BOX_W = 20, 150, 690, 250

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from firmware import config
 from firmware.boot import Gateway, open_gateway
-from firmware.clock import Clock, SystemClock
+from firmware.clock.clock import Clock, SystemClock
 from firmware.metering.register import RegisteredValue
 from hsm.api import CertificateUse
 from hsm.session import ModuleSession, SessionStatistics

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from firmware.clock import AdjustableClock
+from firmware.clock.clock import AdjustableClock
 from tools.counterparts.gwa import place_order
 from tools.counterparts.pki import make_pki
 from tools.homes.cards import Cards, Kind

@@ -38,7 +38,7 @@ Exchange = Callable[[str, str, bytes], Awaitable[Answer]]
 
 
 class Clock(Protocol):
-    """The gateway's time; `firmware.clock` has it."""
+    """The gateway's time; `firmware.clock.clock` has it."""
 
     def now_utc(self) -> datetime:
         """Return the current time, aware, UTC."""

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import ClientSession, web
 from cryptography.x509 import load_pem_x509_certificate
 
-from firmware.clock import SystemClock
+from firmware.clock.clock import SystemClock
 from firmware.enforcement.dcnet.driver import NetMember
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
 from firmware.enforcement.dcnet.policy import NetRules

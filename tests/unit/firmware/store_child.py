@@ -13,7 +13,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from firmware.clock import AdjustableClock
+from firmware.clock.clock import AdjustableClock
 from firmware.errors import StoreUnavailable
 from firmware.log.entry import Event, LogKind
 from firmware.log.journal import Journal

@@ -13,11 +13,11 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from firmware.clock import AdjustableClock
+from firmware.clock.clock import AdjustableClock
 from firmware.enforcement.gate import Gate
+from firmware.flow.pipeline import RegistrationPipeline
 from firmware.metering.original import OriginalLists
 from firmware.metering.register import Register
-from firmware.pipeline import RegistrationPipeline
 from firmware.profile.model import ProfileSet
 from firmware.store.partition import Partition
 from lmn.model import ACTIVE_ENERGY_IMPORT, Reading

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from firmware import errors as firmware_errors
-from firmware.clock import AdjustableClock
+from firmware.clock.clock import AdjustableClock
 from firmware.errors import Fault
 from firmware.log import audit, diagnostics
 from firmware.log.audit import FINDINGS, Audit, finding
@@ -97,10 +97,10 @@ async def test_what_the_log_did_not_take_is_logged_as_soon_as_it_can_be(journals
     one = Audit(system, None, clock)
     system.write = refuse
     with pytest.raises(firmware_errors.StoreUnavailable):
-        await one.note("firmware.intake", full)
+        await one.note("firmware.flow.intake", full)
     system.write = write
-    assert await one.note("firmware.intake", full) == 1
-    assert await one.note("firmware.intake", full) is None
+    assert await one.note("firmware.flow.intake", full) == 1
+    assert await one.note("firmware.flow.intake", full) is None
 
 
 async def test_a_flood_is_counted_and_not_written(journals, clock):

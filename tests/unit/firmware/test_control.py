@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from firmware import decommission
-from firmware.clock import AdjustableClock
-from firmware.control import CONNECTIONS, MAX_REQUEST_BYTES, Control
-from firmware.decommission import CODE_LIFE_S, MARKER, Decommissioning
+from firmware.clock.clock import AdjustableClock
 from firmware.errors import AccessRefused, Decommissioned, FirmwareError, StoreUnavailable
+from firmware.life import decommission
+from firmware.life.control import CONNECTIONS, MAX_REQUEST_BYTES, Control
+from firmware.life.decommission import CODE_LIFE_S, MARKER, Decommissioning
+from firmware.life.systemd.client import ServiceManager, Watchdog
 from firmware.log.entry import Event
 from firmware.log.journal import Logs
 from firmware.log.reading import LogReader
@@ -25,7 +26,6 @@ from firmware.orders.desk import OrderDesk
 from firmware.orders.life import life_orders
 from firmware.store.stores import Stores
 from firmware.supervisor import is_known_fault
-from firmware.systemd.client import ServiceManager, Watchdog
 from hsm.api import Curve, KeySlot
 from hsm.errors import CommandRefused
 from tests.support.soft_module import SoftModule

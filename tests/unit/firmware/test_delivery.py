@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from firmware.delivery import Delivery
 from firmware.errors import StoreUnavailable
+from firmware.flow.delivery import Delivery
 from tests.unit.firmware.profile_set import at, billing, household, peer
 from tests.unit.firmware.test_gate import MONTH, World, month
 from wan.ports import Release

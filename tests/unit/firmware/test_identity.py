@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware.config import GwaTable, WanTable
 from firmware.errors import ConfigurationRefused
-from firmware.identity import SLOTS, common_name, load
+from firmware.wide_area.identity import SLOTS, common_name, load
 from hsm.api import CertificateUse, Curve, KeySlot
 from hsm.errors import CommandRefused, ModuleUnavailable
 from tests.support.pki import Authority

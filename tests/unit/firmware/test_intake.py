@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firmware.errors import StoreCorrupt, StoreUnavailable
-from firmware.intake import KEEP, KEEP_COUNT, KIND, Intake
+from firmware.flow.intake import KEEP, KEEP_COUNT, KIND, Intake
 from firmware.metering.register import Register
 from firmware.store.operations import Append, Trim
 from firmware.store.partition import Partition

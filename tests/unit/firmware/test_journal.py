@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from firmware.clock import AdjustableClock
+from firmware.clock.clock import AdjustableClock
 from firmware.errors import StoreCorrupt, StoreUnavailable
 from firmware.log import entry as entry_module
 from firmware.log.entry import Entry, Event, Level, LogKind, Outcome, cut, log_name

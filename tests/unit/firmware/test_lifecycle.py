@@ -13,26 +13,26 @@ from pathlib import Path
 
 import pytest
 
-from firmware import selftest
 from firmware.chronicle import Chronicle
-from firmware.clock import AdjustableClock
+from firmware.clock.clock import AdjustableClock
+from firmware.clock.time_sync import DisciplinedClock, HostTime, TimeSync, TimeUnavailable
+from firmware.clock.timekeeping import Outcome as TimeOutcome
 from firmware.errors import FirmwareError, LogFull, SelfTestFailed, StoreCorrupt, StoreUnavailable
-from firmware.health import Health
-from firmware.lifecycle import LifeCycle
+from firmware.life import selftest
+from firmware.life.health import Health
+from firmware.life.lifecycle import LifeCycle
+from firmware.life.selftest import SelfTest, free_bytes, known_answers, program_digest
+from firmware.life.states import CAUSES, FORBIDDEN, Cause, End, Function, OperatingState, State
+from firmware.life.tamper import driver, gpio
+from firmware.life.tamper.driver import FileContact, GpioContact, TamperWatch
 from firmware.log.entry import Event, Level, LogKind, Outcome
 from firmware.log.journal import Logs
 from firmware.log.notices import KEPT, Notices
 from firmware.log.vocabulary import MEANINGS
-from firmware.selftest import SelfTest, free_bytes, known_answers, program_digest
-from firmware.states import CAUSES, FORBIDDEN, Cause, End, Function, OperatingState, State
 from firmware.store.operations import Append
 from firmware.store.partition import Partition
 from firmware.store.stores import Stores
 from firmware.supervisor import Gated
-from firmware.tamper import driver, gpio
-from firmware.tamper.driver import FileContact, GpioContact, TamperWatch
-from firmware.time_sync import DisciplinedClock, HostTime, TimeSync, TimeUnavailable
-from firmware.timekeeping import Outcome as TimeOutcome
 from hsm.api import Curve, KeySlot
 from hsm.errors import ModuleUnavailable, PinRefused
 from tests.support.soft_module import SoftModule

@@ -8,7 +8,7 @@ from itertools import product
 import msgspec
 import pytest
 
-from firmware.clock import AdjustableClock
+from firmware.clock.clock import AdjustableClock
 from firmware.errors import AccessRefused, LogFull, StoreCorrupt, StoreUnavailable
 from firmware.log.access import READERS, Reader, Role, may_read, require_read
 from firmware.log.entry import Event, LogKind

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import pytest
 from msgspec.structs import replace
 
-from firmware.nets import Nets
 from firmware.profile.model import ProfileSet
 from firmware.store.partition import Partition
 from firmware.supervisor import ServiceGroup
+from firmware.wide_area.nets import Nets
 from hsm.api import KeySlot
 from tests.unit.firmware.fixed_module import module_of
 from tests.unit.firmware.profile_set import group_total, net

@@ -12,19 +12,19 @@ from functools import partial
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from firmware.clock import AdjustableClock
-from firmware.delivery import Delivery
+from firmware.clock.clock import AdjustableClock
 from firmware.enforcement.gate import Gate
 from firmware.errors import StoreUnavailable
-from firmware.evaluation import Evaluator
-from firmware.intake import Intake
+from firmware.flow.delivery import Delivery
+from firmware.flow.evaluation import Evaluator
+from firmware.flow.intake import Intake
+from firmware.flow.pipeline import DELIVERIES_WAITING, DeliveryPipeline, IntakePipeline, RegistrationPipeline
 from firmware.metering.happenings import Happenings
 from firmware.metering.original import OriginalLists
 from firmware.metering.register import Register
 from firmware.metering.status import GatewayStatus, gateway_half
 from firmware.orders.desk import OrderDesk
 from firmware.orders.tariff import TariffOrders
-from firmware.pipeline import DELIVERIES_WAITING, DeliveryPipeline, IntakePipeline, RegistrationPipeline
 from firmware.profile.model import ProfileSet
 from firmware.profile.registry import Registry
 from firmware.store.partition import Partition

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from firmware.errors import StoreUnavailable
-from firmware.evaluation import Evaluator, Since
+from firmware.flow.evaluation import Evaluator, Since
 from firmware.metering.happenings import MAX_REQUESTS, Happenings, Request
 from firmware.metering.original import OriginalLists
 from firmware.metering.signature import signed_text

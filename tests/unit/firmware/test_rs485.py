@@ -12,7 +12,7 @@ import pytest
 from firmware.config import load
 from firmware.errors import ConfigurationRefused
 from firmware.metering.status import GatewayStatus, gateway_half
-from firmware.wired_certificate import OwnCertificate
+from firmware.wired.certificate import OwnCertificate
 from hsm.x509 import Certificate
 from tests.support.soft_module import SoftModule
 from tests.support.wired_gateway import profiles, registered, running

@@ -31,7 +31,7 @@ NOT_WITHOUT_WAN = (
     "wan.cms",
     "wan.emp",
     "wan.gwa",
-    "firmware.wide_area",
+    "firmware.wide_area.opening",
     "firmware.enforcement.dcnet.driver",
     "httpcore",
     "aiohttp",

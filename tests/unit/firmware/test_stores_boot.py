@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 
 from firmware.boot import open_gateway
-from firmware.clock import SystemClock
+from firmware.clock.clock import SystemClock
 from firmware.config import load
 from firmware.errors import StoreCorrupt, StoreRolledBack, StoreUnavailable
 from firmware.log.entry import Event

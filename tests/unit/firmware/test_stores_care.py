@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from firmware import housekeeping
-from firmware.clock import AdjustableClock
+from firmware.clock.clock import AdjustableClock
 from firmware.errors import StoreUnavailable
 from firmware.housekeeping import Housekeeping, Upkeep
 from firmware.log.entry import Event, Outcome

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from firmware.clock import AdjustableClock
+from firmware.clock.clock import AdjustableClock
 from firmware.errors import StoreCorrupt, StoreUnavailable
 from firmware.log.entry import Event
 from firmware.log.journal import Logs

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware.clock import AdjustableClock
-from firmware.time_sync import DisciplinedClock, HostTime
-from firmware.timekeeping import Discipline, Outcome, TimeKeeper, TimeSample, TimeState
+from firmware.clock.clock import AdjustableClock
+from firmware.clock.time_sync import DisciplinedClock, HostTime
+from firmware.clock.timekeeping import Discipline, Outcome, TimeKeeper, TimeSample, TimeState
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ import pytest
 
 from firmware.config import load
 from firmware.errors import ConfigurationRefused
-from firmware.intake import Intake
+from firmware.flow.intake import Intake
 from firmware.metering.register import Register
 from firmware.metering.status import GatewayStatus, gateway_half, wired
 from lmn.errors import ChecksumMismatch

@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from firmware.wired_certificate import LIFETIME
+from firmware.wired.certificate import LIFETIME
 from hsm.api import KeySlot
 from hsm.errors import CommandRefused
 from lmn.errors import KeyRefused

@@ -10,20 +10,20 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 
-from firmware import identity as identities
 from firmware.config import WanTable
 from firmware.enforcement.dcnet.client import Answer
 from firmware.enforcement.dcnet.driver import NetMember
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.signatures import CmsSignatures
 from firmware.enforcement.gate import Gate
-from firmware.links import NET_TIMEOUT_S, Links, administrator
-from firmware.nets import Nets
 from firmware.parts import Parts
 from firmware.profile.model import CommunicationProfile
 from firmware.profile.pem import to_der
 from firmware.store.stores import SealedOutbox
 from firmware.supervisor import Service, ServiceGroup
+from firmware.wide_area import identity as identities
+from firmware.wide_area.links import NET_TIMEOUT_S, Links, administrator
+from firmware.wide_area.nets import Nets
 from hsm.api import CertificateUse, KeySlot
 from hsm.session import Priority
 from hsm.tls import WAN, TlsContext

@@ -1,4 +1,4 @@
-"""Watches the tamper contact. A service: what it means is decided by `firmware.states`."""
+"""Watches the tamper contact. A service: what it means is decided by `firmware.life.states`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from firmware.clock import Clock
-from firmware.tamper.gpio import (
+from firmware.clock.clock import Clock
+from firmware.life.tamper.gpio import (
     EVENT_BYTES,
     GET_LINE,
     GET_VALUES,
@@ -120,7 +120,7 @@ class TamperWatch:
         look_s: between two looks.
     """
 
-    name = "firmware.tamper"
+    name = "firmware.life.tamper"
 
     def __init__(
         self,

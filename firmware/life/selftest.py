@@ -1,7 +1,7 @@
 """The self-test: algorithms, program, module, stores, logs, clock, memory; at boot, daily, on demand.
 
 Rule: protection profile PP-0073, FPT_TST.1. Results go to the system log and to every consumer's log; what
-fails puts the gateway into the state that `firmware.states` says.
+fails puts the gateway into the state that `firmware.life.states` says.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Final
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from firmware.clock import Clock
+from firmware.clock.clock import Clock
 from firmware.errors import SelfTestFailed, StoreCorrupt, StoreUnavailable
-from firmware.lifecycle import LifeCycle
+from firmware.life.lifecycle import LifeCycle
+from firmware.life.states import Cause
 from firmware.log.entry import Event, Level, Outcome
 from firmware.log.journal import Logs, verify_chain
-from firmware.states import Cause
 from firmware.store.stores import Stores
 from hsm.api import KeySlot, SecurityModule
 from hsm.errors import CommandRefused, HsmError
@@ -31,7 +31,7 @@ EVERY_S: Final = 86_400.0
 _TAIL: Final = 100
 _NO_SUCH_KEY: Final = 0x6A88
 PACKAGES: Final = ("firmware", "hsm", "lmn", "wan", "han")
-_ROOT: Final = Path(__file__).resolve().parents[1]
+_ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class SelfTest:
         root: where the program's files are.
     """
 
-    name = "firmware.selftest"
+    name = "firmware.life.selftest"
 
     def __init__(
         self,

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final, Protocol
 
-from firmware.clock import LOOK_AGAIN_S, Clock
+from firmware.clock.clock import LOOK_AGAIN_S, Clock
+from firmware.clock.timekeeping import Discipline, Outcome, Taken, TimeKeeper, TimeSample, TimeState
 from firmware.errors import FirmwareError
-from firmware.lifecycle import LifeCycle
+from firmware.life.lifecycle import LifeCycle
+from firmware.life.states import Cause
 from firmware.log.entry import Event, Level
 from firmware.log.entry import Outcome as LogOutcome
 from firmware.log.journal import Logs
-from firmware.states import Cause
-from firmware.timekeeping import Discipline, Outcome, Taken, TimeKeeper, TimeSample, TimeState
 
 POLL_S: Final = 16.0
 _TRIES: Final = 8

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from firmware.chronicle import Counts
-from firmware.intake import Statistics
+from firmware.flow.intake import Statistics
+from firmware.life.selftest import Check, SelfTest
+from firmware.life.states import CAUSES, Function
 from firmware.log.sealer import Sealer
 from firmware.parts import Parts
-from firmware.selftest import Check, SelfTest
-from firmware.states import CAUSES, Function
 from hsm.session import SessionStatistics
 
 

@@ -13,15 +13,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from firmware import decommission
 from firmware.chronicle import Chronicle
+from firmware.clock.time_sync import DisciplinedClock, HostTime, TimeSync
 from firmware.config import GatewayConfig, TamperTable, load_meters
-from firmware.control import SOCKET, Control, Request
-from firmware.decommission import Decommissioning
 from firmware.errors import AccessRefused, Decommissioned
-from firmware.health import Health
-from firmware.intake import Statistics
-from firmware.lifecycle import LifeCycle
+from firmware.flow.intake import Statistics
+from firmware.life import decommission
+from firmware.life.control import SOCKET, Control, Request
+from firmware.life.decommission import Decommissioning
+from firmware.life.health import Health
+from firmware.life.lifecycle import LifeCycle
+from firmware.life.selftest import SelfTest, free_bytes, program_digest
+from firmware.life.states import Cause, End
+from firmware.life.status import Sources, status
+from firmware.life.tamper.driver import Contact, FileContact, GpioContact, TamperWatch
 from firmware.log.access import Role
 from firmware.log.entry import Event, Level, LogKind
 from firmware.log.journal import Logs
@@ -32,13 +37,8 @@ from firmware.orders.desk import OrderDesk
 from firmware.orders.life import life_orders
 from firmware.parts import Parts
 from firmware.profile.registry import Registry, SealedProfiles
-from firmware.selftest import SelfTest, free_bytes, program_digest
-from firmware.states import Cause, End
-from firmware.status import Sources, status
 from firmware.store.stores import Stores
 from firmware.supervisor import Reporter, Service
-from firmware.tamper.driver import Contact, FileContact, GpioContact, TamperWatch
-from firmware.time_sync import DisciplinedClock, HostTime, TimeSync
 from hsm.errors import HsmError
 from hsm.session import ModuleSession, Priority
 

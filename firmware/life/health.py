@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from firmware.clock import Clock
+from firmware.clock.clock import Clock
 from firmware.errors import StoreCorrupt, StoreUnavailable
-from firmware.lifecycle import LifeCycle
+from firmware.life.lifecycle import LifeCycle
+from firmware.life.states import Cause
 from firmware.log.journal import Logs
-from firmware.states import Cause
 from firmware.store.stores import Stores
 from hsm.api import SecurityModule
 from hsm.errors import HsmError, PinRefused
@@ -37,7 +37,7 @@ class Health:
         look_s: between two looks.
     """
 
-    name = "firmware.health"
+    name = "firmware.life.health"
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 
-from firmware.wired_certificate import CURVE, LIFETIME
+from firmware.wired.certificate import CURVE, LIFETIME
 from hsm.api import SecurityModule
 from hsm.errors import UnexpectedResponse
 from hsm.x509 import self_signed

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 
-from firmware.clock import Clock
+from firmware.clock.clock import Clock
 from firmware.config import GwaTable
-from firmware.identity import Identity
+from firmware.wide_area.identity import Identity
 from hsm.api import CertificateUse, KeySlot
 from hsm.tls import TlsContext
 from hsm.x509 import Certificate, check_path

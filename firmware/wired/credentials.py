@@ -15,14 +15,14 @@ from typing import Final, Protocol
 import msgspec
 
 from firmware.errors import StoreCorrupt
-from firmware.wired_certificate import OwnCertificate
-from firmware.wired_identity import make_identity
+from firmware.wired.certificate import OwnCertificate
+from firmware.wired.identity import make_identity
 from hsm.api import SecurityModule
 from hsm.errors import CommandRefused
 from hsm.x509 import Certificate
 from lmn.errors import KeyRefused
 from lmn.ports import MeterKeys
-from lmn.wired.driver import WiredMeter
+from lmn.wired.meter import WiredMeter
 from lmn.wired.pairing import Identity, Renewal, Write, following_counter
 
 KIND: Final = "wired"

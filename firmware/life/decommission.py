@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from firmware.clock import Clock
+from firmware.clock.clock import Clock
 from firmware.errors import AccessRefused, Decommissioned
 from hsm.api import KeySlot, SecurityModule
 from hsm.errors import HsmError

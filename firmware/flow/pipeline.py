@@ -17,7 +17,6 @@ from datetime import datetime, timedelta
 from itertools import zip_longest
 from typing import Final, Protocol
 
-from firmware.delivery import Delivery
 from firmware.enforcement.content import longest_occasion
 from firmware.enforcement.gate import Gate
 from firmware.enforcement.schedule import (
@@ -31,8 +30,9 @@ from firmware.enforcement.schedule import (
     slot_ending_at,
 )
 from firmware.errors import ReadingRefused, ReleaseRefused
-from firmware.evaluation import Evaluator, Since
-from firmware.intake import Intake
+from firmware.flow.delivery import Delivery
+from firmware.flow.evaluation import Evaluator, Since
+from firmware.flow.intake import Intake
 from firmware.metering.happenings import Happenings, Request
 from firmware.metering.original import OriginalLists
 from firmware.metering.register import Register, RegisteredValue, energy_between, half_window, register_value
@@ -94,7 +94,7 @@ class Profiles(Protocol):
 class IntakePipeline:
     """Takes telegrams from the drivers and commits them in groups. A service."""
 
-    name = "firmware.intake"
+    name = "firmware.flow.intake"
 
     def __init__(self, intake: Intake, *, waiting: int = TELEGRAMS_WAITING, batch: int = BATCH) -> None:
         self._intake, self._batch = intake, batch
@@ -328,7 +328,7 @@ class DeliveryPipeline:
         evaluator: makes data sets of them; one that signs nothing if None.
     """
 
-    name = "firmware.delivery"
+    name = "firmware.flow.delivery"
 
     def __init__(
         self,

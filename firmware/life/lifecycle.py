@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Final
 
 from firmware.errors import StoreUnavailable
+from firmware.life.states import CAUSES, Cause, Change, End, Function, OperatingState, State
 from firmware.log.entry import Event, Level, Outcome
 from firmware.log.journal import Logs
 from firmware.log.notices import Notices
-from firmware.states import CAUSES, Cause, Change, End, Function, OperatingState, State
 from firmware.store.partition import Partition
 
 _LOG = logging.getLogger("smgw.firmware")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from firmware.config import HeadTable, Rs485Table
-from firmware.wired_certificate import OwnCertificate
+from firmware.wired.certificate import OwnCertificate
 from hsm.api import KeySlot, SecurityModule
 from hsm.x509 import Certificate
 from lmn.model import MeterId, Obis
@@ -18,11 +18,12 @@ from lmn.ports import MeterKeys
 from lmn.wired_values import WiredRefusal, WiredValues
 
 if TYPE_CHECKING:  # what talks to lines and libssl is loaded only where a line is configured
-    from firmware.wired_credentials import RecordStore, WiredCredentials
+    from firmware.wired.credentials import RecordStore, WiredCredentials
     from hsm.tls import TlsContext
     from hsm.tls.driver import EventLoop
     from lmn.sml.driver import SmlHead
-    from lmn.wired.driver import Rs485Line, WiredMeter
+    from lmn.wired.driver import Rs485Line
+    from lmn.wired.meter import WiredMeter
 
 Emit = Callable[[WiredValues | WiredRefusal], None]
 
@@ -39,7 +40,7 @@ def head(table: HeadTable, emit: Emit, now_s: Callable[[], float]) -> SmlHead:
 
 def meters_of(tables: Iterable[Rs485Table]) -> dict[str, WiredMeter]:
     """Return the meters of all lines by server id."""
-    from lmn.wired.driver import WiredMeter
+    from lmn.wired.meter import WiredMeter
 
     return {
         one.server_id: WiredMeter(
@@ -76,7 +77,7 @@ async def open_credentials(
         now_utc: the clock.
         exclusive: a lock; whoever holds it may make keys for meters.
     """
-    from firmware.wired_credentials import WiredCredentials
+    from firmware.wired.credentials import WiredCredentials
 
     own = await OwnCertificate.open(folder, module, gateway_id, now_utc())
     tables = tuple(tables)

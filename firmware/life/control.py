@@ -62,7 +62,7 @@ class Control:
         operations: the other operations by name.
     """
 
-    name = "firmware.control"
+    name = "firmware.life.control"
 
     def __init__(self, path: Path, reader: LogReader | None, operations: Mapping[str, Operation]) -> None:
         self._path, self._reader = path, reader
