@@ -358,7 +358,7 @@ def test_known_answers_and_the_programs_digest(tmp_path, monkeypatch):
     monkeypatch.setattr(selftest, "_GCM_ZERO", "00" * 32)
     with pytest.raises(SelfTestFailed, match="AES-GCM"):
         known_answers()
-    shutil.copytree(Path(selftest.__file__).parents[1] / "firmware" / "log", tmp_path / "firmware" / "log")
+    shutil.copytree(Path(selftest.__file__).parents[2] / "firmware" / "log", tmp_path / "firmware" / "log")
     before = program_digest(tmp_path)
     entry = tmp_path / "firmware" / "log" / "entry.py"
     entry.write_bytes(entry.read_bytes() + b"#")

@@ -35,7 +35,7 @@ async def test_growth_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def keep(self: TlsEngine, *arguments: object, **named: object) -> None:
         begin(self, *arguments, **named)  # type: ignore[arg-type]  # handed on as it came
-        kept.append(b"\x01" * 100_000)  # written, so that its pages are there
+        kept.append(b"\x01" * 1_000_000)  # written, so that its pages are there
 
     monkeypatch.setattr(TlsEngine, "__init__", keep)
     assert not (await hsm_memory.growth(20, 5)).met
