@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from inspect import cleandoc
 from typing import Any, Final
 
 import msgspec
@@ -24,9 +25,13 @@ def profiles() -> str:
 def _translated(part: Any) -> Any:
     if isinstance(part, dict):
         return {
-            key: value.removesuffix(_PYTHON_END) + _ECMA_END
-            if key == "pattern" and isinstance(value, str) and value.endswith(_PYTHON_END)
-            else _translated(value)
+            key: _text(key, value) if isinstance(value, str) else _translated(value)
             for key, value in part.items()
         }
     return [_translated(value) for value in part] if isinstance(part, list) else part
+
+
+def _text(key: str, value: str) -> str:
+    if key == "pattern" and value.endswith(_PYTHON_END):
+        return value.removesuffix(_PYTHON_END) + _ECMA_END
+    return cleandoc(value) if key == "description" else value  # Python 3.13 does that by itself

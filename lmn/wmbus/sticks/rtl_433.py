@@ -1,9 +1,10 @@
 """rtl_433: JSON lines of a receiver in software, from a named pipe. No I/O, no clock.
 
 One object a line; those with "model": "Wireless-MBus" hold a telegram in "data", whose link CRCs the receiver
-has checked ("mic": "CRC"). Format B comes bare. Format A comes with L two too small and the last block's
-link CRC still behind it (version 22.11, found by giving it recordings: tests/unit/lmn/test_rtl_433.py); it
-is taken for that only if this CRC is right. Its signal numbers are no dBm and are left out.
+has checked ("mic": "CRC"). Format A comes with L two too small and the last block's link CRC still behind it;
+it is taken for that only if this CRC is right. Format B comes bare from version 22.11; from 25.02 with L as
+it was sent, which counts the CRCs that were taken off. All found by giving both versions recordings:
+tests/unit/lmn/test_rtl_433.py. Its signal numbers are no dBm and are left out.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ MAX_LINE: Final = 8192
 _NESTED: Final = 8
 """More brackets than any of its lines has; nothing deeper is given to the parser."""
 _FIRST_BLOCK, _BLOCK, _CRC = 10, 16, 2
+_ONE_CRC: Final = 127
+"""A telegram of format B whose L is larger has a second link CRC (EN 13757-4)."""
 
 
 class _Kind(Enum):
@@ -41,11 +44,15 @@ class _Heard:
     first_byte_at: float
 
 
-def to_telegram(data: bytes) -> bytes:
+def to_telegram(data: bytes, mode: str = "") -> bytes:
     """Turn what the receiver prints into a bare telegram.
 
+    Args:
+        data: the bytes that it prints.
+        mode: the mode that it prints with them; only in "C" there is format B.
+
     Raises:
-        LmnError: it is neither of its two forms.
+        LmnError: it is none of its forms.
     """
     if len(data) > _FIRST_BLOCK + _CRC and data[0] == len(data) - 1 - 2 * _CRC:
         telegram = bytes((data[0] + _CRC,)) + data[1:-_CRC]
@@ -53,6 +60,10 @@ def to_telegram(data: bytes) -> bytes:
         if crc16_en13757(telegram[last:]) != int.from_bytes(data[-_CRC:], "big"):
             raise LengthMismatch("neither bare nor format A as rtl_433 prints it")
         return check_bare(telegram)
+    if mode == "C" and data:
+        crcs = _CRC if data[0] <= _ONE_CRC else 2 * _CRC
+        if data[0] == len(data) - 1 + crcs:
+            return check_bare(bytes((len(data) - 1,)) + data[1:])
     return check_bare(data)
 
 
@@ -89,7 +100,7 @@ class Rtl433(Core):
     def _act(self, _kind: Enum, message: object) -> ReceivedFrame | None:
         assert isinstance(message, _Heard)
         try:
-            telegram = to_telegram(message.data)
+            telegram = to_telegram(message.data, message.mode[:1])
         except LmnError:
             self.statistics.truncated += 1
             return None

@@ -70,6 +70,19 @@ def test_format_a_is_believed_only_with_its_last_checksum() -> None:
         assert to_telegram(telegram) == telegram
 
 
+@pytest.mark.parametrize("crcs", [2, 4])
+def test_format_b_may_come_with_the_length_that_was_sent(crcs: int) -> None:
+    body = TELEGRAM[1:] if crcs == 2 else TELEGRAM[1:] + bytes(140 - len(TELEGRAM))
+    bare = bytes((len(body),)) + body
+    as_sent = bytes((len(body) + crcs,)) + body
+    assert to_telegram(as_sent, "C") == to_telegram(bare, "C") == bare
+    for other in (as_sent[:-1], bytes((len(body) + 6 - crcs,)) + body):
+        with pytest.raises(LmnError):
+            to_telegram(other, "C")
+    with pytest.raises(LmnError):
+        to_telegram(as_sent, "T")
+
+
 @pytest.mark.skipif(
     PROGRAM is None and "rtl_433" not in os.environ.get("SMGW_REQUIRE_REAL", "").split(),
     reason="no rtl_433 here; ./smgw test unpacks it where there is apt",
