@@ -30,7 +30,8 @@ _NESTED: Final = 8
 """More brackets than any of its lines has; nothing deeper is given to the parser."""
 _FIRST_BLOCK, _BLOCK, _CRC = 10, 16, 2
 _ONE_CRC: Final = 127
-"""A telegram of format B whose L is larger has a second link CRC (EN 13757-4)."""
+"""A telegram of format B whose L is larger has a second link CRC (EN 13757-4); both versions print it without
+two bytes of its content, so it is refused."""
 
 
 class _Kind(Enum):
@@ -60,10 +61,8 @@ def to_telegram(data: bytes, mode: str = "") -> bytes:
         if crc16_en13757(telegram[last:]) != int.from_bytes(data[-_CRC:], "big"):
             raise LengthMismatch("neither bare nor format A as rtl_433 prints it")
         return check_bare(telegram)
-    if mode == "C" and data:
-        crcs = _CRC if data[0] <= _ONE_CRC else 2 * _CRC
-        if data[0] == len(data) - 1 + crcs:
-            return check_bare(bytes((len(data) - 1,)) + data[1:])
+    if mode == "C" and data and data[0] == len(data) - 1 + _CRC and data[0] <= _ONE_CRC:
+        return check_bare(bytes((len(data) - 1,)) + data[1:])
     return check_bare(data)
 
 
