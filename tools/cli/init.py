@@ -70,6 +70,6 @@ def init(
         f"{folder} is ready. Next:\n"
         f"  1. name your meters and their keys in {folder / 'meters.toml'}\n"
         f"  2. a virtual stick to try it:  smgw meter --link {folder / 'stick0'}\n"
-        f"  3. the gateway:                smgwd -c {folder / 'gateway.toml'}   "
-        f"(from a checkout: ./smgw run -c {folder / 'gateway.toml'})"
+        f"  3. the gateway:                smgw run -c {folder / 'gateway.toml'}   (Ctrl-C stops it)\n"
+        f"  4. what it does:               smgw status -c {folder / 'gateway.toml'}"
     )
