@@ -82,6 +82,12 @@ def test_the_commands_of_the_readme_are_found() -> None:
     assert {"demo", "init", "meter", "run", "status", "log"} <= {words[0] for words in found if words}
 
 
+def test_the_readme_lists_every_word() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text[text.index("| words | for |") :].partition("\n\n")[0]
+    assert set(re.findall(r"`([a-z]+)`", table)) == set(_COMMANDS)
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
