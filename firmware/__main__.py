@@ -113,9 +113,9 @@ def _over(error: BaseException) -> bool:
     return isinstance(error, Decommissioned)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, program: str = "smgwd") -> int:
     """Run the gateway until it is told to stop; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="smgwd", description="Smart Meter Gateway emulator: the gateway.")
+    parser = argparse.ArgumentParser(prog=program, description="Smart Meter Gateway emulator: the gateway.")
     parser.add_argument("-c", "--config", required=True, type=Path, metavar="DIR/gateway.toml")
     path: Path = parser.parse_args(arguments).config
     try:

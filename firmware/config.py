@@ -25,10 +25,12 @@ PemFile = Annotated[Path, msgspec.Meta(extra={"check": "file"}, description="the
 SecretFile = Annotated[
     Path, msgspec.Meta(extra={"check": "secret"}, description="the path of a file of mode 0600")
 ]
+DEVICE_ID: Final = "E[A-Z]{3}[0-9A-F]{2}[0-9]{8}"
+"""Of a gateway, as a regular expression: DIN 43849."""
 GatewayId = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"^E[A-Z]{3}[0-9A-F]{2}[0-9]{8}$",
+        pattern=rf"^{DEVICE_ID}\Z",
         description='14 characters of a device id (DIN 43849), e.g. "ESGW0100000001"',
     ),
 ]

@@ -46,11 +46,6 @@ class Document(Generic[_T]):
         return Fault(self.file, _line_of(self.lines, path), _key_text(path), expected)
 
 
-def decode_toml(path: Path, kind: type[_T], *, checks: Mapping[str, Check] | None = None) -> _T:
-    """Read a TOML file as a value of the msgspec type `kind`; see `read_toml`."""
-    return read_toml(path, kind, checks=checks).value
-
-
 def read_toml(path: Path, kind: type[_T], *, checks: Mapping[str, Check] | None = None) -> Document[_T]:
     """Read a TOML file; values of type `Path` and `PortUrl` are resolved relative to the file's folder.
 
@@ -67,7 +62,7 @@ def read_toml(path: Path, kind: type[_T], *, checks: Mapping[str, Check] | None 
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        raise _refused(str(path), "(file)", f"a readable file ({error.strerror})") from error
+        raise _refused(str(path), "(file)", f"a readable file is expected here ({error.strerror})") from error
     if len(data) > MAX_BYTES:
         raise _refused(str(path), "(file)", f"at most {MAX_BYTES} bytes")
     try:

@@ -121,7 +121,7 @@ class Reporter:
     that a flood of faults cannot fill the memory.
     """
 
-    name = "firmware.reporter"
+    name = "firmware.supervisor"
 
     def __init__(self, note: Callable[[str, BaseException], Awaitable[None]], capacity: int = 256) -> None:
         self._note = note

@@ -129,15 +129,6 @@ class AdjustableClock:
             self._sleepers.discard(sleeper)
 
 
-def next_instant(after_utc: datetime, period_s: int, *, origin_utc: datetime = EPOCH_UTC) -> datetime:
-    """Return the first instant of the grid `origin_utc + n * period_s` that lies strictly after `after_utc`.
-
-    Registration instants lie on such a grid (BSI TR-03109-1, registration period); with the default
-    origin a period of 900 s gives every quarter of an hour.
-    """
-    return slot_start(slot_number(after_utc, origin_utc, period_s) + 1, origin_utc, period_s)
-
-
 def slot_number(at_utc: datetime, t0_utc: datetime, slot_s: int) -> int:
     """Return n with `t0 + n * slot_s <= at < t0 + (n + 1) * slot_s`; negative before `t0_utc`.
 

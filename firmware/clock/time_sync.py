@@ -126,7 +126,7 @@ class TimeSync:
             else values go on and are marked, as the state machine of the time link says.
     """
 
-    name = "firmware.time"
+    name = "firmware.clock"
 
     def __init__(
         self,

@@ -143,7 +143,7 @@ class RegistrationPipeline:
         settle_s: pause between the end of the acceptance window and registration.
     """
 
-    name = "firmware.registration"
+    name = "firmware.flow.registration"
 
     def __init__(
         self,

@@ -51,7 +51,7 @@ _RECEIPT_S: Final = 3.0
 class EndOfLife:
     """Ends the gateway once it was decommissioned, and destroys what it holds. A service."""
 
-    name = "firmware.end"
+    name = "firmware.life.end"
 
     def __init__(self, state: Path, module: ModuleSession) -> None:
         self._state, self._module = state, module

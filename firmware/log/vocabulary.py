@@ -16,12 +16,12 @@ class Meaning:
 
     text: str
     logs: frozenset[LogKind]
-    planned: str = ""
-    """With what it comes, while nothing writes it yet."""
+    written: bool = True
+    """False: the word is reserved, and nothing writes it yet."""
 
 
-def _m(text: str, *logs: LogKind, planned: str = "") -> Meaning:
-    return Meaning(text, frozenset(logs), planned)
+def _m(text: str, *logs: LogKind, written: bool = True) -> Meaning:
+    return Meaning(text, frozenset(logs), written)
 
 
 MEANINGS: Final[dict[Event, Meaning]] = {
@@ -34,11 +34,11 @@ MEANINGS: Final[dict[Event, Meaning]] = {
     Event.DECOMMISSIONED: _m("keys and data are being destroyed", _S, _C, _K),
     Event.FIRMWARE_UPDATE: _m("another program than at the last start; evidence: its SHA-256", _S, _K),
     Event.CONFIGURATION_REFUSED: _m("a configuration file is broken", _S),
-    Event.MODULE_SESSION: _m("a session with the security module began", _S, planned="update"),
+    Event.MODULE_SESSION: _m("a session with the security module began", _S, written=False),
     Event.MODULE_FAILED: _m("the security module failed, is away, or is back", _S),
     Event.PIN_REFUSED: _m("the security module refused its PIN", _S),
-    Event.KEY_CHANGE: _m("a key pair was made, activated or deleted", _S, planned="personalisation"),
-    Event.CERTIFICATE_CHANGE: _m("a certificate was put in place of another", _S, planned="personalisation"),
+    Event.KEY_CHANGE: _m("the keys of the stores were changed", _S),
+    Event.CERTIFICATE_CHANGE: _m("a certificate was put in place of another", _S, written=False),
     Event.STORE_CORRUPT: _m("a record, page or log is damaged", _S, _K),
     Event.STORE_UNAVAILABLE: _m("a store cannot be written, or can again", _S),
     Event.STORE_RESTORED: _m("a backup was put back, or what is there was kept by hand", _S, _K),
@@ -50,25 +50,25 @@ MEANINGS: Final[dict[Event, Meaning]] = {
     Event.ORDER_APPLIED: _m("an order of the administrator was carried out", _S),
     Event.ORDER_REFUSED: _m("an order was refused; the sub-event says why", _S),
     Event.PROFILE_CHANGE: _m("an order changed what the gateway does", _K),
-    Event.CONNECTION_OPENED: _m("a connection to a peer was opened", _S, planned="WAN, HAN"),
-    Event.CONNECTION_CLOSED: _m("a connection to a peer was closed", _S, planned="WAN, HAN"),
+    Event.CONNECTION_OPENED: _m("a connection to a peer was opened", _S, written=False),
+    Event.CONNECTION_CLOSED: _m("a connection to a peer was closed", _S, written=False),
     Event.CONNECTION_REFUSED: _m("a connection broke a rule and was not made", _S),
     Event.AUTHENTICATION_FAILED: _m("a peer, a signature or a certificate did not prove itself", _S),
     Event.PEER_UNAVAILABLE: _m("a peer could not be reached", _S),
     Event.PEER_MISBEHAVED: _m("a peer broke a protocol, or contradicted its own signature", _S, _C),
-    Event.WAKE_UP: _m("a wake-up packet came", _S, planned="WAN"),
+    Event.WAKE_UP: _m("a wake-up packet came", _S, written=False),
     Event.TIME_SYNCHRONISED: _m("the clock was set by a time source; evidence: by how much", _S),
     Event.TIME_INVALID: _m("the time cannot be trusted, or can again", _S),
     Event.TIME_DEVIATION: _m("the clock was wrong by more than 3 % of the shortest period", _S, _K),
     Event.VALUES_WITHDRAWN: _m("values registered at a false time were taken back", _S, _K),
     Event.METER_OK: _m("the first telegram of a meter since start was accepted", _S),
     Event.METER_COMMUNICATION_FAULT: _m("a line or receiver of meters is disturbed", _S),
-    Event.METER_STATUS: _m("a meter's status changed", _S, _C, planned="tariffs"),
-    Event.METER_ASSIGNMENT: _m("a meter was given to a consumer", _K, planned="tariffs"),
+    Event.METER_STATUS: _m("a meter's status changed", _S, _C, written=False),
+    Event.METER_ASSIGNMENT: _m("a meter was given to a consumer", _K, written=False),
     Event.TELEGRAM_REFUSED: _m("telegrams of a meter were rejected; the sub-event says why", _S),
-    Event.REGISTRATION_CLOSED: _m("a registration period ended", _C, planned="tariffs"),
+    Event.REGISTRATION_CLOSED: _m("a registration period ended", _C, written=False),
     Event.DATA_RELEASED: _m("a data set is on its way; its period and number of values, never values", _C),
-    Event.DATA_SENT: _m("a data set arrived at its recipient", _C, planned="WAN"),
+    Event.DATA_SENT: _m("a data set arrived at its recipient", _C, written=False),
     Event.RELEASE_DENIED: _m("the policy gate let something not leave", _S, _C),
     Event.CONCEALED_CONTRIBUTION: _m("a value went into a total that hides it; size of the group", _C),
     Event.CONCEALMENT_ABORTED: _m("a value could not be hidden, so it stayed", _S, _C),

@@ -221,12 +221,6 @@ class TlsEngine:
         if _crypto.BIO_write(self._read_bio, data, len(data)) != len(data):
             raise TlsRefused(f"no memory for records: {libcrypto.drain_errors()}")
 
-    def feed_from(self, address: int, count: int) -> None:
-        """Take ciphertext from a buffer in memory."""
-        self._fed = True
-        if _crypto.BIO_write(self._read_bio, address, count) != count:
-            raise TlsRefused(f"no memory for records: {libcrypto.drain_errors()}")
-
     @property
     def pending(self) -> bool:
         """Whether there is ciphertext to send."""

@@ -101,6 +101,7 @@ _HSM_FOR_ABOVE = (*_HSM_FOR_ALL, "hsm.client", "hsm.session", "hsm.emulator", "h
 _HSM_FOR_TOOLS = (*_HSM_FOR_ABOVE, "hsm.apdu", "hsm.channel", "hsm.pcsc", "hsm.profile", "hsm.suites")
 """`smgw hsm` talks to any card, command by command."""
 _FIRMWARE_FOR_TOOLS = (
+    "firmware.__main__.main",
     "firmware.boot",
     "firmware.clock.clock",
     "firmware.config",
@@ -110,6 +111,7 @@ _FIRMWARE_FOR_TOOLS = (
     "firmware.log.entry",
     "firmware.log.export",
     "firmware.log.vocabulary",
+    "firmware.life.decommission.MARKER",
     "firmware.life.states",
     "firmware.metering.register.RegisteredValue",
     "firmware.enforcement.determination",
@@ -118,7 +120,6 @@ _FIRMWARE_FOR_TOOLS = (
     "firmware.profile.codec",
     "firmware.profile.difference",
     "firmware.profile.model",
-    "firmware.clock.clock.SystemClock",
     "firmware.transfer",
     *(f"firmware.enforcement.dcnet.{name}" for name in DCNET_CODECS),
 )

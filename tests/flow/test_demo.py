@@ -19,6 +19,7 @@ from firmware.store.stores import Stores
 from hsm.emulator import load_card
 from hsm.emulator.transport import EmulatorTransport
 from hsm.session import ModuleSession
+from tests.support.pace import slot_s
 from tests.support.whole_gateway import ROOT
 from tools.demo.plan import BILLING, GROUP_TOTAL, published_telegrams
 from tools.homes.household import Household
@@ -44,7 +45,7 @@ def smgw(*words: str) -> subprocess.CompletedProcess[str]:
 def test_the_demo(tmp_path: Path) -> None:
     """One run for everything: it takes a while."""
     folder = tmp_path / "run"
-    size = ("--gateways", str(_GATEWAYS), "--slots", str(_SLOTS))
+    size = ("--gateways", str(_GATEWAYS), "--slots", str(_SLOTS), "--slot-s", str(slot_s(3)))
     done = smgw("demo", "--json", *size, "--dir", str(folder))
     assert done.stdout, done.stderr
     run = Run(folder, done.returncode, done.stdout, json.loads(done.stdout))

@@ -42,7 +42,7 @@ async def test_status_and_log_of_a_running_gateway_and_the_check_of_an_export(
 ) -> None:
     configuration = str(road.site.configuration)
     code, _, said = await smgw("status", "-c", configuration)
-    assert (code, "smgwd -c" in said or "ever run" in said) == (1, True)
+    assert (code, "smgw run -c" in said or "ever run" in said) == (1, True)
     async with road.site.running() as life:
         await life.entry(Event.SELF_TEST)
         code, out, _ = await smgw("status", "-c", configuration, "--self-test", "--json")

@@ -23,6 +23,7 @@ from firmware.clock.clock import SystemClock
 from firmware.log.journal import Logs
 from firmware.profile.model import NetPolicy
 from tests.hostile.killed import Killed
+from tests.support.pace import slot_s
 from tools.counterparts.gwa import place_order
 from tools.counterparts.net_mount import NetSettings, to_toml
 from tools.counterparts.pki import GWA_SERVER_NAME, make_pki
@@ -32,7 +33,6 @@ from tools.homes.home import Home
 from tools.homes.parties import Event, Party
 from tools.homes.peers import peer_entry
 
-SLOT_S = 3
 TENTHS = 10
 
 
@@ -41,7 +41,8 @@ class Stage:
 
     def __init__(self, folder: Path) -> None:
         self.pki = folder / "pki"
-        self.plan = Plan(folder, gateways=4, slots=2, slot_s=SLOT_S)
+        self.slot_s = slot_s(3)
+        self.plan = Plan(folder, gateways=4, slots=2, slot_s=self.slot_s)
         homes = self.plan.households
         self.victim = Killed(homes[-1], folder / homes[-1].name)
         self.homes: list[Home] = [
@@ -63,7 +64,9 @@ class Stage:
             stack.push_async_callback(home.switch_off)
             await home.switch_on()
         await asyncio.sleep(2)
-        self.plan = replace(self.plan.starting(datetime.now(UTC), start_s=1.0, boot_s=0.5), slots=2)
+        self.plan = replace(
+            self.plan.starting(datetime.now(UTC), start_s=1.0, boot_s=self.slot_s / 6), slots=2
+        )
         net = NetSettings(
             policy=msgspec.convert(self.plan.net_policy(), NetPolicy),
             members=[home.household.name for home in self.homes],
@@ -99,11 +102,11 @@ async def fill_the_disk(stage: Stage) -> None:
     assert process is not None
     unlimited = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1, unlimited[1]))
-    await asyncio.sleep(2.5 * SLOT_S)
+    await asyncio.sleep(2.5 * stage.slot_s)
     assert process.returncode is None, stage.victim.last_words()
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, unlimited)
     slot = stage_slot(stage, datetime.now(UTC))
-    await stage.emp.wait_for(_sum_with(stage, slot), 10 * SLOT_S)
+    await stage.emp.wait_for(_sum_with(stage, slot), 10 * stage.slot_s)
     assert process.returncode is None, stage.victim.last_words()
 
 
@@ -118,7 +121,7 @@ async def run(folder: Path, *, kills: int, seed: int) -> None:
             try:
                 for number in range(kills):
                     # From the middle of the boot to well inside the slots.
-                    await asyncio.sleep(source.uniform(0.1, 2.5))
+                    await asyncio.sleep(source.uniform(0.03, 0.83) * stage.slot_s)
                     if number % 3 == 0:
                         stage.order(victim)
                         await asyncio.sleep(source.uniform(0, 0.6))
@@ -126,13 +129,14 @@ async def run(folder: Path, *, kills: int, seed: int) -> None:
                     await victim.switch_on()
                 last = stage.order(victim)
                 await stage.gwa.wait_for(
-                    lambda event: event["event"] == "receipt" and event["message_id"] == last, 20
+                    lambda event: event["event"] == "receipt" and event["message_id"] == last,
+                    7 * stage.slot_s,
                 )
                 now_utc = datetime.now(UTC)
                 # It must find back into the net by itself, and be billed for a whole period.
-                await stage.emp.wait_for(_sum_with(stage, stage_slot(stage, now_utc)), 10 * SLOT_S)
+                await stage.emp.wait_for(_sum_with(stage, stage_slot(stage, now_utc)), 10 * stage.slot_s)
                 await fill_the_disk(stage)
-                await asyncio.sleep(stage.plan.billing_period_s + SLOT_S)
+                await asyncio.sleep(stage.plan.billing_period_s + stage.slot_s)
             finally:
                 for home in stage.homes:
                     home.meter_stops()
@@ -144,7 +148,7 @@ async def run(folder: Path, *, kills: int, seed: int) -> None:
 
 
 def stage_slot(stage: Stage, instant_utc: datetime) -> int:
-    return (instant_utc - stage.plan.t0_utc) // timedelta(seconds=SLOT_S)
+    return (instant_utc - stage.plan.t0_utc) // timedelta(seconds=stage.slot_s)
 
 
 def _sum_with(stage: Stage, slot: int) -> Callable[[Event], bool]:
@@ -197,13 +201,13 @@ def _totals_are_true(stage: Stage) -> None:
     assert with_victim, GROUP_TOTAL
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(600)
 async def test_killed_ten_times_and_then_the_disk_is_full(tmp_path: Path) -> None:
     await run(tmp_path, kills=10, seed=1)
 
 
 @pytest.mark.nightly
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", range(2, 8))
 async def test_killed_often(tmp_path: Path, seed: int) -> None:
     await run(tmp_path, kills=40, seed=seed)

@@ -53,6 +53,28 @@ class WatchedCard:
         return answer
 
 
+def once(ins: int, action: Callable[[], object]) -> Callable[..., None]:
+    """Return a hook that acts at the first command with this INS."""
+    done: list[bytes] = []
+
+    def hook(command: bytes, answer: bytes = b"") -> None:
+        if command[1] == ins and not done:
+            done.append(command)
+            action()
+
+    return hook
+
+
+def pull() -> None:
+    """Take the card away: the action of a hook."""
+    raise Pulled
+
+
+def count(card: WatchedCard, ins: int) -> int:
+    """Return how many commands with this INS the card has seen."""
+    return sum(command[1] == ins for command in card.commands)
+
+
 class CardThread:
     """Runs the card's end of the line on a loop and thread of its own, so that it may block."""
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from firmware import config
 from firmware.errors import ConfigurationRefused
+from firmware.life.decommission import MARKER
 
 SOCKET: Final = "control.sock"
 TIMEOUT_S: Final = 120.0
@@ -49,7 +50,11 @@ def ask(configuration: Path, **request: Any) -> dict[str, Any]:
             with line.makefile("rb") as answers:
                 text = answers.readline(_ANSWER_BYTES)
     except (FileNotFoundError, ConnectionRefusedError) as error:
-        raise NotReached(f"no gateway runs in {state}; smgwd -c {configuration} starts it") from error
+        if (state / MARKER).exists():
+            what = f"the gateway of {state} was decommissioned; `smgw init` makes another one"
+        else:
+            what = f"no gateway runs in {state}; `smgw run -c {configuration}` starts it"
+        raise NotReached(what) from error
     except PermissionError as error:
         raise NotReached(f"{state}: only the gateway's own user may ask it") from error
     except OSError as error:

@@ -83,7 +83,7 @@ def _run(plan: Plan, *, quiet: bool) -> Report:
         def progress(text: str) -> None:
             bar.update(step, description=text)
             if not quiet:
-                console.print(f"[dim]{time.monotonic() - began:5.1f} s[/]  {text}")
+                console.print(f"[dim]{time.monotonic() - began:5.1f} s[/]  {text}", soft_wrap=True)
 
         try:
             return judge(asyncio.run(play(plan, progress)))
@@ -103,7 +103,8 @@ def _show(report: Report, console: Console) -> None:
         console.print(f"  the module of {name} is reached by way of {way}", markup=False)
     console.print(f"  PACE sessions {pace['sessions']}, APDUs {pace['apdus']}")
     console.print(
-        f"  {tls['version']}, {tls['group']}, {tls['suite']}; client key and ephemeral key in the module"
+        f"  {tls['version']}, {tls['group']}, {tls['suite']}; client key and ephemeral key in the module",
+        soft_wrap=True,
     )
     console.print(
         f"  telegrams: {telegrams['sent']} sent, {telegrams['accepted']} accepted, "

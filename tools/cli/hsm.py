@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import re
-import secrets
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -18,10 +17,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from firmware.config import DEVICE_ID
 from hsm.apdu import CommandApdu
 from hsm.api import Curve, DataObject
 from hsm.errors import CommandRefused, HsmError, MalformedCommand, ModuleUnavailable, PinRefused
 from hsm.transport import WAYS, Emulator, Tcp, Way, is_loopback, opener, parse_way, split_address
+from tools.cli.init import write_pin
 from tools.module import probe
 from tools.module.access import ModuleAccess, in_the_clear, masked, name_of, under_pace
 
@@ -30,9 +31,6 @@ T = TypeVar("T")
 
 VPCD = "127.0.0.1:35963"
 """Where Debian's vpcd waits for a card."""
-PIN_DIGITS = 12
-DEVICE_ID = "E[A-Z]{3}[0-9A-F]{2}[0-9]{8}"
-"""DIN 43849: medium, manufacturer, block and number of the device."""
 
 TransportOption = Annotated[
     str, typer.Option("--transport", metavar="WAY", help=WAYS.replace('"emulator"', '"emulator:DIR"'))
@@ -303,8 +301,7 @@ def _new_emulator(folder: Path, pin_file: Path | None) -> Path:
     if not FileStorage(folder).exists():
         if not pin_file.exists():
             pin_file.parent.mkdir(parents=True, exist_ok=True)
-            pin_file.touch(mode=0o600)
-            pin_file.write_text("".join(secrets.choice("0123456789") for _ in range(PIN_DIGITS)))
+            write_pin(pin_file)
         try:
             new_card(folder, _pin(pin_file))
         except HsmError as error:

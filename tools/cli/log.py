@@ -171,9 +171,14 @@ def _show_entries(entries: list[dict[str, Any]], console: Console) -> None:
             parts.append(f"and {entry['repeated']} more")
         at, level = entry["at_utc"][:19], _LEVELS[entry["level"]]
         line = f"{entry['number']:>7} {at}Z {level:<7} {entry['event']}{failed}"
-        console.print(f"{line}  {'; '.join(part for part in parts if part)}", markup=False, highlight=False)
+        _say(console, f"{line}  {'; '.join(part for part in parts if part)}")
     if not entries:
         console.print("no entries")
+
+
+def _say(console: Console, text: str) -> None:
+    """Print one line as one line, also into a pipe: whoever greps wants it whole."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _holds(key: PublicKey, digest: bytes, signature: bytes) -> bool:
@@ -219,7 +224,7 @@ def _show_verdict(verdict: Verdict, console: Console, *, show: bool) -> None:
         span = f"entries {header.after + 1} to {header.after + header.count}"
         when = f"{header.exported_utc:%Y-%m-%d %H:%M:%S} UTC"
         text = f"log {header.log} of {header.gateway}: {span}, exported {when}"
-        console.print(text, markup=False, highlight=False)
+        _say(console, text)
     if show:
         _show_entries(
             [json.loads(entry.to_bytes()) for entry in verdict.entries],
@@ -229,12 +234,13 @@ def _show_verdict(verdict: Verdict, console: Console, *, show: bool) -> None:
     table = Table("check", "", show_header=False)
     table.add_row("chain", "holds" if verdict.ok else "see below")
     table.add_row("seals in it that hold", str(verdict.seals))
-    table.add_row("closing signature", "holds" if verdict.signed else "does not hold or is missing")
+    unsigned = "none" if verdict.ok else "does not hold or is missing"
+    table.add_row("closing signature", "holds" if verdict.signed else unsigned)
     table.add_row("certificate", certified)
     console.print(table)
     for finding in verdict.findings:
         place = "" if finding.entry is None else f"entry {finding.entry}: "
-        console.print(f"[red]{finding.kind}[/]  {place}{finding.text}", highlight=False)
+        console.print(f"[red]{finding.kind}[/]  {place}{finding.text}", highlight=False, soft_wrap=True)
     for limit in verdict.limits:
-        console.print(f"cannot show: {limit}", markup=False, highlight=False)
+        _say(console, f"cannot show: {limit}")
     console.print("[green]nothing wrong was found[/]" if verdict.ok else "[red]this export is not intact[/]")

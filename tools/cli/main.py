@@ -12,6 +12,7 @@ _COMMANDS: Final = {
     "demo": "the whole road on one machine: meters, gateways, administrator, supplier",
     "street": "many complete gateways in one process, for experiments and load",
     "init": "make a gateway's own folder with a commented configuration",
+    "run": "the gateway itself, until Ctrl-C; the same as smgwd",
     "listen": "what does my stick hear; pick a meter, see its values, keep its profile",
     "doctor": "when nothing works: machine, configuration, sticks and lines, module, certificates",
     "decode": "telegrams to values",

@@ -115,7 +115,7 @@ def _run_wired(
         asyncio.run(run_head(link, interval_ms, virtual, console))
 
 
-@app.callback(invoke_without_command=True)
+@app.command()
 def meter(
     link: Annotated[Path, typer.Option(help="link that the gateway opens as its stick")],
     stick: Annotated[str, typer.Option(help=f"receiver to imitate: {', '.join(EMULATED)}")] = "im871a",

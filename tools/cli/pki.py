@@ -29,6 +29,8 @@ def make(
         make_pki(directory, gwa=gwa, emp=emp)
     except OSError as error:
         raise typer.BadParameter(str(error)) from error
+    parties = f"smgw gwa --dir {directory / 'gwa'}, smgw emp --dir {directory / 'emp'}"
+    sys.stdout.write(f"{directory}: root and sub-CA; next: {parties}\n")
 
 
 @app.command()

@@ -97,6 +97,8 @@ def show(file: Annotated[Path, FileArgument], as_json: Annotated[bool, JsonOptio
         sys.stdout.write(f"receives {meter.meter} ({meter.mode.value}, {key}) of {meter.consumer}\n")
     for row in rows:
         sys.stdout.write(_sentence(row))
+    if not rows:
+        sys.stdout.write("sends nothing: no communication profile\n")
 
 
 @app.command()

@@ -39,6 +39,8 @@ async def serve(factory: PartyFactory, folder: Path, address: str, *, jsonl: boo
     try:
         host, port = split_address(address)
         party = factory(folder, emit_jsonl if jsonl else emit_text)
+    except FileNotFoundError as error:
+        raise typer.BadParameter(f"{error.filename} is not there; `smgw pki make` makes it") from error
     except (ValueError, OSError) as error:
         raise typer.BadParameter(str(error)) from error
     stop = asyncio.Event()

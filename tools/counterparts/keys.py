@@ -89,11 +89,6 @@ class SoftwareKeys:
         """Put a key of the caller's into a slot."""
         self._keys[slot] = key
 
-    @property
-    def ephemeral_count(self) -> int:
-        """Ephemeral keys that were neither used nor discarded."""
-        return len(self._ephemeral)
-
     def _key(self, slot: KeySlot) -> ec.EllipticCurvePrivateKey:
         if slot not in self._keys:
             raise CommandRefused("key", _NOT_FOUND)

@@ -132,7 +132,7 @@ def page() -> str:
             [
                 (
                     f"`{event.value}`",
-                    meaning.text + (f" (planned: {meaning.planned})" if meaning.planned else ""),
+                    meaning.text + ("" if meaning.written else " (not written yet)"),
                     ", ".join(kind.value for kind in LogKind if kind in meaning.logs),
                 )
                 for event, meaning in MEANINGS.items()

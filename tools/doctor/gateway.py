@@ -39,7 +39,9 @@ async def examine(path: Path, seconds: float, now_utc: datetime | None = None) -
     if running:
         yield ok("gateway", f"runs: {ports.named(running)}")
     else:
-        yield note("gateway", "does not run" if state.is_dir() else "was never started", f"smgwd -c {path}")
+        yield note(
+            "gateway", "does not run" if state.is_dir() else "was never started", f"smgw run -c {path}"
+        )
     async for finding in _module(settings.module, running=bool(running)):
         yield finding
     for finding in certificates(settings, now_utc or datetime.now(UTC)):

@@ -57,7 +57,7 @@ class Watchdog:
     It runs on the gateway's own event loop: a loop that hangs says nothing, and is started again.
     """
 
-    name = "firmware.watchdog"
+    name = "firmware.life.watchdog"
 
     def __init__(self, manager: ServiceManager) -> None:
         self._manager = manager

@@ -22,6 +22,7 @@ from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.signatures import CmsSignatures
 from hsm.api import CertificateUse, KeySlot
 from hsm.x509 import Certificate
+from tests.support.pace import slot_s
 from tests.support.soft_module import SoftModule
 from tests.unit.dcnet.support import MemoryStore, policy
 from tests.unit.dcnet.wire import RememberingModule, Wire
@@ -102,13 +103,21 @@ def _totals(seen: list[Mapping[str, Any]], first: int) -> list[Mapping[str, Any]
     return [event for event in seen if event["event"] == "total" and event["slot"] >= first]
 
 
+@pytest.mark.timeout(360)
 async def test_a_member_drops_out_and_the_sum_is_still_right(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="smgw.dcnet")
     folder = tmp_path / "pki"
     make_pki(folder)
-    chosen = policy(t0_utc=datetime.now(UTC) - timedelta(seconds=20))
+    length_s = slot_s(2, starts=2)
+    chosen = policy(
+        t0_utc=datetime.now(UTC) - timedelta(seconds=10 * length_s),
+        slot_s=length_s,
+        submit_s=0.5 * length_s,
+        manifest_s=0.85 * length_s,
+        open_s=0.95 * length_s,
+    )
     rules = NetRules.from_profile(chosen)
     seen: list[Mapping[str, Any]] = []
     gwa = CmsKeys(folder / "gwa")
@@ -139,7 +148,7 @@ async def test_a_member_drops_out_and_the_sum_is_still_right(
             for gateway, line, told, module in zip(GATEWAYS, lines, events, modules, strict=True)
         ]
         totals: list[Mapping[str, Any]] = []
-        async with asyncio.timeout(45), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(45 + 8 * length_s), asyncio.TaskGroup() as group:
             tasks = [group.create_task(service.run()) for service in (coordinator, *members)]
             while not all(any(e.kind is NetEventKind.JOINED for e in told) for told in events):  # noqa: ASYNC110 - what is seen is no event
                 await asyncio.sleep(0.05)

@@ -13,7 +13,6 @@ from firmware.clock.clock import (
     EPOCH_UTC,
     AdjustableClock,
     SystemClock,
-    next_instant,
     slot_number,
     slot_start,
 )
@@ -99,13 +98,14 @@ def test_what_a_clock_refuses():
     ],
 )
 def test_registration_instants(at, period_s, expected):
-    assert next_instant(datetime.fromisoformat(at), period_s) == datetime.fromisoformat(expected)
+    after = slot_number(datetime.fromisoformat(at), EPOCH_UTC, period_s) + 1
+    assert slot_start(after, EPOCH_UTC, period_s) == datetime.fromisoformat(expected)
 
 
 def test_the_grid_may_start_anywhere():
     origin = EPOCH_UTC + timedelta(seconds=7)
-    assert next_instant(EPOCH_UTC, 10, origin_utc=origin) == origin
-    assert next_instant(origin, 10, origin_utc=origin) == origin + timedelta(seconds=10)
+    assert slot_start(slot_number(EPOCH_UTC, origin, 10) + 1, origin, 10) == origin
+    assert slot_start(slot_number(origin, origin, 10) + 1, origin, 10) == origin + timedelta(seconds=10)
 
 
 INSTANTS = st.integers(0, 2**32).map(

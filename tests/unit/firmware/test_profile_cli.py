@@ -74,6 +74,14 @@ def test_show_tells_no_key():
     assert "000102030405" not in result.stdout + run("show", "--json", HOUSEHOLD).stdout
 
 
+def test_show_says_that_nothing_leaves(tmp_path):
+    path = tmp_path / "meters.toml"
+    path.write_text(HOUSEHOLD.read_text().partition("[[processing]]")[0])
+    result = run("show", path)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.endswith("sends nothing: no communication profile\n")
+
+
 def test_show_tells_what_has_no_cycle():
     text = run("show", TARIFFS).stdout
     assert text.count("on request or event") == 2

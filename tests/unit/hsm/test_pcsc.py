@@ -23,7 +23,7 @@ from hsm.pcsc import PcscTransport, Reader, choose, list_readers
 from hsm.profile import PROJECT
 from hsm.session import ModuleSession, Priority
 from tests.support.card import PIN, make_card
-from tests.support.reader import CardThread, Pulled, WatchedCard, needs_pcsc, pcsc_daemon
+from tests.support.reader import CardThread, WatchedCard, count, needs_pcsc, once, pcsc_daemon, pull
 from tools.counterparts.pcscd import Pcscd, free_pair
 
 pytestmark = needs_pcsc
@@ -35,26 +35,6 @@ READER = "smgw 00 00"
 
 def watched(change: Any = None) -> WatchedCard:
     return WatchedCard(make_card(change=change)[0])
-
-
-def once(ins: int, action: Any) -> Any:
-    """A hook that acts at the first command with this INS."""
-    done: list[bytes] = []
-
-    def hook(command: bytes, answer: bytes = b"") -> None:
-        if command[1] == ins and not done:
-            done.append(command)
-            action()
-
-    return hook
-
-
-def pull() -> None:
-    raise Pulled
-
-
-def count(card: WatchedCard, ins: int) -> int:
-    return sum(command[1] == ins for command in card.commands)
 
 
 async def started(reader: str = READER, **options: Any) -> ModuleSession:

@@ -25,7 +25,7 @@ from hsm.session import ModuleSession, Priority
 from hsm.transport import Emulator, Pcsc, Tcp, is_loopback, opener, parse_way, split_address
 from hsm.vpcd import MessageLine, VpcdTransport
 from tests.support.card import PIN, make_card
-from tests.support.reader import CardThread, Pulled, WatchedCard, until
+from tests.support.reader import CardThread, WatchedCard, count, once, pull, until
 
 SIGN = PROJECT.ins_pso
 RANDOM = PROJECT.ins_get_challenge
@@ -37,26 +37,6 @@ def watched(**state: Any) -> WatchedCard:
 
 def session(port: int, **options: Any) -> ModuleSession:
     return ModuleSession(lambda: VpcdTransport("127.0.0.1", port), lambda: PIN, first_pause_s=0.01, **options)
-
-
-def once(ins: int, action: Any) -> Any:
-    """A hook that acts at the first command with this INS."""
-    done: list[bytes] = []
-
-    def hook(command: bytes, answer: bytes = b"") -> None:
-        if command[1] == ins and not done:
-            done.append(command)
-            action()
-
-    return hook
-
-
-def pull() -> None:
-    raise Pulled
-
-
-def count(card: WatchedCard, ins: int) -> int:
-    return sum(command[1] == ins for command in card.commands)
 
 
 # --- both directions ---------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def test_an_unknown_option_is_wrong_usage(word: str) -> None:
 def test_a_commands_own_exit_code_comes_through(tmp_path: object, capsys: pytest.CaptureFixture[str]) -> None:
     folder = str(tmp_path)
     assert ended("init", folder) == 0
-    assert "smgwd -c" in capsys.readouterr().out
+    assert "smgw run -c" in capsys.readouterr().out
     assert ended("init", folder) == 1  # there is one already
     assert "holds a gateway already" in capsys.readouterr().err
     assert ended("init") == 2

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.support.pace import slot_s
 from tests.support.reader import needs_pcsc
 from tools.cli.demo import app
 from tools.homes.cards import Kind, missing
@@ -20,11 +21,12 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @needs_pcsc
+@pytest.mark.timeout(240)
 def test_one_gateway_runs_through_pcscd() -> None:
     """A process of its own: libpcsclite looks for its daemon once in a process."""
     done = subprocess.run(
-        [*DEMO, "--hsm", "pcsc", "--gateways", "4", "--slot-s", "4", "--json"],
-        capture_output=True, text=True, cwd=ROOT, timeout=55, check=False,
+        [*DEMO, "--hsm", "pcsc", "--gateways", "4", "--slots", "2", "--slot-s", str(slot_s(4)), "--json"],
+        capture_output=True, text=True, cwd=ROOT, timeout=220, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)

@@ -33,6 +33,12 @@ def test_a_kind_that_there_is_not(tmp_path: Path) -> None:
     assert not (tmp_path / "gw").exists()
 
 
+@pytest.mark.parametrize("name", ["nonsense", "esgw0100000001", "ESGW010000001", "ESGW0100000001\n"])
+def test_an_id_that_no_gateway_can_have(tmp_path: Path, name: str) -> None:
+    assert RUN.invoke(app, [str(tmp_path / "gw"), "--id", name]).exit_code == 2
+    assert not (tmp_path / "gw").exists()
+
+
 def test_a_mode_needs_a_kind(tmp_path: Path) -> None:
     from firmware.errors import ConfigurationRefused
 
