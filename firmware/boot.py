@@ -278,8 +278,6 @@ def _housekeeping(parts: Parts) -> Housekeeping:
         consumption_months=table.consumption_months,
         checkpoint_s=3600 * table.checkpoint_hours,
         key_change_days=table.key_change_days,
-        critical_percent=table.critical_percent,
-        disk_reserve_bytes=table.disk_reserve_mb << 20,
     )
     return Housekeeping(parts.stores, parts.logs, parts.clock, upkeep, time_valid=parts.clock.valid)
 

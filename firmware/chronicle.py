@@ -20,7 +20,7 @@ from firmware.flow.delivery import Sent
 from firmware.flow.intake import Rejection
 from firmware.log.audit import Audit, code, text
 from firmware.log.diagnostics import INSECURE_SMALL_NET
-from firmware.log.entry import Event, Level, Outcome
+from firmware.log.entry import Event, Level, Outcome, cut
 from firmware.log.journal import Logs
 from firmware.log.news import News
 from firmware.store.operations import Delete, Operation, Put
@@ -158,7 +158,7 @@ class Chronicle:
             if order is None:
                 _, newest = await journal.span()
                 told = any(
-                    (entry.event, entry.subject, entry.text) == (news.event, identity, news.text)
+                    (entry.event, entry.subject, entry.text) == (news.event, identity, cut(news.text))
                     for entry in await journal.entries(max(0, newest - _LOOKED_AT))
                 )
             if not told:

@@ -34,12 +34,16 @@ from firmware.log.reading import LogReader
 from firmware.log.sealer import Sealer
 from firmware.orders.desk import OrderDesk
 from firmware.orders.life import life_orders
+from firmware.orders.stores import Belongings, store_orders
 from firmware.parts import Parts
 from firmware.profile.registry import Registry, SealedProfiles
+from firmware.store.memory import MemoryWatch
 from firmware.store.stores import Stores
+from firmware.store.wiping import wipe_consumer
 from firmware.supervisor import Reporter, Service
 from hsm.errors import HsmError
 from hsm.session import ModuleSession, Priority
+from lmn.model import MeterId
 
 _LOG = logging.getLogger("smgw.firmware")
 _LAST_SEAL_S: Final = 2.0
@@ -171,7 +175,12 @@ class Care:
         self._base, config, clock = base, base.config, base.clock
         background = base.module.at(Priority.BULK)
         gateway = config.gateway.id.lower()
-        state, limit = config.gateway.state, config.memory.critical_bytes
+        memory = MemoryWatch(
+            base.stores,
+            critical_percent=config.memory.critical_percent,
+            critical_bytes=config.memory.critical_bytes,
+            free=partial(free_bytes, config.gateway.state),
+        )
         self.program = program_digest()
         self._sealer = Sealer(base.logs, background, clock, gateway, interval_s=config.log.seal_s)
         self._self_test = SelfTest(
@@ -181,8 +190,7 @@ class Care:
             clock,
             base.life,
             time_state=lambda: clock.state.value,
-            free=partial(free_bytes, state),
-            memory_limit_bytes=limit,
+            memory=memory.critical,
             program=self.program,
         )
         self._health = Health(
@@ -191,8 +199,7 @@ class Care:
             base.logs,
             clock,
             base.life,
-            free=partial(free_bytes, state),
-            memory_limit_bytes=limit,
+            memory=memory.critical,
         )
         self._time = TimeSync(
             clock,
@@ -212,6 +219,19 @@ class Care:
             base.stores.system,
             entries=base.chronicle.instruction_entries,
             report=base.chronicle.instruction,
+        )
+
+        async def set_limit(percent: int) -> None:
+            await memory.set_limit(percent)
+            await self._health.look_at_memory()
+
+        self.orders.take(
+            store_orders(
+                active=lambda: base.registry.active,
+                belongings=base.registry.belongings,
+                wipe=self._wipe,
+                set_limit=set_limit,
+            )
         )
         self.orders.take(
             life_orders(
@@ -275,6 +295,11 @@ class Care:
             await Sealer(base.logs, module, base.clock, gateway).seal()
         except HsmError as fault:
             _LOG.warning("the logs are not sealed at the stop: %s", fault)
+
+    async def _wipe(self, consumer: str, belongings: Belongings) -> int:
+        processing, names = belongings
+        meters = frozenset(str(MeterId.from_text(name)) for name in names)  # as readings name them
+        return await wipe_consumer(self._base.stores, consumer, processing=processing, meters=meters)
 
     async def _tampered(self, seen: str) -> None:
         await self._base.life.enter(Cause.TAMPERED, seen)

@@ -95,7 +95,8 @@ class _Work:
 
     def profiles(self) -> tuple[ProfileSet, tuple[str, ...]]:
         """Read and check the set in the order's body, and whose concealment it says may be undone."""
-        body, undo = self.order.body, ()
+        body = self.order.body
+        undo: tuple[str, ...] = ()
         if _OVERRIDE.encode() in body:
             undo, body = _split(self.order)
         try:

@@ -54,12 +54,15 @@ class World:
         self.logs = Logs(stores, self.clock, **options)
         self.life = LifeCycle(self.logs, self.notices, stores.system)
         self.free = 1000
-        common = {"free": lambda: self.free, "memory_limit_bytes": 100}
+        common = {"memory": self._memory}
         self.test = SelfTest(
             module, stores, self.logs, self.clock, self.life,
             time_state=lambda: self.clock.state.value, program=PROGRAM, root=TREE, **common,
         )  # fmt: skip
         self.health = Health(module, stores, self.logs, self.clock, self.life, **common)
+
+    async def _memory(self) -> str:
+        return f"{self.free} bytes are free" if self.free < 100 else ""
 
     async def events(self) -> list[Event]:
         return [entry.event for entry in await self.logs.system.entries()]
