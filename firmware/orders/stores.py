@@ -51,7 +51,8 @@ def store_orders(
     """
 
     async def wiped(order: Order) -> Done:
-        consumer = read_json(order.body, WipeBody, file="order").value.consumer
+        body = read_json(order.body, WipeBody, file="order").value
+        consumer = body.consumer
         profiles = active()
         if any(one.consumer == consumer for one in (*profiles.meters, *profiles.processing)):
             return Done("active", f"the active profiles are about {consumer}; first order a set without him")
@@ -59,8 +60,8 @@ def store_orders(
         return Done("ok", f"what was kept of {consumer} is gone ({gone} records)", consumer)
 
     async def limited(order: Order) -> Done:
-        percent = read_json(order.body, MemoryLimitBody, file="order").value.percent
-        await set_limit(percent)
-        return Done("ok", f"memory is critical from {percent} % of a store on")
+        limit = read_json(order.body, MemoryLimitBody, file="order").value
+        await set_limit(limit.percent)
+        return Done("ok", f"memory is critical from {limit.percent} % of a store on")
 
     return {WIPE: wiped, MEMORY_LIMIT: limited}
