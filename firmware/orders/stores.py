@@ -54,7 +54,8 @@ def store_orders(
         body = read_json(order.body, WipeBody, file="order").value
         consumer = body.consumer
         profiles = active()
-        if any(one.consumer == consumer for one in (*profiles.meters, *profiles.processing)):
+        concerned = {one.consumer for one in profiles.meters} | {one.consumer for one in profiles.processing}
+        if consumer in concerned:
             return Done("active", f"the active profiles are about {consumer}; first order a set without him")
         gone = await wipe(consumer, belongings(consumer))
         return Done("ok", f"what was kept of {consumer} is gone ({gone} records)", consumer)

@@ -49,7 +49,7 @@ def test_fdp_acc_2_every_resource_has_a_row():
     assert set(TABLE) == set(Resource)
 
 
-@pytest.mark.parametrize("resource", OWN)
+@pytest.mark.parametrize("resource", sorted(OWN, key=lambda one: one.value))
 def test_fdp_acf_1_a_consumer_gets_what_is_his_own(resource):
     right = Right(resource, Act.READ)
     assert may(Reader(Role.CONSUMER, "anna"), right, "anna")
