@@ -92,6 +92,7 @@ async def test_fdp_iff_1_every_send_of_a_whole_run_matches_a_release(
             return {refused, taken} <= set(receipts)
 
         await eventually(answered, "both receipts")
+        assert await life.gateway._parts.stores.system.get("stores", "critical-percent") == bytes((80,))
         changes = [one for one in await life.consumer().entries() if one.event is Event.PROFILE_CHANGE]
         assert len(changes) == 1
     assert unreleased(recorder.sent, recorder.made) == []
