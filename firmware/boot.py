@@ -17,6 +17,7 @@ from firmware.clock.time_sync import DisciplinedClock
 from firmware.clock.timekeeping import Discipline
 from firmware.config import GatewayConfig, StickTable, read_secret
 from firmware.enforcement.gate import Gate
+from firmware.enforcement.uniform import KEY_BYTES, offset
 from firmware.flow.delivery import Delivery
 from firmware.flow.evaluation import Evaluator
 from firmware.flow.intake import KEEP, Intake, Statistics
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from wan.client import TlsFacts
 
 _PIN_GUARD = "refused-pins"
+_SPREAD_KEY = ("enforcement", "spread-key")
 _PINS_TOLD = ("boot", "refused-pins")
 
 
@@ -237,10 +239,13 @@ async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
         gateway.services.append(parts.gated(wide_area.orders, Function.ADMINISTER))
         gateway.services += [parts.gated(one, Function.DELIVER) for one in wide_area.services]
         delivery = Delivery(gate, wide_area.outbox, parts.chronicle.sent)
+        spread_key = await _spread_key(parts)
         evaluator = Evaluator(
             originals, happenings, parts.gateway_id, partial(parts.module.sign, KeySlot.WAN_SIG)
         )
-        deliveries = DeliveryPipeline(registry, originals, delivery, clock, happenings, evaluator)
+        deliveries = DeliveryPipeline(
+            registry, originals, delivery, clock, happenings, evaluator, wait=partial(offset, spread_key)
+        )
         gateway.services.append(parts.gated(deliveries, Function.DELIVER))
     registering = RegistrationPipeline(
         registry,
@@ -257,6 +262,15 @@ async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
     return gateway
 
 
+async def _spread_key(parts: Parts) -> bytes:
+    """Return what offsets of deliveries are made from: the module's randomness, once in a gateway's life."""
+    key = await parts.stores.system.get(*_SPREAD_KEY)
+    if key is None:
+        key = await parts.module.random(KEY_BYTES)
+        await parts.stores.system.put(*_SPREAD_KEY, key)
+    return key
+
+
 def _housekeeping(parts: Parts) -> Housekeeping:
     table = parts.config.store
     upkeep = Upkeep(
@@ -264,8 +278,6 @@ def _housekeeping(parts: Parts) -> Housekeeping:
         consumption_months=table.consumption_months,
         checkpoint_s=3600 * table.checkpoint_hours,
         key_change_days=table.key_change_days,
-        critical_percent=table.critical_percent,
-        disk_reserve_bytes=table.disk_reserve_mb << 20,
     )
     return Housekeeping(parts.stores, parts.logs, parts.clock, upkeep, time_valid=parts.clock.valid)
 

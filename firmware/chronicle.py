@@ -10,16 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from firmware.clock.clock import Clock
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
 from firmware.enforcement.gate import Denial
-from firmware.errors import LogFull
+from firmware.errors import LogFull, StoreCorrupt
 from firmware.flow.delivery import Sent
 from firmware.flow.intake import Rejection
 from firmware.log.audit import Audit, code, text
 from firmware.log.diagnostics import INSECURE_SMALL_NET
-from firmware.log.entry import Event, Level, Outcome
+from firmware.log.entry import Event, Level, Outcome, cut
 from firmware.log.journal import Logs
+from firmware.log.news import News
 from firmware.store.operations import Delete, Operation, Put
 from firmware.store.partition import Partition
 from lmn.model import MeterId
@@ -48,8 +51,9 @@ class Counts:
 
 
 _UNTOLD: Final = "untold"
+_NEWS: Final = "untold-consumer"
 _LOOKED_AT: Final = 100
-"""So far back in the calibration log an entry is looked for that a kill may have let through."""
+"""So far back in a log an entry is looked for that a kill may have let through."""
 
 
 class Chronicle:
@@ -80,18 +84,25 @@ class Chronicle:
             Event.PIN_REFUSED, Outcome.FAILURE, level=Level.FATAL, subject="hsm", repeated=count - 1
         )
 
-    def receipt_entries(self, receipt: Receipt) -> Sequence[Operation]:
-        """Return what is logged of an order, to be committed with what it did."""
+    def receipt_entries(self, receipt: Receipt, news: Sequence[News] = ()) -> Sequence[Operation]:
+        """Return what is logged of an order about profiles, to be committed with what it did."""
+        if not receipt.accepted:
+            return self._entries(receipt, ())
+        # The other logs are in other partitions: what they must be told is remembered until they were.
+        return (*self._entries(receipt, news), Put(_UNTOLD, receipt.message_id, b""))
+
+    def _entries(self, receipt: Receipt, news: Sequence[News]) -> tuple[Operation, ...]:
         self._committed.add(receipt.message_id)
         if not receipt.accepted:
             return (self._logs.system.operation(Event.ORDER_REFUSED, **_refusal(receipt)),)
-        # The calibration log is in another partition: what it must be told is remembered until it was.
-        return (
-            self._logs.system.operation(
-                Event.ORDER_APPLIED, subject=receipt.message_id, user="gwa", text=receipt.reason
-            ),
-            Put(_UNTOLD, receipt.message_id, b""),
+        applied = self._logs.system.operation(
+            Event.ORDER_APPLIED, subject=receipt.message_id, user="gwa", text=receipt.reason
         )
+        told = (
+            Put(_NEWS, f"{receipt.message_id}/{number}", msgspec.json.encode(one))
+            for number, one in enumerate(news)
+        )
+        return applied, *told
 
     async def receipt(self, receipt: Receipt) -> None:
         """An order of the administrator was carried out or refused."""
@@ -103,12 +114,14 @@ class Chronicle:
             self.counts.orders_applied += 1
             _GATEWAY.info("order %s: %s", receipt.message_id, receipt.reason)
             await self._tell_calibration(receipt.message_id)
+            await self._tell_consumers(receipt.message_id)
         else:
             self.counts.orders_refused += 1
             _GATEWAY.warning("order %s is refused: %s: %s", receipt.message_id, receipt.code, receipt.reason)
 
     async def recover(self) -> None:
-        """Tell the calibration log what a kill kept from it; call once, at start."""
+        """Tell the other logs what a kill kept from them; call once, at start."""
+        await self._tell_consumers(None)
         untold = [order for order, _ in await self._partition.items(_UNTOLD)]
         if not untold:
             return
@@ -131,11 +144,36 @@ class Chronicle:
             return  # a state of its own; it is told at the start after that
         await self._partition.commit((Delete(_UNTOLD, order),))
 
-    def instruction_entries(self, receipt: Receipt) -> Sequence[Operation]:
-        """Return what is logged of an order that changes no profile, to be committed with its receipt."""
-        return self.receipt_entries(receipt)[:1]
+    async def _tell_consumers(self, order: str | None) -> None:
+        """Tell consumers what waits for their logs, of one order; of None what a kill has left."""
+        for key, data in await self._partition.items(_NEWS):
+            identity = key.rpartition("/")[0]
+            if order is not None and identity != order:
+                continue
+            try:
+                news = msgspec.json.decode(data, type=News)
+            except msgspec.MsgspecError as error:
+                raise StoreCorrupt("what a consumer must be told cannot be read") from error
+            journal, told = self._logs.consumer(news.consumer), False
+            if order is None:
+                _, newest = await journal.span()
+                told = any(
+                    (entry.event, entry.subject, entry.text) == (news.event, identity, cut(news.text))
+                    for entry in await journal.entries(max(0, newest - _LOOKED_AT))
+                )
+            if not told:
+                level = Level.WARNING if news.event is Event.CONCEALMENT_UNDONE else None
+                await journal.write(news.event, level=level, subject=identity, user="gwa", text=news.text)
+            await self._partition.commit((Delete(_NEWS, key),))
 
-    async def instruction(self, receipt: Receipt, consumer: str) -> None:
+    def instruction_entries(self, receipt: Receipt, consumer: str) -> Sequence[Operation]:
+        """Return what is logged of an order that changes no profile, to be committed with its receipt."""
+        if not consumer:
+            return self._entries(receipt, ())
+        news = News(consumer=consumer, event=Event.CONTRACT_CHANGE, text=receipt.reason)
+        return self._entries(receipt, (news,))
+
+    async def instruction(self, receipt: Receipt, _consumer: str) -> None:
         """An order that changes no profile was carried out or refused; the consumer it concerns is told."""
         if not receipt.accepted:
             await self.receipt(receipt)
@@ -143,10 +181,7 @@ class Chronicle:
         self._committed.discard(receipt.message_id)
         self.counts.orders_applied += 1
         _GATEWAY.info("order %s is carried out", receipt.message_id)
-        if consumer:
-            await self._logs.consumer(consumer).write(
-                Event.CONTRACT_CHANGE, subject=receipt.message_id, user="gwa", text=receipt.reason
-            )
+        await self._tell_consumers(receipt.message_id)
 
     async def heard(self, meter: MeterId) -> None:
         """The first telegram of a meter since start was accepted."""

@@ -211,10 +211,6 @@ class StoreTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     consumer_mb: Annotated[int, msgspec.Meta(ge=1, le=65536)] = 2048
     calibration_mb: Annotated[int, msgspec.Meta(ge=1, le=65536)] = 256
     """To what size each partition may grow."""
-    disk_reserve_mb: Annotated[int, msgspec.Meta(ge=0, le=65536)] = 32
-    """Less free room on the disk is a memory-critical event."""
-    critical_percent: Annotated[int, msgspec.Meta(ge=1, le=100)] = 90
-    """So full, a partition is a memory-critical event; the administrator can set another limit."""
     interval_months: Annotated[int, msgspec.Meta(ge=1, le=1200)] = 24
     consumption_months: Annotated[int, msgspec.Meta(ge=1, le=1200)] = 36
     """How long registered values and what is derived from them are kept."""
@@ -265,10 +261,12 @@ class TamperTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class MemoryTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much memory must stay free."""
+    """From when on memory is critical: measuring stops until there is room again."""
 
-    critical_bytes: Annotated[int, msgspec.Meta(ge=0)] = 16 << 20
-    """With less, measuring stops until there is more."""
+    critical_bytes: Annotated[int, msgspec.Meta(ge=0)] = 32 << 20
+    """Less is free on the disk."""
+    critical_percent: Annotated[int, msgspec.Meta(ge=1, le=100)] = 90
+    """A store has reached so much of its room; the administrator can set another limit by order."""
 
 
 class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -22,9 +22,10 @@ from typing import Final, Protocol
 from firmware.enforcement.content import unfit
 from firmware.enforcement.release import GateRelease, take_right
 from firmware.enforcement.schedule import last_instant, slot_ending_at
+from firmware.enforcement.uniform import padded_document
 from firmware.errors import ReleaseRefused
 from firmware.log.notices import Notice
-from firmware.metering.dataset import Dataset, message_id, to_document
+from firmware.metering.dataset import Dataset, message_id
 from firmware.profile.model import CommunicationProfile, NetPolicy, ProcessingProfile, ProfileSet
 from wan.ports import Receipt
 
@@ -159,7 +160,7 @@ class Gate:
     async def release(
         self, dataset: Dataset, *, communication: str, recipient: str, purpose: str
     ) -> GateRelease:
-        """Let a data set out in plain (its sender seals it for the recipient).
+        """Let a data set out in plain (its sender seals it for the recipient), in its profile's one size.
 
         Raises:
             ReleaseRefused: the policy says no; it has been reported.
@@ -174,7 +175,13 @@ class Gate:
         if fault is not None:
             raise await self._denied(request, Reason.CONTENT, fault)
         identity = message_id(self._gateway, communication, dataset.to_utc, dataset.occasion)
-        body = to_document(dataset, identity=identity, gateway=self._gateway, communication=communication)
+        body = padded_document(
+            allowed.processing,
+            dataset,
+            identity=identity,
+            gateway=self._gateway,
+            communication=communication,
+        )
         return _make(allowed.communication.recipient, identity, body)
 
     async def conceal(

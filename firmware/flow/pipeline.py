@@ -326,6 +326,7 @@ class DeliveryPipeline:
         clock: the gateway's time.
         happenings: tariff events and requests.
         evaluator: makes data sets of them; one that signs nothing if None.
+        wait: how long after its period's acceptance window a profile's delivery may leave; at once if None.
     """
 
     name = "firmware.flow.delivery"
@@ -338,7 +339,10 @@ class DeliveryPipeline:
         clock: Clock,
         happenings: Happenings,
         evaluator: Evaluator | None = None,
+        wait: Callable[[CommunicationProfile, datetime], timedelta] | None = None,
     ) -> None:
+        self._wait_for = wait or (lambda _profile, _end_utc: timedelta())
+        self._next_utc: datetime | None = None
         self._profiles, self._originals, self._delivery, self._clock = profiles, originals, delivery, clock
         self._happenings = happenings
         self._evaluator = evaluator or Evaluator(originals, happenings)
@@ -361,7 +365,10 @@ class DeliveryPipeline:
         """
         while True:
             await self.step()
-            await self._announced.get()
+            if self._next_utc is None:
+                await self._announced.get()
+            else:
+                await _first_of(self._announced.get(), self._clock.sleep_until(self._next_utc))
             while not self._announced.empty():
                 self._announced.get_nowait()
 
@@ -372,6 +379,7 @@ class DeliveryPipeline:
             ExceptionGroup: holds the fault of each profile that could not be served.
         """
         active = self._profiles.active
+        self._next_utc = None
         faults: list[Exception] = []
         for communication in active.communication:
             processing = active.processing_of(communication)
@@ -412,6 +420,8 @@ class DeliveryPipeline:
         for done, (occasion, following) in enumerate(zip_longest(due, due[1:]), start=1):
             if not done % FORGET_EVERY:
                 await self._forget(processing)  # or a long list would be read again for each of its values
+            if self._is_early(communication, processing, occasion.to_utc):
+                return  # all behind it is younger; what is noted so far stays noted
             dataset = await self._evaluator.dataset(processing, occasion, since)
             await self._delivery.deliver(communication, dataset)
             if following is None or following.to_utc != occasion.to_utc:
@@ -419,6 +429,17 @@ class DeliveryPipeline:
                 await self._originals.note_delivered(communication.id, through)
         if USE_CASES[processing.taf].fired is not None and through < until:
             await self._originals.note_delivered(communication.id, until)  # looked at, nothing happened
+
+    def _is_early(
+        self, communication: CommunicationProfile, processing: ProcessingProfile, end_utc: datetime
+    ) -> bool:
+        """Tell whether a delivery still waits for its offset, and remember when to look again."""
+        wait = self._wait_for(communication, end_utc)
+        due_utc = end_utc + half_window(processing.registration_period_s, processing.window_s) + wait
+        if not wait or self._clock.now_utc() >= due_utc:
+            return False
+        self._next_utc = due_utc if self._next_utc is None else min(due_utc, self._next_utc)
+        return True
 
     def _since(self, communication: CommunicationProfile, processing: ProcessingProfile) -> Since | None:
         told = self._profiles.communication_since(communication.id)

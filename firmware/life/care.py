@@ -16,7 +16,7 @@ from typing import Any, Final
 from firmware.chronicle import Chronicle
 from firmware.clock.time_sync import DisciplinedClock, HostTime, TimeSync
 from firmware.config import GatewayConfig, TamperTable, load_meters
-from firmware.errors import AccessRefused, Decommissioned
+from firmware.errors import Decommissioned
 from firmware.flow.intake import Statistics
 from firmware.life import decommission
 from firmware.life.control import SOCKET, Control, Request
@@ -27,7 +27,6 @@ from firmware.life.selftest import SelfTest, free_bytes, program_digest
 from firmware.life.states import Cause, End
 from firmware.life.status import Sources, status
 from firmware.life.tamper.driver import Contact, FileContact, GpioContact, TamperWatch
-from firmware.log.access import Role
 from firmware.log.entry import Event, Level, LogKind
 from firmware.log.journal import Logs
 from firmware.log.notices import Notices
@@ -35,12 +34,16 @@ from firmware.log.reading import LogReader
 from firmware.log.sealer import Sealer
 from firmware.orders.desk import OrderDesk
 from firmware.orders.life import life_orders
+from firmware.orders.stores import Belongings, store_orders
 from firmware.parts import Parts
 from firmware.profile.registry import Registry, SealedProfiles
+from firmware.store.memory import MemoryWatch
 from firmware.store.stores import Stores
+from firmware.store.wiping import wipe_consumer
 from firmware.supervisor import Reporter, Service
 from hsm.errors import HsmError
 from hsm.session import ModuleSession, Priority
+from lmn.model import MeterId
 
 _LOG = logging.getLogger("smgw.firmware")
 _LAST_SEAL_S: Final = 2.0
@@ -172,7 +175,12 @@ class Care:
         self._base, config, clock = base, base.config, base.clock
         background = base.module.at(Priority.BULK)
         gateway = config.gateway.id.lower()
-        state, limit = config.gateway.state, config.memory.critical_bytes
+        memory = MemoryWatch(
+            base.stores,
+            critical_percent=config.memory.critical_percent,
+            critical_bytes=config.memory.critical_bytes,
+            free=partial(free_bytes, config.gateway.state),
+        )
         self.program = program_digest()
         self._sealer = Sealer(base.logs, background, clock, gateway, interval_s=config.log.seal_s)
         self._self_test = SelfTest(
@@ -182,8 +190,7 @@ class Care:
             clock,
             base.life,
             time_state=lambda: clock.state.value,
-            free=partial(free_bytes, state),
-            memory_limit_bytes=limit,
+            memory=memory.critical,
             program=self.program,
         )
         self._health = Health(
@@ -192,8 +199,7 @@ class Care:
             base.logs,
             clock,
             base.life,
-            free=partial(free_bytes, state),
-            memory_limit_bytes=limit,
+            memory=memory.critical,
         )
         self._time = TimeSync(
             clock,
@@ -213,6 +219,19 @@ class Care:
             base.stores.system,
             entries=base.chronicle.instruction_entries,
             report=base.chronicle.instruction,
+        )
+
+        async def set_limit(percent: int) -> None:
+            await memory.set_limit(percent)
+            await self._health.look_at_memory()
+
+        self.orders.take(
+            store_orders(
+                active=lambda: base.registry.active,
+                belongings=base.registry.belongings,
+                wipe=self._wipe,
+                set_limit=set_limit,
+            )
         )
         self.orders.take(
             life_orders(
@@ -277,6 +296,11 @@ class Care:
         except HsmError as fault:
             _LOG.warning("the logs are not sealed at the stop: %s", fault)
 
+    async def _wipe(self, consumer: str, belongings: Belongings) -> int:
+        processing, names = belongings
+        meters = frozenset(str(MeterId.from_text(name)) for name in names)  # as readings name them
+        return await wipe_consumer(self._base.stores, consumer, processing=processing, meters=meters)
+
     async def _tampered(self, seen: str) -> None:
         await self._base.life.enter(Cause.TAMPERED, seen)
 
@@ -291,8 +315,6 @@ class Care:
         return {"checks": [{"name": one.name, "ok": one.ok, "detail": one.detail} for one in checks]}
 
     async def _decommission_by_hand(self, request: Request) -> Mapping[str, Any]:
-        if request.role is not Role.GWA:
-            raise AccessRefused("only the administrator decommissions a gateway (role gwa)")
         return {"said": await self._decommissioning.ask(request.gateway, request.code)}
 
     async def _begin_end(self) -> None:

@@ -1,7 +1,7 @@
 """The control socket of a running gateway: status, logs, self-test, for whoever owns the machine's files.
 
 A Unix socket of mode 0600 in the gateway's own folder. One JSON object a line in, one a line out. It decides
-nothing: logs go through `firmware.log.reading`, which asks the role table.
+nothing: each operation is asked of the role table, logs by `firmware.log.reading`, which asks it too.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import msgspec
 
+from firmware.enforcement.roles import CONTROL, Reader, Role, require
 from firmware.errors import AccessRefused, FirmwareError
-from firmware.log.access import Reader, Role
 from firmware.log.audit import code, text
 from firmware.log.entry import LogKind
 from firmware.log.reading import MAX_ENTRIES, LogReader, Range
@@ -59,13 +59,15 @@ class Control:
     Args:
         path: of the socket; what is left there of a life before is replaced.
         reader: of the logs.
-        operations: the other operations by name.
+        operations: the other operations by name; each has a row in `firmware.enforcement.roles.CONTROL`.
     """
 
     name = "firmware.life.control"
 
     def __init__(self, path: Path, reader: LogReader | None, operations: Mapping[str, Operation]) -> None:
         self._path, self._reader = path, reader
+        if unknown := operations.keys() - CONTROL.keys():
+            raise ValueError(f"no row in the role table: {', '.join(sorted(unknown))}")
         self._operations = dict(operations)
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -147,6 +149,7 @@ class Control:
         if operation is None:
             known = sorted((*self._operations, *(("export", "log") if self._reader else ())))
             raise ValueError(f"no operation {request.op!r}; there are {', '.join(known)}")
+        require(Reader(request.role, request.name), CONTROL[request.op])
         return await operation(request)
 
 

@@ -5,7 +5,7 @@ What is lost for an hour is a state and two log entries, not a stop: everything 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from firmware.clock.clock import Clock
@@ -20,6 +20,8 @@ from hsm.errors import HsmError, PinRefused
 LOOK_S: Final = 15.0
 _SOON_S: Final = 1.0
 """While something is missing: as soon as it is back, everything shall go on."""
+_NO_ANSWER: Final = frozenset({Cause.STORE_CORRUPT})
+"""Then the stores cannot say how full they are."""
 _LOOKED_FOR: Final = frozenset({Cause.MODULE_LOST, Cause.STORE_UNAVAILABLE, Cause.MEMORY_CRITICAL})
 
 
@@ -32,8 +34,7 @@ class Health:
         logs: of which the calibration log may be full.
         clock: paces.
         life: gets what is found.
-        free: bytes that can still be written.
-        memory_limit_bytes: less is critical.
+        memory: says what is critical of memory, "" for nothing.
         look_s: between two looks.
     """
 
@@ -47,13 +48,12 @@ class Health:
         clock: Clock,
         life: LifeCycle,
         *,
-        free: Callable[[], int],
-        memory_limit_bytes: int,
+        memory: Callable[[], Awaitable[str]],
         look_s: float = LOOK_S,
     ) -> None:
         self._module, self._stores, self._logs = module, stores, logs
         self._clock, self._life = clock, life
-        self._free, self._limit, self._look_s = free, memory_limit_bytes, look_s
+        self._memory, self._look_s = memory, look_s
 
     async def run(self) -> None:
         """Look until cancelled.
@@ -71,13 +71,18 @@ class Health:
         """Look once."""
         await self._look_at_stores()
         await self._look_at_module()
-        free = self._free()
-        if free < self._limit:
-            await self._life.enter(Cause.MEMORY_CRITICAL, f"{free} bytes are free")
-        else:
-            await self._life.leave(Cause.MEMORY_CRITICAL)
+        if not self._life.causes.keys() & _NO_ANSWER:
+            await self.look_at_memory()
         if await self._logs.calibration.is_full():
             await self._life.enter(Cause.CALIBRATION_LOG_FULL, "it takes no more entries")
+
+    async def look_at_memory(self) -> None:
+        """Look whether memory is critical, by the limit in force now."""
+        critical = await self._memory()
+        if critical:
+            await self._life.enter(Cause.MEMORY_CRITICAL, critical)
+        else:
+            await self._life.leave(Cause.MEMORY_CRITICAL)
 
     async def _look_at_stores(self) -> None:
         try:

@@ -95,8 +95,7 @@ class SelfTest:
         clock: paces.
         life: gets what fails.
         time_state: what is said of the clock.
-        free: bytes that can still be written.
-        memory_limit_bytes: less is critical.
+        memory: says what is critical of memory, "" for nothing.
         program: digest of the program as it was started.
         root: where the program's files are.
     """
@@ -112,14 +111,13 @@ class SelfTest:
         life: LifeCycle,
         *,
         time_state: Callable[[], str],
-        free: Callable[[], int],
-        memory_limit_bytes: int,
+        memory: Callable[[], Awaitable[str]],
         program: str,
         root: Path = _ROOT,
     ) -> None:
         self._module, self._stores, self._logs = module, stores, logs
         self._clock, self._life = clock, life
-        self._time_state, self._free, self._limit = time_state, free, memory_limit_bytes
+        self._time_state, self._critical = time_state, memory
         self._program, self._root = program, root
         self.last: tuple[Check, ...] = ()
         """Results of the last run."""
@@ -219,10 +217,10 @@ class SelfTest:
         return ""
 
     async def _memory(self) -> str:
-        free = self._free()
-        if free < self._limit:
-            raise SelfTestFailed(f"{free} bytes are free, less than {self._limit}")
-        return f"{free} bytes free"
+        critical = await self._critical()
+        if critical:
+            raise SelfTestFailed(critical)
+        return ""
 
     async def _tell(self) -> None:
         failed = [check for check in self.last if not check.ok]

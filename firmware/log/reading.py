@@ -9,8 +9,8 @@ from typing import Final, Protocol
 import msgspec
 
 from firmware.clock.clock import Clock
+from firmware.enforcement.roles import Reader, require_read
 from firmware.errors import AccessRefused, StoreUnavailable
-from firmware.log.access import Reader, require_read
 from firmware.log.entry import Entry, Event, Level, LogKind, Outcome
 from firmware.log.export import FORMAT, Header, Trailer, write_export
 from firmware.log.journal import Journal, Logs

@@ -49,7 +49,9 @@ MEANINGS: Final[dict[Event, Meaning]] = {
     Event.ACCESS_DENIED: _m("somebody asked for what the role table does not give him", _S),
     Event.ORDER_APPLIED: _m("an order of the administrator was carried out", _S),
     Event.ORDER_REFUSED: _m("an order was refused; the sub-event says why", _S),
-    Event.PROFILE_CHANGE: _m("an order changed what the gateway does", _K),
+    Event.PROFILE_CHANGE: _m(
+        "an order changed what the gateway does; a consumer is told which profiles of his", _C, _K
+    ),
     Event.CONNECTION_OPENED: _m("a connection to a peer was opened", _S, written=False),
     Event.CONNECTION_CLOSED: _m("a connection to a peer was closed", _S, written=False),
     Event.CONNECTION_REFUSED: _m("a connection broke a rule and was not made", _S),
@@ -72,6 +74,9 @@ MEANINGS: Final[dict[Event, Meaning]] = {
     Event.RELEASE_DENIED: _m("the policy gate let something not leave", _S, _C),
     Event.CONCEALED_CONTRIBUTION: _m("a value went into a total that hides it; size of the group", _C),
     Event.CONCEALMENT_ABORTED: _m("a value could not be hidden, so it stayed", _S, _C),
+    Event.CONCEALMENT_UNDONE: _m(
+        "the administrator let a plain profile undo a concealed one, by name in his order", _C
+    ),
     Event.CONTRACT_CHANGE: _m("a net or contract of this consumer began", _S, _C),
 }
 """Event -> meaning."""

@@ -10,13 +10,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from firmware.errors import ConfigurationRefused
+from firmware.enforcement.roles import ORDERS, Reader, Role, require
+from firmware.errors import AccessRefused, ConfigurationRefused
 from firmware.store.operations import Operation
 from firmware.store.partition import Partition
 from firmware.store.stores import ReplayMemory
 from wan.ports import Order, Receipt
 
 _REASON_CHARS: Final = 2000
+ADMINISTRATOR: Final = Reader(Role.GWA)
+"""Who signed: the link takes no order of anybody else (`wan.gwa.orders`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class OrderDesk:
     Args:
         profiles: the registry; gets every kind that no carrier was given for.
         partition: the system partition; keeps receipts.
-        entries: what is logged of a receipt, for the same commit.
+        entries: what is logged of a receipt and the consumer concerned ("" for none), for the same commit.
         report: told of every receipt that was kept here, and of the consumer concerned ("" for none).
     """
 
@@ -58,7 +61,7 @@ class OrderDesk:
         profiles: Profiles,
         partition: Partition,
         *,
-        entries: Callable[[Receipt], Sequence[Operation]],
+        entries: Callable[[Receipt, str], Sequence[Operation]],
         report: Callable[[Receipt, str], Awaitable[None]],
     ) -> None:
         self._profiles, self._partition, self._replay = profiles, partition, ReplayMemory(partition)
@@ -66,7 +69,9 @@ class OrderDesk:
         self._carriers: dict[str, Carrier] = {}
 
     def take(self, carriers: Mapping[str, Carrier]) -> None:
-        """Carry out further kinds of orders from now on."""
+        """Carry out further kinds of orders from now on; ValueError if the role table has no row for one."""
+        if unknown := carriers.keys() - ORDERS.keys():
+            raise ValueError(f"no row in the role table: {', '.join(sorted(unknown))}")
         self._carriers.update(carriers)
 
     async def apply(self, order: Order) -> Receipt:
@@ -76,7 +81,12 @@ class OrderDesk:
             StoreUnavailable: the order can be given again.
         """
         carrier = self._carriers.get(order.kind)
-        if carrier is None:
+        try:
+            for right in ORDERS.get(order.kind, ()):
+                require(ADMINISTRATOR, right)
+        except AccessRefused as refused:
+            return await self.refuse(order.message_id, "access", str(refused))
+        if carrier is None:  # an order about profiles, or of a kind that nobody knows: it is refused there
             return await self._profiles.apply(order)
         known = await self._replay.receipt(order.message_id)
         if known is not None:
@@ -86,7 +96,9 @@ class OrderDesk:
         except ConfigurationRefused as error:
             done = Done("invalid", str(error))
         receipt = Receipt(order.message_id, done.code == "ok", done.code, done.reason[:_REASON_CHARS])
-        await self._partition.commit((self._replay.operation(receipt), *self._entries(receipt)))
+        await self._partition.commit(
+            (self._replay.operation(receipt), *self._entries(receipt, done.consumer))
+        )
         await self._report(receipt, done.consumer)
         return receipt
 

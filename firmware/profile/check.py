@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
+from firmware.enforcement.schedule import delivery_period_s
 from firmware.metering.register import half_window
+from firmware.metering.tariff.catalogue import USE_CASES
 from firmware.profile.check_tariffs import Problem, check_tariff
 from firmware.profile.model import (
     MIN_SECURE_MEMBERS,
@@ -168,8 +170,24 @@ def _communication(
         yield Problem(f"{place}.peer.sig_certificate", "the recipient's SIG certificate (it signs manifests)")
     if concealed != (profile.net is not None):
         yield Problem(f"{place}.net", 'a net policy if and only if concealment is "dc-net"')
+    if profile.spread_s and concealed:
+        yield Problem(f"{place}.spread_s", "none: the net's deadlines say when its frames leave")
+    elif profile.spread_s and processing is not None and profile.spread_s > _longest_spread_s(processing):
+        yield Problem(
+            f"{place}.spread_s",
+            f"at most {_longest_spread_s(processing)}, so that no delivery waits beyond the next one",
+        )
     if profile.net is not None:
         yield from _net(f"{place}.net", profile.net, processing, small_nets_allowed)
+
+
+def _longest_spread_s(processing: ProcessingProfile) -> int:
+    """Return the longest spread: what sends on requests or events may do so at each registration."""
+    use_case = USE_CASES[processing.taf]
+    often = use_case.fired is not None or use_case.on_request
+    period_s = processing.registration_period_s if often else delivery_period_s(processing)
+    reach_s = half_window(processing.registration_period_s, processing.window_s).total_seconds()
+    return max(0, int(period_s - reach_s) - 1)
 
 
 def _purpose(processing: ProcessingProfile) -> str:

@@ -148,7 +148,9 @@ class NetPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Largest number of members; n_max * max_wh * 10 must stay below 2**63 so that no sum wraps."""
 
 
-class CommunicationProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CommunicationProfile(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """Which result goes to which recipient, for what, and how it is concealed (Kommunikationsprofil)."""
 
     id: Name
@@ -158,6 +160,10 @@ class CommunicationProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     peer: PeerEntry
     concealment: Literal["none", "dc-net"] = "none"
     net: NetPolicy | None = None
+    spread_s: Annotated[int, msgspec.Meta(ge=0, le=86400)] = 0
+    """A delivery leaves at an instant, which nobody outside can foretell, of the so many seconds after the
+    acceptance window of its period's end, and before the next one is due. Not for a DC-net, whose deadlines
+    are its own."""
 
 
 class ProfileSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,11 +8,15 @@
 | profiles.rollback | {} | the set before the active one becomes active again |
 
 Versions rise over all kinds, so that no order can be repeated; a roll-back is a new order, not an old one.
+
+A set that would undo a concealed profile is refused, unless the order itself names that profile in
+"undo_concealment" (each of the four bodies may). Nothing but a signed order carries that field: a profile has
+none of that name, a staged set does not keep it, and each consumer concerned finds it in his log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NoReturn, TypeVar
@@ -20,16 +24,20 @@ from typing import Final, NoReturn, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from firmware.enforcement.determination import Grid, after, conflicts, grids, until
+from firmware.enforcement.determination import Conflict, Grid, after, conflicts, grids, until
 from firmware.errors import ConfigurationRefused
+from firmware.log.entry import Event
+from firmware.log.news import News
 from firmware.profile import codec
-from firmware.profile.difference import difference, summary
+from firmware.profile.difference import Change, difference, summary
+from firmware.profile.fields import Name
 from firmware.profile.model import ProfileSet
-from firmware.profile.record import ActiveRecord, Staged
+from firmware.profile.record import ActiveRecord, Staged, owners
 from wan.ports import Order, Receipt
 
 _T = TypeVar("_T")
 _REASON_CHARS: Final = 2000
+_OVERRIDE: Final = "undo_concealment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,8 @@ class Effect:
     record: ActiveRecord | None = None
     activates: bool = False
     """Whether another set is active afterwards."""
+    news: tuple[News, ...] = ()
+    """What consumers must be told of it."""
 
 
 class _Refused(Exception):
@@ -50,10 +60,17 @@ class _Refused(Exception):
 
 class _Activate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: int
+    undo_concealment: tuple[Name, ...] = ()
 
 
 class _Rollback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    pass
+    undo_concealment: tuple[Name, ...] = ()
+
+
+class _Override(msgspec.Struct, frozen=True):
+    """The one field of a set's order that is not the set's; whatever else is there the codec reads."""
+
+    undo_concealment: tuple[Name, ...] = ()
 
 
 def carry_out(record: ActiveRecord, order: Order, now_utc: datetime, *, small_nets_allowed: bool) -> Effect:
@@ -76,50 +93,88 @@ class _Work:
     now_utc: datetime
     small_nets_allowed: bool
 
-    def profiles(self) -> ProfileSet:
-        """Read and check the set in the order's body."""
+    def profiles(self) -> tuple[ProfileSet, tuple[str, ...]]:
+        """Read and check the set in the order's body, and whose concealment it says may be undone."""
+        body = self.order.body
+        undo: tuple[str, ...] = ()
+        if _OVERRIDE.encode() in body:
+            undo, body = _split(self.order)
         try:
-            return codec.from_json(self.order.body, small_nets_allowed=self.small_nets_allowed)
+            return codec.from_json(body, small_nets_allowed=self.small_nets_allowed), undo
         except ConfigurationRefused as error:
             _refuse("invalid", str(error))
 
-    def given(self, profiles: ProfileSet) -> tuple[Grid, ...]:
-        """Hold a set against what is and was active; return what its recipients will have got by now."""
+    def given(
+        self, profiles: ProfileSet, undo: tuple[str, ...]
+    ) -> tuple[tuple[Grid, ...], tuple[Conflict, ...]]:
+        """Hold a set against what is and was active.
+
+        Returns:
+            What its recipients will have got by now, and what it undoes because the order says that it may.
+        """
         given = until((*self.record.history, *_in_force(self.record)), self.now_utc)
         found = conflicts((*given, *after(grids(profiles), self.now_utc)))
-        if found:
-            _refuse("undoes-concealment", "; ".join(str(conflict) for conflict in found))
-        return given
+        refused = [conflict for conflict in found if conflict.concealed not in undo]
+        if refused:
+            _refuse("undoes-concealment", "; ".join(str(conflict) for conflict in refused))
+        return given, tuple(found)
 
-    def accepted(self, record: ActiveRecord, said: str, *, activates: bool) -> Effect:
+    def accepted(
+        self,
+        record: ActiveRecord,
+        said: str,
+        *,
+        activates: bool,
+        undone: tuple[Conflict, ...] = (),
+    ) -> Effect:
         """Say yes; what changes stands in the receipt, names only."""
-        changes = summary(difference(self.record.profiles, record.profiles))
-        reason = f"{said}: {changes}" if activates else said
+        changes = difference(self.record.profiles, record.profiles) if activates else ()
+        reason = f"{said}: {summary(changes)}" if activates else said
+        if undone:
+            reason = f"{reason}; by order {'; '.join(str(conflict) for conflict in undone)}"
         receipt = Receipt(self.order.message_id, accepted=True, code="ok", reason=reason[:_REASON_CHARS])
-        return Effect(receipt, replace(record, newest=self.order.version), activates)
+        news = (*_news(changes, said), *(self._undone(record.profiles, undone) if activates else ()))
+        return Effect(receipt, replace(record, newest=self.order.version), activates, news)
 
-    def activated(self, profiles: ProfileSet, said: str) -> Effect:
+    def activated(self, profiles: ProfileSet, said: str, undo: tuple[str, ...]) -> Effect:
         """Make a set active."""
+        given, undone = self.given(profiles, undo)
         return self.accepted(
             ActiveRecord(
                 version=self.order.version,
                 profiles=profiles,
                 since=_since(self.record, profiles, self.now_utc),
-                history=self.given(profiles),
+                history=given,
                 before=self.record.profiles,
+                owners={**self.record.owners, **owners(self.record.profiles), **owners(profiles)},
             ),
             said,
             activates=True,
+            undone=undone,
         )
+
+    def _undone(self, profiles: ProfileSet, undone: tuple[Conflict, ...]) -> Iterator[News]:
+        """Tell whoever is behind a concealed profile, before or after, what the order undoes."""
+        for conflict in undone:
+            whose: set[str] = set()
+            for known in (self.record.profiles, profiles):
+                for one in known.communication:
+                    processing = known.processing_of(one)
+                    if one.id == conflict.concealed and processing is not None:
+                        whose.add(processing.consumer)
+            for consumer in sorted(whose):
+                text = str(conflict)[:_REASON_CHARS]
+                yield News(consumer=consumer, event=Event.CONCEALMENT_UNDONE, text=text)
 
 
 def _profiles(work: _Work) -> Effect:
-    return work.activated(work.profiles(), f"version {work.order.version} is active")
+    profiles, undo = work.profiles()
+    return work.activated(profiles, f"version {work.order.version} is active", undo)
 
 
 def _stage(work: _Work) -> Effect:
-    profiles = work.profiles()
-    work.given(profiles)
+    profiles, undo = work.profiles()
+    work.given(profiles, undo)
     staged = Staged(version=work.order.version, profiles=profiles)
     changes = summary(difference(work.record.profiles, profiles))
     said = f"version {work.order.version} is staged: {changes}"
@@ -127,18 +182,20 @@ def _stage(work: _Work) -> Effect:
 
 
 def _activate(work: _Work) -> Effect:
-    wanted, staged = _body(work.order, _Activate).version, work.record.staged
+    body, staged = _body(work.order, _Activate), work.record.staged
+    wanted = body.version
     if staged is None or staged.version != wanted:
         there = "none" if staged is None else f"version {staged.version}"
         _refuse("not-staged", f"version {wanted} is not staged ({there} is)")
-    return work.activated(staged.profiles, f"version {wanted} is active, by version {work.order.version}")
+    said = f"version {wanted} is active, by version {work.order.version}"
+    return work.activated(staged.profiles, said, body.undo_concealment)
 
 
 def _rollback(work: _Work) -> Effect:
-    _body(work.order, _Rollback)
+    undo = _body(work.order, _Rollback).undo_concealment
     if work.record.before is None:
         _refuse("nothing-before", "no set was active before this one")
-    return work.activated(work.record.before, f"rolled back, by version {work.order.version}")
+    return work.activated(work.record.before, f"rolled back, by version {work.order.version}", undo)
 
 
 _KINDS: Final[dict[str, Callable[[_Work], Effect]]] = {
@@ -154,6 +211,25 @@ def _body(order: Order, kind: type[_T]) -> _T:
         return msgspec.json.decode(order.body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         _refuse("invalid", f"body: {error}")
+
+
+def _split(order: Order) -> tuple[tuple[str, ...], bytes]:
+    """Return the override of a set's order, and its body without it."""
+    undo = _body(order, _Override).undo_concealment
+    try:
+        document = msgspec.json.decode(order.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        _refuse("invalid", f"body: {error}")
+    document.pop(_OVERRIDE, None)
+    return undo, msgspec.json.encode(document)
+
+
+def _news(changes: Sequence[Change], said: str) -> Iterator[News]:
+    """Tell each consumer which of his profiles an order changed, and nothing of anybody else's."""
+    for consumer in sorted({one for change in changes for one in change.consumers}):
+        own = summary([change for change in changes if consumer in change.consumers])
+        text = f"{said}: {own}"[:_REASON_CHARS]
+        yield News(consumer=consumer, event=Event.PROFILE_CHANGE, text=text)
 
 
 def _refuse(code: str, reason: str) -> NoReturn:

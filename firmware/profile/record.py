@@ -32,11 +32,19 @@ class ActiveRecord(msgspec.Struct, frozen=True, kw_only=True):
     before: ProfileSet | None = None
     """The set that the active one replaced; None: there was none."""
     staged: Staged | None = None
+    owners: dict[str, str] = {}
+    """"processing/<id>" or "meter/<meter>" of any set so far -> the consumer it was last given to."""
 
     @property
     def floor(self) -> int:
         """The version that an order must exceed."""
         return max(self.version, self.newest)  # a record of the first firmware had no `newest`
+
+
+def owners(profiles: ProfileSet) -> dict[str, str]:
+    """Return whose each processing profile and meter of a set is, as `ActiveRecord.owners` has it."""
+    found = {f"meter/{one.meter}": one.consumer for one in profiles.meters}
+    return found | {f"processing/{one.id}": one.consumer for one in profiles.processing}
 
 
 NOTHING = ActiveRecord(version=0, profiles=ProfileSet(), since={}, history=())

@@ -14,10 +14,11 @@ from typing import Final, Protocol
 import msgspec
 
 from firmware.errors import StoreCorrupt
+from firmware.log.news import News
 from firmware.profile.model import CommunicationProfile, MeterProfile, ProfileSet
 from firmware.profile.orders import carry_out
 from firmware.profile.pem import to_der
-from firmware.profile.record import NOTHING, ActiveRecord
+from firmware.profile.record import NOTHING, ActiveRecord, owners
 from firmware.store.operations import Operation
 from firmware.store.partition import Partition
 from firmware.store.stores import ProfileArchive, ReplayMemory
@@ -30,6 +31,14 @@ _FALSE_FUTURE: Final = timedelta(days=1)
 _REASON_CHARS: Final = 2000
 
 
+Entries = Callable[[Receipt, Sequence[News]], Sequence[Operation]]
+"""What is logged of a receipt, and what consumers must be told of it."""
+
+
+def _no_entries(_receipt: Receipt, _news: Sequence[News]) -> Sequence[Operation]:
+    return ()
+
+
 class ProfileStore(Protocol):
     """Where the active set and the receipts are kept."""
 
@@ -39,8 +48,11 @@ class ProfileStore(Protocol):
     async def receipt(self, message_id: str) -> Receipt | None:
         """Return the receipt of an order that was carried out or refused by `apply`, None for a new one."""
 
-    async def keep(self, record: bytes | None, receipt: Receipt) -> None:
-        """Keep a receipt and, if not None, the new active record: both or neither, durable on return."""
+    async def keep(self, record: bytes | None, receipt: Receipt, news: Sequence[News] = ()) -> None:
+        """Keep a receipt, what consumers must be told of it and, if not None, the new active record.
+
+        All or nothing, durable on return.
+        """
 
 
 class SealedProfiles:
@@ -48,13 +60,11 @@ class SealedProfiles:
 
     Args:
         partition: the system partition.
-        entries: what is logged of a receipt, in the same commit.
+        entries: what is logged of a receipt and told to consumers, in the same commit.
     """
 
-    def __init__(
-        self, partition: Partition, entries: Callable[[Receipt], Sequence[Operation]] = lambda _receipt: ()
-    ) -> None:
-        self._partition, self._entries = partition, entries
+    def __init__(self, partition: Partition, entries: Entries | None = None) -> None:
+        self._partition, self._entries = partition, entries or _no_entries
         self._archive, self._replay = ProfileArchive(partition), ReplayMemory(partition)
 
     async def active(self) -> bytes | None:
@@ -65,12 +75,12 @@ class SealedProfiles:
         """Return the first receipt of a message id."""
         return await self._replay.receipt(message_id)
 
-    async def keep(self, record: bytes | None, receipt: Receipt) -> None:
-        """Keep both, and the log entry about it, in one transaction."""
+    async def keep(self, record: bytes | None, receipt: Receipt, news: Sequence[News] = ()) -> None:
+        """Keep everything, and the log entry about it, in one transaction."""
         operations: list[Operation] = [self._replay.operation(receipt)]
         if record is not None:
             operations += await self._archive.operations(record)
-        operations += self._entries(receipt)
+        operations += self._entries(receipt, news)
         await self._partition.commit(operations)
 
 
@@ -117,6 +127,19 @@ class Registry:
     def version(self) -> int:
         """Return the version of the active set, 0 before the first order."""
         return self._record.version
+
+    def belongings(self, consumer: str) -> tuple[frozenset[str], frozenset[str]]:
+        """Return (processing profiles, meters) that are a consumer's, or were and are nobody else's now."""
+        owned = {
+            **(owners(self._record.before) if self._record.before is not None else {}),
+            **self._record.owners,
+            **owners(self._record.profiles),
+        }
+        of = [key.partition("/")[::2] for key, owner in owned.items() if owner == consumer]
+        return (
+            frozenset(name for kind, name in of if kind == "processing"),
+            frozenset(name for kind, name in of if kind == "meter"),
+        )
 
     def communication_since(self, profile: str) -> datetime | None:
         """Return when a communication profile became active with its present content, None if it is not.
@@ -188,7 +211,8 @@ class Registry:
                 self._record, order, self._now_utc(), small_nets_allowed=self._small_nets_allowed
             )
             record = effect.record
-            await self._store.keep(None if record is None else msgspec.json.encode(record), effect.receipt)
+            encoded = None if record is None else msgspec.json.encode(record)
+            await self._store.keep(encoded, effect.receipt, effect.news)
             if record is not None:
                 self._take(record, activates=effect.activates)
         finally:

@@ -35,6 +35,7 @@ async def wipe_consumer(
     partition = stores.consumer
     operations: list[Operation] = [
         Forget(f"log/consumer/{consumer}"),
+        Forget(f"seal/consumer/{consumer}"),
         Delete("log.start", f"consumer/{consumer}"),
         Sift("reading", lambda text: _meter(text) not in meters),
     ]
@@ -43,6 +44,7 @@ async def wipe_consumer(
         if day is not None and day[1] in processing:
             operations.append(Forget(kind))
     operations += [Delete("progress", f"registered/{profile}") for profile in processing]
+    operations += [Forget(f"event/{profile}") for profile in processing]
     gone = sum(await partition.commit(operations))
     await stores.change_key_of(partition)
     await partition.compact()

@@ -107,7 +107,7 @@ _FIRMWARE_FOR_TOOLS = (
     "firmware.config",
     "firmware.errors",
     "firmware.log.diagnostics",
-    "firmware.log.access",
+    "firmware.enforcement.roles",
     "firmware.log.entry",
     "firmware.log.export",
     "firmware.log.vocabulary",

@@ -33,7 +33,7 @@ def test_drawn_files_are_up_to_date() -> None:
 def test_a_stale_file_is_found(tmp_path: Path) -> None:
     (tmp_path / "schema").mkdir()
     names = "model.toml", "parts.toml", "parts.svg", "schema/profiles.json", "states.svg", "logs.md"
-    for name in (*names, "dcnet-states.md"):
+    for name in (*names, "dcnet-states.md", "roles.md"):
         (tmp_path / name).write_bytes((DOCS / name).read_bytes())
     (tmp_path / "dataflow.md").write_text("old")
     assert drawing.stale(tmp_path) == ["dataflow.md"]

@@ -19,8 +19,18 @@ from firmware.errors import Decommissioned
 from firmware.life.decommission import MARKER
 from firmware.log.entry import Event, Outcome
 from firmware.log.journal import Logs
-from tests.support.whole_gateway import NAME, TIMEOUT_S, CardLine, Road, Site, eventually, line_with
+from tests.support.whole_gateway import (
+    CONSUMER,
+    NAME,
+    TIMEOUT_S,
+    CardLine,
+    Road,
+    Site,
+    eventually,
+    line_with,
+)
 from tools.counterparts.gwa import place_order, receipt_of
+from wan.ports import Receipt
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -225,3 +235,28 @@ async def test_a_decommissioning_that_was_killed_goes_on_at_the_next_start(site:
         async with site.running():
             pass
     assert [path.name for path in (site.folder / "state").iterdir()] == [MARKER]
+
+
+async def test_fdp_rip_2_a_consumer_whose_profiles_went_is_wiped_by_order(road: Road) -> None:
+    """Measured and billed, then without profiles, then wiped: nothing of his is left but that it was done."""
+    await road.open_emp()
+    async with road.site.running() as life:
+        async with road.metering():
+            road.order_bill()
+            await road.delivered(life)
+        place_order(road.pki / "gwa", NAME, "profiles", {})
+
+        async def without_profiles() -> bool:
+            return not life.gateway._parts.registry.active.processing
+
+        await eventually(without_profiles, "the empty set")
+        order = place_order(road.pki / "gwa", NAME, "wipe-consumer", {"consumer": CONSUMER})
+
+        async def receipt() -> Receipt | None:
+            return receipt_of(road.pki / "gwa", NAME, order)
+
+        assert (await eventually(receipt, "the receipt")).accepted
+        (entry,) = await life.consumer().entries()
+        assert (entry.event, entry.subject) == (Event.CONTRACT_CHANGE, order)
+        kinds = await life.gateway._parts.stores.consumer.kinds()
+        assert not any(kind.startswith("original/") for kind in kinds)

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from firmware.log.access import Role
+from firmware.enforcement.roles import Role
 from firmware.log.export import CheckCertificate, Verdict, check_export
 from hsm.api import CertificateUse, PublicKey
 from hsm.errors import CertificateRefused, MalformedSignature, PointRefused

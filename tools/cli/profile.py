@@ -23,6 +23,11 @@ FileArgument = typer.Argument(metavar="FILE", help="a TOML file of profiles", ex
 JsonOption = typer.Option("--json", help="one JSON object on standard output")
 AdminOption = typer.Option("--admin", metavar="DIR", help="the administrator's folder")
 GatewayOption = typer.Option("--gateway", metavar="ID", help="e.g. ESGW0100000001")
+UndoOption = typer.Option(
+    "--undo-concealment",
+    metavar="ID",
+    help="let this concealed profile be undone by a plain one; the consumer reads it in his log",
+)
 SmallNetsOption = typer.Option(
     "--insecure-small-nets", help="check as a gateway does whose gateway.toml allows them"
 )
@@ -134,22 +139,24 @@ def flash(
     stage: Annotated[
         bool, typer.Option("--stage", help="keep it checked; `activate` makes it active")
     ] = False,
+    undo: Annotated[list[str] | None, UndoOption] = None,
     small_nets: Annotated[bool, SmallNetsOption] = False,
     as_json: Annotated[bool, JsonOption] = False,
 ) -> None:
     """Check a file and order it: signed into the administrator's spool, for the gateway's next call."""
     _demand_gateway(gateway)
-    profiles = _load(file, small_nets=small_nets, as_json=as_json)
+    profiles = _load(file, small_nets=small_nets, as_json=as_json, undo=tuple(undo or ()))
     from firmware.profile.codec import to_json
 
     kind = "profiles.stage" if stage else "profiles"
-    _order(admin, gateway, kind, json.loads(to_json(profiles)), as_json=as_json)
+    _order(admin, gateway, kind, json.loads(to_json(profiles)) | _override(undo), as_json=as_json)
 
 
 @app.command()
 def activate(
     admin: Annotated[Path, AdminOption],
     gateway: Annotated[str, GatewayOption],
+    undo: Annotated[list[str] | None, UndoOption] = None,
     as_json: Annotated[bool, JsonOption] = False,
 ) -> None:
     """Order that the set which was staged last becomes active."""
@@ -157,20 +164,22 @@ def activate(
     if staged is None:
         sys.stderr.write(f"nothing is staged for {gateway.lower()}; `smgw profile flash --stage` does that\n")
         raise typer.Exit(1)
-    _order(admin, gateway, "profiles.activate", {"version": staged[0]}, as_json=as_json)
+    body = {"version": staged[0]} | _override(undo)
+    _order(admin, gateway, "profiles.activate", body, as_json=as_json)
 
 
 @app.command()
 def rollback(
     admin: Annotated[Path, AdminOption],
     gateway: Annotated[str, GatewayOption],
+    undo: Annotated[list[str] | None, UndoOption] = None,
     as_json: Annotated[bool, JsonOption] = False,
 ) -> None:
     """Order that the set before the active one becomes active again: a new order with a new version."""
     if _ordered(admin, gateway).before is None:
         sys.stderr.write(f"there is no earlier set of {gateway.lower()} to go back to\n")
         raise typer.Exit(1)
-    _order(admin, gateway, "profiles.rollback", {}, as_json=as_json)
+    _order(admin, gateway, "profiles.rollback", _override(undo), as_json=as_json)
 
 
 @app.command()
@@ -199,6 +208,34 @@ def event(
     _demand_gateway(gateway)
     body: dict[str, Any] = {"processing": processing, "event": name, "amount": amount}
     _order(admin, gateway, "tariff-event", body | ({"at_utc": at} if at else {}), as_json=as_json)
+
+
+def _override(undo: list[str] | None) -> dict[str, Any]:
+    return {"undo_concealment": undo} if undo else {}
+
+
+@app.command("wipe-consumer")
+def wipe_consumer(
+    consumer: Annotated[str, typer.Argument(metavar="NAME", help="whose values and log go, for good")],
+    admin: Annotated[Path, AdminOption],
+    gateway: Annotated[str, GatewayOption],
+    as_json: Annotated[bool, JsonOption] = False,
+) -> None:
+    """Order that all of one consumer's data go; the active profiles must not be about him any more."""
+    _demand_gateway(gateway)
+    _order(admin, gateway, "wipe-consumer", {"consumer": consumer}, as_json=as_json)
+
+
+@app.command("memory-limit")
+def memory_limit(
+    percent: Annotated[int, typer.Argument(min=1, max=100, help="how full a store may be")],
+    admin: Annotated[Path, AdminOption],
+    gateway: Annotated[str, GatewayOption],
+    as_json: Annotated[bool, JsonOption] = False,
+) -> None:
+    """Order from when on memory is critical."""
+    _demand_gateway(gateway)
+    _order(admin, gateway, "memory-limit", {"percent": percent}, as_json=as_json)
 
 
 def _demand_gateway(gateway: str) -> None:
@@ -239,11 +276,11 @@ def _change(change: Change) -> dict[str, Any]:
     }
 
 
-def _load(path: Path, *, small_nets: bool, as_json: bool) -> ProfileSet:
+def _load(path: Path, *, small_nets: bool, as_json: bool, undo: tuple[str, ...] = ()) -> ProfileSet:
     """Read a set that is fit to be activated; leave with the faults otherwise."""
     from firmware.profile.codec import from_toml
 
-    faults, notes = _examine(path, small_nets=small_nets)
+    faults, notes = _examine(path, small_nets=small_nets, undo=undo)
     if not as_json:
         _print_findings(faults, notes)
     elif faults:
@@ -253,7 +290,7 @@ def _load(path: Path, *, small_nets: bool, as_json: bool) -> ProfileSet:
     return from_toml(path, small_nets_allowed=small_nets)
 
 
-def _examine(path: Path, *, small_nets: bool) -> tuple[list[str], list[str]]:
+def _examine(path: Path, *, small_nets: bool, undo: tuple[str, ...] = ()) -> tuple[list[str], list[str]]:
     """Return the faults and the warnings of a file, each with its place."""
     from firmware.enforcement.determination import conflicts, grids
     from firmware.errors import ConfigurationRefused
@@ -264,7 +301,11 @@ def _examine(path: Path, *, small_nets: bool) -> tuple[list[str], list[str]]:
         profiles = from_toml(path, small_nets_allowed=small_nets)
     except ConfigurationRefused as refused:
         return [str(fault) for fault in refused.faults], []
-    undone = [f"{path}: communication: {conflict}" for conflict in conflicts(grids(profiles))]
+    undone = [
+        f"{path}: communication: {conflict}"
+        for conflict in conflicts(grids(profiles))
+        if conflict.concealed not in undo
+    ]
     return undone, [f"{path}: {note}" for note in warnings(profiles)]
 
 

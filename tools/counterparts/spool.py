@@ -54,7 +54,9 @@ def _after(state: Ordered, order: Order) -> Ordered:
 
 
 def _set(order: Order) -> ProfileSet:
-    return msgspec.json.decode(order.body, type=ProfileSet)
+    document = msgspec.json.decode(order.body, type=dict[str, object])
+    document.pop("undo_concealment", None)  # of the order, not of the set
+    return msgspec.convert(document, ProfileSet)
 
 
 def _orders(folder: Path, gateway: str) -> Iterator[Order]:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from tools.docs import logs, machines, mermaid, model, parts, schema, states
+from tools.docs import logs, machines, mermaid, model, parts, roles, schema, states
 
 DOCS: Final = Path(__file__).resolve().parents[2] / "docs"
 
@@ -17,6 +17,7 @@ def drawn(docs: Path = DOCS) -> dict[str, str]:
         "dataflow.md": mermaid.page(model.load(docs / model.MODEL)),
         "schema/profiles.json": schema.profiles(),
         "logs.md": logs.page(),
+        "roles.md": roles.page(),
         "states.svg": states.draw(),
         "dcnet-states.md": machines.page(),
         "parts.svg": parts.draw(parts.load(docs / "parts.toml")),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from firmware.enforcement.roles import LOGS, TABLE, Act
 from firmware.life.states import CAUSES, FORBIDDEN, Function, State
-from firmware.log.access import READERS
 from firmware.log.entry import Level, LogKind, Outcome
 from firmware.log.vocabulary import MEANINGS
 
@@ -35,19 +35,18 @@ subject, user, destination, number of the entry it belongs to, how often it was 
 evidence. It \
 never holds a reading, a key or a plaintext. An order and its entry are one commit, and so are a DC-net's \
 total and \
-its entry: a kill leaves both or neither. What the calibration log must be told of an order is remembered \
-until it \
-was.
+its entry: a kill leaves both or neither. What the calibration log and the consumers' logs must be told of \
+an order is remembered in the commit of its effect until they were; each consumer is told which of his \
+profiles it changed.
 
 ## Who may read them
 
 {readers}
 
-Every reading asks this table, hands out at most 1000 entries and 1 MiB, and is itself logged: in the log \
-that was \
-read, of the calibration log in the system log. On the machine itself the control socket (mode 0600) \
-takes the \
-role that is asked for: who may open it owns the machine, and could read its memory as well.
+Every reading asks [the role table](roles.md), hands out at most 1000 entries and 1 MiB, and is itself \
+logged: in the log that was read, of the calibration log in the system log. On the machine itself \
+the control socket (mode 0600) takes the role that is asked for: who may open it owns the machine, and \
+could read its memory as well.
 
 ## Chain and seals
 
@@ -104,10 +103,12 @@ def page() -> str:
             [
                 (
                     kind.value,
-                    ", ".join(sorted(role.value for role in roles))
+                    ", ".join(
+                        sorted(role.value for role, acts in TABLE[resource].items() if Act.READ in acts)
+                    )
                     + (", the own one alone" if kind is LogKind.CONSUMER else ""),
                 )
-                for kind, roles in READERS.items()
+                for kind, resource in LOGS.items()
             ],
         ),
         states=_table(

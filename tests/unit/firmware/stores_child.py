@@ -59,7 +59,7 @@ def record_nonces(path: Path) -> None:
 async def load(stores: Stores) -> None:
     counters = await MeterCounters.load(stores.consumer)
     archive = ProfileArchive(stores.system)
-    keeper = Housekeeping(stores, Logs(stores, CLOCK), CLOCK, Upkeep(disk_reserve_bytes=0))
+    keeper = Housekeeping(stores, Logs(stores, CLOCK), CLOCK, Upkeep())
 
     async def intake() -> None:
         while True:

@@ -89,7 +89,7 @@ def control_of(stores, path):
         raise StoreUnavailable("disk full")
 
     reader = LogReader(logs, clock, GATEWAY, signer=Sealer(logs, SoftModule(), clock, GATEWAY))
-    return logs, Control(path, reader, {"status": status, "broken": broken})
+    return logs, Control(path, reader, {"status": status, "self-test": broken})
 
 
 async def test_the_socket_answers_and_is_its_owners_alone(stores, tmp_path):
@@ -144,7 +144,7 @@ async def test_a_second_gateway_takes_nobodys_socket_away(stores, tmp_path):
         (b'{"op":"log","role":"consumer"}', "access"),
         (b'{"op":"log","log":"calibration"}', "access"),
         (b'{"op":"log","log":"consumer","role":"gwa","consumer":"anna"}', "access"),
-        (b'{"op":"broken"}', "StoreUnavailable"),
+        (b'{"op":"self-test"}', "StoreUnavailable"),
     ],
 )
 async def test_what_is_refused_is_named_and_the_line_stays_open(stores, tmp_path, line, code):
@@ -247,7 +247,7 @@ async def test_orders_go_where_they_belong_and_act_once(stores):
         assert not consumer
         reports.append(receipt.message_id)
 
-    def entries(receipt):
+    def entries(receipt, _consumer):
         return (logs.system.operation(Event.ORDER_APPLIED, subject=receipt.message_id),)
 
     desk = OrderDesk(registry, stores.system, entries=entries, report=report)

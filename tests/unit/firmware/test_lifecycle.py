@@ -27,6 +27,7 @@ from firmware.life.tamper import driver, gpio
 from firmware.life.tamper.driver import FileContact, GpioContact, TamperWatch
 from firmware.log.entry import Event, Level, LogKind, Outcome
 from firmware.log.journal import Logs
+from firmware.log.news import News
 from firmware.log.notices import KEPT, Notices
 from firmware.log.vocabulary import MEANINGS
 from firmware.store.operations import Append
@@ -53,12 +54,15 @@ class World:
         self.logs = Logs(stores, self.clock, **options)
         self.life = LifeCycle(self.logs, self.notices, stores.system)
         self.free = 1000
-        common = {"free": lambda: self.free, "memory_limit_bytes": 100}
+        common = {"memory": self._memory}
         self.test = SelfTest(
             module, stores, self.logs, self.clock, self.life,
             time_state=lambda: self.clock.state.value, program=PROGRAM, root=TREE, **common,
         )  # fmt: skip
         self.health = Health(module, stores, self.logs, self.clock, self.life, **common)
+
+    async def _memory(self) -> str:
+        return f"{self.free} bytes are free" if self.free < 100 else ""
 
     async def events(self) -> list[Event]:
         return [entry.event for entry in await self.logs.system.entries()]
@@ -596,6 +600,40 @@ async def test_fau_gen_1_a_kill_between_the_two_logs_tells_the_calibration_log_o
     await Chronicle(world.logs, world.clock, world.stores.system).recover()
     assert len(await world.logs.calibration.entries()) == 1
     assert await world.stores.system.items("untold") == []
+
+
+async def test_fau_gen_1_con_a_consumer_is_told_of_his_profiles_once_also_after_a_kill(world):
+    """Killed before the consumer's log was told, and killed between telling and noting that it was."""
+    news = [
+        News(consumer=who, event=Event.PROFILE_CHANGE, text=f"version 1 is active: ~processing/{who}")
+        for who in ("anna", "bert")
+    ]
+    chronicle = Chronicle(world.logs, world.clock, world.stores.system)
+    receipt = Receipt("o5", accepted=True, code="ok", reason="version 1 is active")
+    await world.stores.system.commit(chronicle.receipt_entries(receipt, news))
+    await world.logs.consumer("bert").write(Event.PROFILE_CHANGE, subject="o5", user="gwa", text=news[1].text)
+    for _ in range(2):
+        await Chronicle(world.logs, world.clock, world.stores.system).recover()
+    for one in news:
+        (entry,) = await world.logs.consumer(one.consumer).entries()
+        assert (entry.event, entry.subject, entry.user, entry.text) == (one.event, "o5", "gwa", one.text)
+    assert await world.stores.system.items("untold-consumer") == []
+
+
+async def test_fau_gen_1_con_an_order_without_a_kill_tells_the_consumer_once(world):
+    chronicle = Chronicle(world.logs, world.clock, world.stores.system)
+    receipt = Receipt("o6", accepted=True, code="ok", reason="done")
+    await world.stores.system.commit(chronicle.instruction_entries(receipt, "anna"))
+    await chronicle.instruction(receipt, "anna")
+    await Chronicle(world.logs, world.clock, world.stores.system).recover()
+    (entry,) = await world.logs.consumer("anna").entries()
+    assert (entry.event, entry.subject, entry.text) == (Event.CONTRACT_CHANGE, "o6", "done")
+
+
+async def test_what_a_consumer_must_be_told_and_cannot_be_read_is_named(world):
+    await world.stores.system.put("untold-consumer", "o7/0", b"{}")
+    with pytest.raises(StoreCorrupt, match="told"):
+        await Chronicle(world.logs, world.clock, world.stores.system).recover()
 
 
 async def test_fau_gen_1_refusals_are_logged_once_whichever_way_they_came(world):

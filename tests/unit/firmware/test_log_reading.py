@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from firmware.clock.clock import AdjustableClock
+from firmware.enforcement.roles import LOGS, Reader, Role, may_read, require_read
 from firmware.errors import AccessRefused, LogFull, StoreCorrupt, StoreUnavailable
-from firmware.log.access import READERS, Reader, Role, may_read, require_read
 from firmware.log.entry import Event, LogKind
 from firmware.log.export import check_export
 from firmware.log.journal import Journal, Logs
@@ -88,7 +88,7 @@ def test_fau_sar_1_con_a_consumer_reads_the_own_log_alone():
     assert may_read(ANNA, LogKind.CONSUMER, "anna")
     assert not may_read(ANNA, LogKind.CONSUMER, "bert")
     assert not may_read(Reader(Role.CONSUMER), LogKind.CONSUMER, "")
-    assert READERS.keys() == set(LogKind)
+    assert LOGS.keys() == set(LogKind)
 
 
 async def test_fau_sar_1_readers_get_their_log_and_the_reading_is_logged(world):

@@ -82,7 +82,9 @@ class Gateway:
             self.registry, self.originals, delivery, clock, self.happenings, evaluator
         )
         tariffs = TariffOrders(self.registry, self.happenings, clock.now_utc, announce=self.deliver.announce)
-        self.orders = OrderDesk(self.registry, partition, entries=lambda _receipt: (), report=self._told)
+        self.orders = OrderDesk(
+            self.registry, partition, entries=lambda _receipt, _consumer: (), report=self._told
+        )
         self.orders.take(tariffs.carriers())
         self.registering = RegistrationPipeline(
             self.registry, self.register, self.originals, self.gate, clock, announce=self.deliver.announce

@@ -14,6 +14,7 @@ from firmware.profile import codec
 from hsm.x509 import Certificate
 from tools.cli.profile import app
 from tools.counterparts.pki import make_pki
+from tools.counterparts.spool import profiles_ordered
 from wan.gwa import orders
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "tools" / "examples" / "profiles"
@@ -56,6 +57,26 @@ def test_a_set_that_undoes_concealment_is_refused(tmp_path):
     result = run("validate", path)
     assert result.exit_code == 3
     assert "undo group-total" in result.stderr
+
+
+def test_an_override_is_ordered_by_name_and_remembered_as_the_set_alone(tmp_path):
+    (tmp_path / "example-emp.pem").write_bytes((EXAMPLES / "example-emp.pem").read_bytes())
+    path, admin = tmp_path / "bad.toml", tmp_path / "gwa"
+    path.write_text(
+        HOUSEHOLD.read_text().replace('processing = "monthly-register"', 'processing = "quarter-hours"')
+    )
+    make_pki(tmp_path / "pki")
+    admin = tmp_path / "pki" / "gwa"
+    words = "flash", path, "--admin", admin, "--gateway", "ESGW0100000001"
+    assert run(*words).exit_code == 3
+    assert run(*words, "--undo-concealment", "another").exit_code == 3
+    assert run(*words, "--undo-concealment", "group-total").exit_code == 0
+    ordered = profiles_ordered(admin, "esgw0100000001")
+    assert ordered.active == codec.from_toml(path, small_nets_allowed=False)
+    for more in (("wipe-consumer", "anna"), ("memory-limit", "80")):
+        found = run(*more, "--admin", admin, "--gateway", "ESGW0100000001", "--json")
+        assert json.loads(found.stdout)["kind"] == more[0]
+    assert run("memory-limit", "0", "--admin", admin, "--gateway", "ESGW0100000001").exit_code == 2
 
 
 def test_a_recipient_without_right_is_a_warning(tmp_path):

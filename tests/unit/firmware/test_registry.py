@@ -37,6 +37,7 @@ ID = MeterId.from_text(METER)
 class MemoryProfiles:
     def __init__(self):
         self.record, self.receipts, self.fail = None, {}, False
+        self.news = []
 
     async def active(self):
         return self.record
@@ -44,12 +45,13 @@ class MemoryProfiles:
     async def receipt(self, message_id):
         return self.receipts.get(message_id)
 
-    async def keep(self, record, receipt):
+    async def keep(self, record, receipt, news=()):
         await asyncio.sleep(0)
         if self.fail:
             raise StoreUnavailable("full")
         self.record = record if record is not None else self.record
         self.receipts[receipt.message_id] = receipt
+        self.news += news
 
 
 class World:

@@ -10,12 +10,13 @@ import pytest
 
 from firmware import housekeeping
 from firmware.clock.clock import AdjustableClock
-from firmware.errors import StoreUnavailable
+from firmware.errors import StoreCorrupt, StoreUnavailable
 from firmware.housekeeping import Housekeeping, Upkeep
-from firmware.log.entry import Event, Outcome
+from firmware.log.entry import Event
 from firmware.log.journal import Logs
 from firmware.metering.original import OriginalLists
 from firmware.metering.register import RegisteredValue
+from firmware.store.memory import MemoryWatch
 from firmware.store.operations import Append, Put, Trim
 from firmware.store.retention import day_of, expired, months_before
 from firmware.store.stores import Quotas, Stores
@@ -105,66 +106,51 @@ async def test_values_are_kept_as_long_as_configured_and_go_a_few_at_a_time(tmp_
         assert await lists.at("p", START) is not None
 
 
-async def test_the_memory_limit_is_the_administrators_and_each_crossing_is_told_once(tmp_path, module, clock):
+def watch_of(stores, free=1 << 40, **options):
+    options = {"critical_percent": 90, "critical_bytes": 1000, **options}
+    return MemoryWatch(stores, free=lambda: free, **options)
+
+
+async def test_the_memory_limit_is_the_administrators(tmp_path, module):
     quotas = Quotas(consumer_bytes=200_000)
     async with await Stores.open(tmp_path, module, quotas=quotas) as stores:
-        care = care_of(stores, clock, critical_percent=100, disk_reserve_bytes=0)
-        log = Logs(stores, clock)
-
-        async def told():
-            return [
-                (entry.sub_event or entry.subject, entry.outcome)
-                for entry in await log.system.entries()
-                if entry.event is Event.MEMORY_CRITICAL
-            ]
-
+        watch = watch_of(stores, critical_percent=100)
         await stores.consumer.commit([Append("a", bytes(3000)) for _ in range(30)])
-        await care.watch_memory()
-        assert await told() == []
-        with pytest.raises(ValueError, match="percent"):
-            await care.set_limit(0, "gwa")
-        await care.set_limit(50, "gwa")
-        assert care.critical == {"consumer"}
-        await care.watch_memory()
-        assert await told() == [("limit-set", Outcome.SUCCESS), ("consumer", Outcome.FAILURE)]
-        calibration = await log.calibration.entries()
-        assert [entry.event for entry in calibration] == [Event.MEMORY_CRITICAL]
+        assert await watch.critical() == ""
+        for wrong in (0, 101):
+            with pytest.raises(ValueError, match="percent"):
+                await watch.set_limit(wrong)
+        for _ in range(2):
+            await watch.set_limit(50)
+        assert await watch.critical() == "consumer at or over 50 % of 196608 bytes"
         await stores.consumer.commit([Trim("a", 29)])
-        await care.watch_memory()
-        assert care.critical == frozenset()
-        assert (await told())[-1] == ("consumer", Outcome.SUCCESS)
+        assert await watch.critical() == ""
     async with await Stores.open(tmp_path, module, quotas=quotas) as stores:  # the limit outlives a restart
-        assert await care_of(stores, clock).limit_percent() == 50
+        assert await watch_of(stores).limit_percent() == 50
+        await stores.system.put("stores", "critical-percent", b"")
+        with pytest.raises(StoreCorrupt, match="limit"):
+            await watch_of(stores).critical()
 
 
-async def test_a_full_consumer_partition_leaves_room_for_the_system_log(tmp_path, module, clock):
+async def test_a_full_consumer_partition_leaves_room_for_the_system_log(tmp_path, module):
     async with await Stores.open(tmp_path, module, quotas=Quotas(consumer_bytes=120_000)) as stores:
         with pytest.raises(StoreUnavailable, match="full"):  # noqa: PT012 - at which one is the disk's matter
             while True:
                 await stores.consumer.append("a", bytes(3000))
-        care = care_of(stores, clock)
-        await care.watch_memory()
-        assert care.critical == {"consumer"}
+        assert (await watch_of(stores).critical()).startswith("consumer at or over 90 %")
         last = (await stores.consumer.span("a"))[1]
         await stores.consumer.commit([Trim("a", last)])
         assert await stores.consumer.append("a", b"x") == last + 1
 
 
-async def test_little_room_on_the_disk_is_told_also_if_the_log_was_full_at_first(tmp_path, module, clock):
+async def test_little_room_on_the_disk_is_critical(tmp_path, module):
     async with await Stores.open(tmp_path, module) as stores:
-        care = care_of(stores, clock, disk_reserve_bytes=1 << 60)
-        commit = stores.system.commit
-
-        async def full(_):
-            raise StoreUnavailable("full")
-
-        stores.system.commit = full
-        with pytest.raises(StoreUnavailable):
-            await care.watch_memory()
-        stores.system.commit = commit
-        assert care.critical == frozenset()
-        await care.watch_memory()
-        assert care.critical == {"disk"}
+        assert await watch_of(stores, free=1000).critical() == ""
+        assert "999 bytes are free" in await watch_of(stores, free=999).critical()
+        assert (
+            "bytes are free"
+            in await MemoryWatch(stores, critical_percent=90, critical_bytes=1 << 60).critical()
+        )
 
 
 async def test_a_service_without_its_module_does_the_rest_and_goes_on_later(tmp_path, module, clock):
