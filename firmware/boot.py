@@ -6,10 +6,10 @@ The one place that knows every part. `smgwd`, the demo and the tests start a gat
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from firmware.chronicle import Chronicle, Counts
 from firmware.clock.clock import Clock, SystemClock
@@ -23,6 +23,7 @@ from firmware.flow.intake import KEEP, Intake, Statistics
 from firmware.flow.pipeline import DeliveryPipeline, IntakePipeline, RegistrationPipeline
 from firmware.housekeeping import Housekeeping, Upkeep
 from firmware.life.care import Base, Care, EndOfLife, finish_decommissioning, make_base, open_care
+from firmware.life.control import Request
 from firmware.life.states import Function
 from firmware.log.entry import Event
 from firmware.metering.happenings import Happenings
@@ -141,8 +142,14 @@ async def open_gateway(
         stack.push_async_callback(care.last_seal)
         stack.push_async_callback(system.write, Event.STOP, subject=gateway.gateway_id)
         stack.push_async_callback(parts.report.drain)
-        gateway.services += care.services(parts, lambda: gateway.telegrams)
+        asked = _no_nets if gateway.wide_area is None else gateway.wide_area.tell_nets
+        gateway.services += care.services(parts, lambda: gateway.telegrams, {"dcnet": asked})
         yield gateway
+
+
+async def _no_nets(_request: Request) -> Mapping[str, Any]:
+    """What a gateway without a wide area answers when it is asked for its nets."""
+    return {"nets": []}
 
 
 async def _open_base(
