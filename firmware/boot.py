@@ -17,6 +17,7 @@ from firmware.clock.time_sync import DisciplinedClock
 from firmware.clock.timekeeping import Discipline
 from firmware.config import GatewayConfig, StickTable, read_secret
 from firmware.enforcement.gate import Gate
+from firmware.flow.consumer_statement import ConsumerStatements
 from firmware.flow.delivery import Delivery
 from firmware.flow.evaluation import Evaluator
 from firmware.flow.intake import KEEP, Intake, Statistics
@@ -243,6 +244,7 @@ async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
         gateway.wide_area = wide_area
         gateway.services.append(parts.gated(wide_area.orders, Function.ADMINISTER))
         gateway.services += [parts.gated(one, Function.DELIVER) for one in wide_area.services]
+        gateway.services.append(ConsumerStatements(registry, parts.logs, stores.consumer, clock, clock.valid))
         delivery = Delivery(gate, wide_area.outbox, parts.chronicle.sent)
         evaluator = Evaluator(
             originals, happenings, parts.gateway_id, partial(parts.module.sign, KeySlot.WAN_SIG)

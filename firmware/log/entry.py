@@ -107,6 +107,7 @@ class Event(Enum):
     RELEASE_DENIED = "release-denied"
     CONCEALED_CONTRIBUTION = "concealed-contribution"
     CONCEALMENT_ABORTED = "concealment-aborted"
+    CONCEALMENT_STATEMENT = "concealment-statement"
     CONTRACT_CHANGE = "contract-change"
 
 

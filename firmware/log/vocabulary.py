@@ -72,6 +72,7 @@ MEANINGS: Final[dict[Event, Meaning]] = {
     Event.RELEASE_DENIED: _m("the policy gate let something not leave", _S, _C),
     Event.CONCEALED_CONTRIBUTION: _m("a value went into a total that hides it; size of the group", _C),
     Event.CONCEALMENT_ABORTED: _m("a value could not be hidden, so it stayed", _S, _C),
+    Event.CONCEALMENT_STATEMENT: _m("a day in a net: slots, size of the groups, plain data sets", _C),
     Event.CONTRACT_CHANGE: _m("a net or contract of this consumer began", _S, _C),
 }
 """Event -> meaning."""

@@ -1,10 +1,10 @@
 """`smgw bench dcnet`: one round beside Flower's SecAgg+, the same work on both sides, without a network.
 
-128 members with 16 neighbours each in the same ring, one vector of 3 numbers a member, a seed shared out to 16
-neighbours of whom 9 restore it, 4 members away before the sum and 2 after they were counted in. CPU is counted
-in the protocol's own code, bytes as they would go into a transport: frames with MACs here, encoded records
-there. Flower makes new keys each round and has no signatures; here keys are agreed once a roster (30 days) and
-the supplier signs, so both are measured apart and added in the figures that say so.
+128 members with 16 neighbours each in the same ring, one vector of 3 numbers a member, a seed shared out to
+16 neighbours of whom 9 restore it, 4 members away before the sum and 2 after they were counted in. CPU is
+counted in the protocol's own code, bytes as they would go into a transport: frames with MACs here, encoded
+records there. Flower makes new keys each round and has no signatures; here keys are agreed once a roster (30
+days) and the supplier signs, so both are measured apart and added in the figures that say so.
 """
 
 from __future__ import annotations

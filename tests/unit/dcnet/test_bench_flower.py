@@ -37,7 +37,7 @@ def test_paths_are_those_of_each_leaf() -> None:
 async def test_without_flower_the_bench_says_why(
     tmp_path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(dcnet_flower.NotInstalled, match="flower.txt"):
+    with pytest.raises(dcnet_flower.NotInstalled, match=r"flower\.txt"):
         dcnet_flower.environment(tmp_path)
     monkeypatch.setattr(dcnet_flower, "environment", lambda: tmp_path / "no-python")
     assert await dcnet_flower.run(1) == []
