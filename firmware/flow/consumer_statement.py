@@ -92,7 +92,7 @@ class ConsumerStatements:
             subject=net,
             day=day.isoformat(),
             profile=profile,
-            **said.evidence(),
+            **said.evidence(),  # type: ignore[arg-type]  # names of its own, none of the parameters above
         )
         await self._partition.commit((entry, Put(_KIND, key, day.isoformat().encode())))
 
