@@ -6,10 +6,10 @@ The one place that knows every part. `smgwd`, the demo and the tests start a gat
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from firmware.chronicle import Chronicle, Counts
 from firmware.clock.clock import Clock, SystemClock
@@ -18,12 +18,14 @@ from firmware.clock.timekeeping import Discipline
 from firmware.config import GatewayConfig, StickTable, read_secret
 from firmware.enforcement.gate import Gate
 from firmware.enforcement.uniform import KEY_BYTES, offset
+from firmware.flow.consumer_statement import ConsumerStatements
 from firmware.flow.delivery import Delivery
 from firmware.flow.evaluation import Evaluator
 from firmware.flow.intake import KEEP, Intake, Statistics
 from firmware.flow.pipeline import DeliveryPipeline, IntakePipeline, RegistrationPipeline
 from firmware.housekeeping import Housekeeping, Upkeep
 from firmware.life.care import Base, Care, EndOfLife, finish_decommissioning, make_base, open_care
+from firmware.life.control import Request
 from firmware.life.states import Function
 from firmware.log.entry import Event
 from firmware.metering.happenings import Happenings
@@ -143,8 +145,14 @@ async def open_gateway(
         stack.push_async_callback(care.last_seal)
         stack.push_async_callback(system.write, Event.STOP, subject=gateway.gateway_id)
         stack.push_async_callback(parts.report.drain)
-        gateway.services += care.services(parts, lambda: gateway.telegrams)
+        asked = _no_nets if gateway.wide_area is None else gateway.wide_area.tell_nets
+        gateway.services += care.services(parts, lambda: gateway.telegrams, {"dcnet": asked})
         yield gateway
+
+
+async def _no_nets(_request: Request) -> Mapping[str, Any]:
+    """What a gateway without a wide area answers when it is asked for its nets."""
+    return {"nets": []}
 
 
 async def _open_base(
@@ -238,6 +246,7 @@ async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
         gateway.wide_area = wide_area
         gateway.services.append(parts.gated(wide_area.orders, Function.ADMINISTER))
         gateway.services += [parts.gated(one, Function.DELIVER) for one in wide_area.services]
+        gateway.services.append(ConsumerStatements(registry, parts.logs, stores.consumer, clock, clock.valid))
         delivery = Delivery(gate, wide_area.outbox, parts.chronicle.sent)
         spread_key = await _spread_key(parts)
         evaluator = Evaluator(

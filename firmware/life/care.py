@@ -19,7 +19,7 @@ from firmware.config import GatewayConfig, TamperTable, load_meters
 from firmware.errors import Decommissioned
 from firmware.flow.intake import Statistics
 from firmware.life import decommission
-from firmware.life.control import SOCKET, Control, Request
+from firmware.life.control import SOCKET, Control, Operation, Request
 from firmware.life.decommission import Decommissioning
 from firmware.life.health import Health
 from firmware.life.lifecycle import LifeCycle
@@ -257,8 +257,10 @@ class Care:
             await parts.life.enter(Cause.CALIBRATION_LOG_FULL, "it takes no more entries")
         await self._self_test.test(quick=True)
 
-    def services(self, parts: Parts, telegrams: Callable[[], Statistics]) -> list[Service]:
-        """Return what runs whatever the operating state is."""
+    def services(
+        self, parts: Parts, telegrams: Callable[[], Statistics], more: Mapping[str, Operation]
+    ) -> list[Service]:
+        """Return what runs whatever the operating state is; `more` is what else can be asked for."""
         sources = Sources(
             parts, self._sealer, self._self_test, self.program, telegrams, lambda: parts.module.statistics
         )
@@ -270,6 +272,7 @@ class Care:
             "status": tell_status,
             "self-test": self._test_by_hand,
             "decommission": self._decommission_by_hand,
+            **more,
         }
         state = parts.config.gateway.state
         found: list[Service] = [

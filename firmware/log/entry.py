@@ -108,6 +108,7 @@ class Event(Enum):
     CONCEALED_CONTRIBUTION = "concealed-contribution"
     CONCEALMENT_ABORTED = "concealment-aborted"
     CONCEALMENT_UNDONE = "concealment-undone"
+    CONCEALMENT_STATEMENT = "concealment-statement"
     CONTRACT_CHANGE = "contract-change"
 
 

@@ -77,6 +77,7 @@ MEANINGS: Final[dict[Event, Meaning]] = {
     Event.CONCEALMENT_UNDONE: _m(
         "the administrator let a plain profile undo a concealed one, by name in his order", _C
     ),
+    Event.CONCEALMENT_STATEMENT: _m("a day in a net: slots, size of the groups, plain data sets", _C),
     Event.CONTRACT_CHANGE: _m("a net or contract of this consumer began", _S, _C),
 }
 """Event -> meaning."""

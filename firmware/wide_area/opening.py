@@ -16,6 +16,7 @@ from firmware.enforcement.dcnet.driver import NetMember
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.signatures import CmsSignatures
 from firmware.enforcement.gate import Gate
+from firmware.life.control import Operation
 from firmware.parts import Parts
 from firmware.profile.model import CommunicationProfile
 from firmware.profile.pem import to_der
@@ -23,6 +24,7 @@ from firmware.store.stores import SealedOutbox
 from firmware.supervisor import Service, ServiceGroup
 from firmware.wide_area import identity as identities
 from firmware.wide_area.links import NET_TIMEOUT_S, Links, administrator
+from firmware.wide_area.net_status import NetStatus
 from firmware.wide_area.nets import Nets
 from hsm.api import CertificateUse, KeySlot
 from hsm.session import Priority
@@ -59,6 +61,8 @@ class WideArea:
     """The administrator's link."""
     services: tuple[Service, ...]
     """What brings data to market participants."""
+    tell_nets: Operation
+    """Answers `smgw dcnet show`."""
 
 
 async def open_wide_area(
@@ -108,7 +112,8 @@ async def open_wide_area(
     )
     parts.registry.watch(nets.follow)
     parts.registry.watch(lambda _profiles: outbox.wake())
-    return WideArea(links, nets, outbox, orders, (outbox, group))
+    net_status = NetStatus(nets.member, parts.registry, parts.logs.system)
+    return WideArea(links, nets, outbox, orders, (outbox, group), net_status.tell)
 
 
 def _tls_context(

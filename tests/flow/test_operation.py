@@ -68,6 +68,10 @@ async def test_status_and_log_of_a_running_gateway_and_the_check_of_an_export(
         code, _, said = await smgw("log", "calibration", "-c", configuration, "--role", "service-tech")
         assert code == 1
         assert "may not read" in said
+        code, out, _ = await smgw("dcnet", "show", "-c", configuration)
+        assert (code, out) == (0, "this gateway is in no net\n")
+        code, _, said = await smgw("dcnet", "show", "-c", configuration, "--role", "emp")
+        assert (code, "may not read" in said) == (1, True)
         export = str(tmp_path / "system.jsonl")
         code, out, _ = await smgw("log", "system", "-c", configuration, "--export", export)
         assert code == 0, out

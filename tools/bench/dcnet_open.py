@@ -29,12 +29,13 @@ _CALLS: Final = 60
 _ABSENT: Final = 2
 
 
-def _rules(recovery: Recovery) -> NetRules:
+def rules_of(recovery: Recovery, *, holders: int = 8, threshold: int = 5, n_min: int = 128) -> NetRules:
+    """Return the rules of a net of the recommended kind."""
     return NetRules(
         net=bytes(8),
         slot_s=900,
         t0_utc=datetime(2026, 1, 1, tzinfo=UTC),
-        n_min=128,
+        n_min=n_min,
         d_min=12,
         delta_ppm=50_000,
         submit_ms=120_000,
@@ -45,6 +46,8 @@ def _rules(recovery: Recovery) -> NetRules:
         n_max=4096,
         insecure_small_nets=False,
         recovery=recovery,
+        holders=holders,
+        threshold=threshold,
     )
 
 
@@ -65,7 +68,7 @@ def _view(rules: NetRules) -> tuple[View, frozenset[int]]:
 
 def _slots(recovery: Recovery) -> tuple[list[Callable[[], object]], list[Callable[[], object]]]:
     """Calls that submit, and for each the call that judges its manifest and opens; each call once."""
-    view, absent = _view(_rules(recovery))
+    view, absent = _view(rules_of(recovery))
     everybody, key = frozenset(range(1, MEMBERS + 1)), os.urandom(16)
     accepted = sorted(everybody - absent)
     submits: list[Callable[[], object]] = []

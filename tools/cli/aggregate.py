@@ -16,13 +16,18 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 _BAD_INPUT: Final = 2
 _FAULT: Final = 1
+TOTALS: Final = "totals.jsonl"
+LANES: Final = ("import 0.1 Wh", "export 0.1 Wh", "canary")
 
 
 @app.command()
 def aggregate(
     sources: Annotated[
         list[Path],
-        typer.Argument(metavar="SOURCE...", help="folders of records, or JSON files of nets with y, r"),
+        typer.Argument(
+            metavar="SOURCE...",
+            help="a supplier's folder or events (*.jsonl), folders of records, JSON of nets with y, r",
+        ),
     ],
     canary: Annotated[
         bool, typer.Option(help="the third lane is 1 for everybody and must count the members")
@@ -47,13 +52,26 @@ def aggregate(
     if as_json:
         sys.stdout.write(json.dumps({**summary, "sums": [slot.to_dict() for slot in slots]}) + "\n")
     else:
-        for slot in slots:
-            found = slot.reason if slot.totals is None else " ".join(map(str, slot.totals))
-            mark = "  CANARY" if slot in faults else ""
-            sys.stdout.write(f"net {slot.net} slot {slot.slot} members {slot.members}: {found}{mark}\n")
+        sys.stdout.write(_columns(slots, faults))
         sys.stdout.write(", ".join(f"{name} {value}" for name, value in summary.items()) + "\n")
     if faults:
         raise typer.Exit(_FAULT)
+
+
+def _columns(slots: list[Slot], faults: list[Slot]) -> str:
+    """Return a table: a row for each slot, a column for each lane."""
+    width = max((len(slot.totals) for slot in slots if slot.totals is not None), default=0)
+    names = LANES if width == len(LANES) else tuple(f"lane {lane}" for lane in range(width))
+    rows = [("net", "slot", "members", *names)]
+    for slot in slots:
+        lanes = () if slot.totals is None else tuple(map(str, slot.totals))
+        rows.append((slot.net, str(slot.slot), str(slot.members), *lanes, *[""] * (width - len(lanes))))
+    widths = [max(len(row[column]) for row in rows) for column in range(3 + width)]
+    notes = ["", *(slot.reason or ("CANARY" if slot in faults else "") for slot in slots)]
+    return "".join(
+        "  ".join([*map(str.rjust, row, widths), note]).rstrip() + "\n"
+        for row, note in zip(rows, notes, strict=True)
+    )
 
 
 def _opened(source: Path) -> list[Slot]:
@@ -64,9 +82,15 @@ def _opened(source: Path) -> list[Slot]:
             raise
         sys.stderr.write("smgw aggregate: numpy is not installed\n  hint: install the extra `aggregate`\n")
         raise typer.Exit(_BAD_INPUT) from None
+    from tools.aggregate.supplier import from_events
     from tools.dcnet.record import BadRecord, read
 
     try:
+        if source.is_dir() and (source / "emp.toml").is_file():
+            totals = source / TOTALS  # not there until the first slot has a result
+            return from_events(_lines(totals)) if totals.exists() else []
+        if source.suffix == ".jsonl" and source.is_file():
+            return from_events(_lines(source))
         if source.is_dir():
             return from_record(read(source)[0])
         document = json.loads(source.read_text(encoding="utf-8"))
@@ -75,6 +99,11 @@ def _opened(source: Path) -> list[Slot]:
     except (BadRecord, OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         sys.stderr.write(
             f"smgw aggregate: {source}: {error}\n"
-            "  hint: a record of `smgw dcnet simulate --record`, or what `smgw dcnet compute` prints\n"
+            "  hint: the folder of `smgw emp`, a record of `smgw dcnet simulate --record`, or what "
+            "`smgw dcnet compute` prints\n"
         )
         raise typer.Exit(_BAD_INPUT) from None
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""`smgw dcnet`: compute, simulate and judge whole nets, without a gateway."""
+"""`smgw dcnet`: compute, simulate and judge whole nets without a gateway, and show those of a running one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
+
+from tools.cli.dcnet_show import show
 
 if TYPE_CHECKING:
     from tools.dcnet.leak import Known
@@ -37,7 +39,10 @@ JsonOption = typer.Option("--json", help="one JSON object on one line")
 
 @app.callback()
 def _root() -> None:
-    """DC-nets offline: what a net comes to, and what follows from what was seen of it."""
+    """DC-nets: what one comes to, what follows from what was seen, how a running gateway stands."""
+
+
+app.command()(show)
 
 
 @app.command()

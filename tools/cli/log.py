@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from hsm.api import CertificateUse, PublicKey
 from hsm.errors import CertificateRefused, MalformedSignature, PointRefused
 from hsm.x509 import Certificate, check_path, load_pem_chain, verify
 from tools.cli.controlled import NotReached, ask
+from tools.cli.plain_words import Lang, language, sentence
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 
@@ -70,11 +72,13 @@ def consumer(
     from_utc: FromOption = None,
     to_utc: ToOption = None,
     export: ExportOption = None,
+    lang: Annotated[Lang | None, typer.Option(help="of the sentences; else that of LANG")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a consumer's log: what left, to whom, when; for that consumer alone."""
+    """Show a consumer's log in plain words: what left, to whom, when, hidden among how many."""
     what = _range(after, newest, from_utc, to_utc)
-    _read(configuration, "consumer", role, name, what, export, as_json=as_json)
+    chosen = lang or language(os.environ)
+    _read(configuration, "consumer", role, name, what, export, as_json=as_json, lang=chosen)
 
 
 @app.command()
@@ -139,6 +143,7 @@ def _read(
     export: Path | None,
     *,
     as_json: bool,
+    lang: Lang | None = None,
 ) -> None:
     request = {"log": log, "role": role.value, "consumer": name, "name": name or role.value, **what}
     try:
@@ -156,6 +161,11 @@ def _read(
         return
     if as_json:
         print(json.dumps(answer))
+    elif lang is not None:
+        for entry in answer["entries"]:
+            print(f"{entry['at_utc'][:16].replace('T', ' ')} UTC  {sentence(entry, lang)}")
+        if not answer["entries"]:
+            print("keine Einträge" if lang is Lang.DE else "no entries")
     else:
         _show_entries(answer["entries"], Console())
 

@@ -24,7 +24,7 @@ _COMMANDS: Final = {
     "profile": "check profiles and flash them through the administrator's channel",
     "backup": "the sealed stores of a gateway as one file",
     "restore": "put a backup back, or look at stores that do not open",
-    "dcnet": "DC-nets offline: compute, simulate, find what leaks",
+    "dcnet": "DC-nets: show a gateway's, compute, simulate, find what leaks",
     "aggregate": "open the sums of many gateways, as a supplier does",
     "gwa": "the administrator, as a counterpart",
     "emp": "a supplier, as a counterpart",

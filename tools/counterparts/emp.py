@@ -8,6 +8,7 @@ import json
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ from tools.counterparts.server import (
 from wan.emp import payload
 from wan.errors import MalformedMessage
 
+TOTALS: Final = "totals.jsonl"
 _MESSAGE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _STATUS: Final = {"malformed": 400, "signature": 422, "certificate": 422, "envelope": 422, "identity": 403}
 
@@ -68,6 +70,18 @@ class DeliveredIds:
         self._known[gateway, message_id] = digest
 
 
+def _keeping_totals(path: Path, emit: Emit) -> Emit:
+    """Return what emits, and appends every slot's result to a file that `smgw aggregate` reads."""
+
+    def both(event: Mapping[str, Any]) -> None:
+        if event["event"] == "total":
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(event) + "\n")
+        emit(event)
+
+    return both
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """DIR/emp.toml."""
 
@@ -86,7 +100,7 @@ class Supplier:
     """The supplier whose folder is DIR, see `tools.counterparts.pki`."""
 
     def __init__(self, folder: Path, emit: Emit) -> None:
-        self._folder, self._emit = folder, emit
+        self._folder, self._emit = folder, _keeping_totals(folder / TOTALS, emit)
         self._settings = read_settings(folder)
         self._trust = Trust.load(folder)
         self._key = load_private_key(folder / "enc.key")

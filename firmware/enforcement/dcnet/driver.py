@@ -99,7 +99,8 @@ class NetMember:
         self._log = prefixed(_LOG, f"{INSECURE_SMALL_NET if self.insecure else 'net'} {rules.net.hex()}")
         self._client = NetClient(rules.net, exchange, clock, rules.poll_ms / 1000, self._log)
         self._ledger = Ledger(store, rules.net)
-        self._chain = ManifestChain(self._ledger)
+        self._chain = self.chain = ManifestChain(self._ledger)
+        self.membership: Membership | None = None
         self._loaded = asyncio.Lock()
         self._ready = False
         self._missing: set[int] = set()
@@ -164,7 +165,8 @@ class NetMember:
         self.state = MemberState.PROVISIONED
         try:
             if self._chain.proof is None:
-                await self._serve(await self._join())
+                self.membership = await self._join()
+                await self._serve(self.membership)
         except Equivocation as lie:
             await self._tell(NetEventKind.QUARANTINE, lie.slot, 0, str(lie))
         self._enter(MemberStep.ACCUSE)

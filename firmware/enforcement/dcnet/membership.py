@@ -7,7 +7,7 @@ In this stage the roster is static and the graph complete. Spec: docs/dcnet.md, 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -89,6 +89,11 @@ class Membership:
 
     def __repr__(self) -> str:
         return f"Membership(net={self.rules.net.hex()}, version={self.roster.version}, index={self.index})"
+
+    @property
+    def adjacent(self) -> Mapping[int, frozenset[int]]:
+        """The whole key graph: member -> neighbours."""
+        return self._adjacent
 
     def view(self, epoch: int) -> View:
         """Return what the rounds of `epoch` need; keys of earlier epochs are erased by this.

@@ -28,8 +28,18 @@ def path(digests: Sequence[bytes], position: int) -> tuple[bytes, ...]:
     """
     if not 0 <= position < len(digests):
         raise IndexError(position)
+    return _siblings(_levels(digests), position)
+
+
+def paths(digests: Sequence[bytes]) -> list[tuple[bytes, ...]]:
+    """Return the path of every leaf, as `path` does, from one tree."""
+    levels = _levels(digests)
+    return [_siblings(levels, position) for position in range(len(digests))]
+
+
+def _siblings(levels: Sequence[Sequence[bytes]], position: int) -> tuple[bytes, ...]:
     siblings = []
-    for level in _levels(digests)[:-1]:
+    for level in levels[:-1]:
         if (sibling := position ^ 1) < len(level):
             siblings.append(level[sibling])
         position //= 2

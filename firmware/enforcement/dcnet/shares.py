@@ -22,6 +22,8 @@ _MASK: Final = (1 << _BITS) - 1
 
 def multiply(a: int, b: int) -> int:
     """Multiply two elements of the field."""
+    if a < b:
+        a, b = b, a  # as many rounds as the smaller one has bits
     product = 0
     while b:
         if b & 1:
@@ -67,7 +69,7 @@ def split(seed: bytes, coefficients: Sequence[bytes], count: int) -> tuple[bytes
 
 def combine(shares: Mapping[int, bytes]) -> bytes:
     """Return the seed from exactly as many shares (x -> share) as the polynomial has coefficients."""
-    return _interpolated(shares, 0).to_bytes(SHARE_BYTES, "big")
+    return _Polynomial(shares).at(0).to_bytes(SHARE_BYTES, "big")
 
 
 def recover(shares: Mapping[int, bytes], threshold: int) -> tuple[bytes, frozenset[int]]:
@@ -84,14 +86,14 @@ def recover(shares: Mapping[int, bytes], threshold: int) -> tuple[bytes, frozens
         raise SharesRefused(f"{len(shares)} shares; {threshold} are needed")
     wrong_at_most = (len(shares) - threshold) // 2
     for chosen in combinations(sorted(shares), threshold):
-        points = {x: shares[x] for x in chosen}
+        through = _Polynomial({x: shares[x] for x in chosen})
         wrong = {
             x
             for x, share in shares.items()
-            if x not in points and _interpolated(points, x) != int.from_bytes(share, "big")
+            if x not in chosen and through.at(x) != int.from_bytes(share, "big")
         }
         if len(wrong) <= wrong_at_most:
-            return combine(points), frozenset(wrong)
+            return through.at(0).to_bytes(SHARE_BYTES, "big"), frozenset(wrong)
     raise SharesRefused(f"{len(shares)} shares do not lie on one polynomial")
 
 
@@ -119,13 +121,46 @@ def _at(ascending: Sequence[int], x: int) -> int:
     return value
 
 
-def _interpolated(points: Mapping[int, bytes], x: int) -> int:
-    """Evaluate, at x, the polynomial of lowest degree through the points (Lagrange)."""
-    value = 0
-    for own, share in points.items():
-        above, below = int.from_bytes(share, "big"), 1
-        for other in points:
-            if other != own:
-                above, below = multiply(above, x ^ other), multiply(below, own ^ other)
-        value ^= multiply(above, invert(below))
-    return value
+class _Polynomial:
+    """The polynomial of lowest degree through some points (Lagrange), to be evaluated many times.
+
+    What divides is inverted once for all points: an inversion costs as much as 250 multiplications.
+    """
+
+    __slots__ = ("_terms",)
+
+    def __init__(self, points: Mapping[int, bytes]) -> None:
+        below = []
+        for own in points:
+            product = 1
+            for other in points:
+                if other != own:
+                    product = multiply(product, own ^ other)
+            below.append(product)
+        self._terms = [
+            (x, multiply(int.from_bytes(share, "big"), inverse))
+            for (x, share), inverse in zip(points.items(), _inverses(below), strict=True)
+        ]
+
+    def at(self, x: int) -> int:
+        """Return the value at x."""
+        value, before = 0, 1
+        behind = [1]
+        for own, _ in reversed(self._terms[1:]):
+            behind.append(multiply(behind[-1], x ^ own))
+        for (own, weighted), after in zip(self._terms, reversed(behind), strict=True):
+            value ^= multiply(multiply(before, after), weighted)
+            before = multiply(before, x ^ own)
+        return value
+
+
+def _inverses(values: Sequence[int]) -> list[int]:
+    """Invert values, none of them 0, with one inversion: of the product, from which each is taken out."""
+    products = [1]
+    for value in values:
+        products.append(multiply(products[-1], value))
+    rest, found = invert(products[-1]), []
+    for value, product in zip(reversed(values), reversed(products[:-1]), strict=True):
+        found.append(multiply(rest, product))
+        rest = multiply(rest, value)
+    return found[::-1]

@@ -6,7 +6,7 @@ Values and their place in the chain; no rule about opening. Spec: docs/dcnet.md,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from firmware.enforcement.dcnet.arithmetic import Prf
 from firmware.enforcement.dcnet.errors import MalformedObject, OpeningRefused, Refusal
@@ -39,6 +39,8 @@ class Head:
     hash: bytes
     present: frozenset[int]
     """P of the next slot."""
+    accepted: frozenset[int] | None = field(default=None, compare=False)
+    """A of its slot, for whoever looks at the net; None: an EpochManifest, or not known since the start."""
 
     @classmethod
     def of_epoch(cls, manifest: EpochManifest, size: int) -> Head:
@@ -58,7 +60,7 @@ class Link:
 
     def head(self, epoch: int) -> Head:
         """Return the end of the chain behind this manifest: P = accepted + hello."""
-        return Head(epoch, self.manifest.slot, self.hash, self.accepted | self.hello)
+        return Head(epoch, self.manifest.slot, self.hash, self.accepted | self.hello, self.accepted)
 
 
 def link(view: View, head: Head, manifest: Manifest) -> Link:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -20,6 +21,7 @@ from firmware.enforcement.dcnet.driver import NetMember
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.signatures import CmsSignatures
+from firmware.enforcement.dcnet.standing import describe
 from hsm.api import CertificateUse, KeySlot
 from hsm.x509 import Certificate
 from tests.support.pace import slot_s
@@ -165,7 +167,15 @@ async def test_a_member_drops_out_and_the_sum_is_still_right(
                 task.cancel()
         owed = [await member.owed() for member in members]
         slots = [await member.slots() for member in members]
+        shown = [
+            describe(one.rules, one.state, one.membership, one.chain.head, found, None)
+            for one, found in zip(members, slots, strict=True)
+        ]
 
+    assert {(len(one["roster"]["members"]), len(one["roster"]["edges"])) for one in shown} == {(5, 10)}
+    assert shown[0]["state"] == "active"
+    assert [one["state"] for one in shown[0]["slots"]] == ["totalled"] * 3
+    assert not any(str(reading) in json.dumps(shown) for reading in (2003, 3003))
     assert [e["verdict"] for e in totals[:3]] == ["totalled"] * 3, totals
     assert totals[0]["lanes"] == [sum(1000 + n for n in range(1, 6)) * 10, 150, 5]
     assert totals[1]["members"] == [g for g in GATEWAYS if g != GATEWAYS[2]]

@@ -192,3 +192,80 @@ def test_bad_sources_are_named(tmp_path: Path, text: str, message: str) -> None:
         assert done.exit_code == 2
         assert "hint:" in done.stderr
         assert message in done.stderr or "No such file" in done.stderr
+
+
+def _total(slot: int, lanes: list[int], **changes: Any) -> dict[str, Any]:
+    event = {
+        "event": "total",
+        "net": "00112233445566aa",
+        "slot": slot,
+        "members": ["a", "b", "c"],
+        "left_out": [],
+        "lanes": lanes,
+        "verdict": "totalled" if lanes else "aborted",
+    }
+    return event | changes
+
+
+def _emp(folder: Path, *events: dict[str, Any], end: str = "\n") -> str:
+    folder.mkdir(exist_ok=True)
+    (folder / "emp.toml").write_text("")
+    text = "\n".join(json.dumps(event) for event in events) + end
+    (folder / "totals.jsonl").write_text(text)
+    return str(folder)
+
+
+def test_the_sums_of_a_running_supplier_are_columns(tmp_path: Path) -> None:
+    first, second = _total(7, [1500, 20, 3]), _total(8, [])
+    folder = _emp(tmp_path / "emp", {"event": "roster"}, first, first, second)
+    answer = CliRunner().invoke(app, [folder, "--json"])
+    found = json.loads(answer.stdout)
+    assert (answer.exit_code, found["slots"], found["totalled"], found["aborted"]) == (0, 2, 1, 1)
+    assert found["total"] == [1500, 20, 3]
+    table = CliRunner().invoke(app, [folder]).stdout.splitlines()
+    assert table[0].split() == [
+        "net",
+        "slot",
+        "members",
+        "import",
+        "0.1",
+        "Wh",
+        "export",
+        "0.1",
+        "Wh",
+        "canary",
+    ]
+    assert table[1].split() == ["00112233445566aa", "7", "3", "1500", "20", "3"]
+    assert "gave it up" in table[2]
+    events = tmp_path / "events.jsonl"
+    events.write_text(json.dumps(first) + "\n" + json.dumps(second)[:20])  # being written now
+    assert json.loads(CliRunner().invoke(app, [str(events), "--json"]).stdout)["slots"] == 1
+
+
+def test_what_a_supplier_cannot_have_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "emp").mkdir()
+    for event in (
+        _total(7, [1], verdict="aborted"),
+        {"no": "event"},
+        _total(7, []) | {"verdict": "totalled"},
+    ):
+        answer = CliRunner().invoke(app, [_emp(tmp_path / "emp", event)])
+        assert (answer.exit_code, "line 1" in answer.stderr) == (2, True)
+    twice = _emp(tmp_path / "emp", _total(7, [1, 2, 3]), _total(7, [1, 2, 4]))
+    answer = CliRunner().invoke(app, [twice])
+    assert (answer.exit_code, "two results" in answer.stderr) == (2, True)
+    answer = CliRunner().invoke(app, [_emp(tmp_path / "emp", _total(7, [1, 2, 4]))])
+    assert (answer.exit_code, "CANARY" in answer.stdout) == (1, True)
+    (tmp_path / "emp" / "totals.jsonl").unlink()
+    assert CliRunner().invoke(app, [str(tmp_path / "emp")]).exit_code == 0
+
+
+def test_a_supplier_keeps_what_it_tells(tmp_path: Path) -> None:
+    from tools.counterparts.emp import _keeping_totals
+
+    seen: list[Any] = []
+    emit = _keeping_totals(tmp_path / "totals.jsonl", seen.append)
+    for event in ({"event": "submit"}, _total(7, [1, 2, 3])):
+        emit(event)
+    assert len(seen) == 2
+    assert json.loads((tmp_path / "totals.jsonl").read_text()) == seen[1]

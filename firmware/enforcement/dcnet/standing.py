@@ -1,0 +1,110 @@
+"""How a gateway stands in a net, for people who look: key graph, who took part, anonymity sets. No I/O.
+
+Holds no reading. Owed energy is given only if it is asked for; who may ask is not decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from firmware.enforcement.dcnet import graph
+from firmware.enforcement.dcnet.ledger import Owed, SlotEntry
+from firmware.enforcement.dcnet.machines import MemberState
+from firmware.enforcement.dcnet.membership import Membership
+from firmware.enforcement.dcnet.policy import NetRules
+from firmware.enforcement.dcnet.view import Head
+
+SHOWN_SLOTS: Final = 96
+"""So many of the newest slots are told: a day of quarter hours."""
+
+
+def anonymity_sets(adjacent: Mapping[int, frozenset[int]], accepted: Collection[int]) -> dict[int, int]:
+    """Return for each member among how many its value hides; 0: it took no part.
+
+    That is the connected component of the accepted members it is in: the supplier learns a component's sum.
+
+    Args:
+        adjacent: the key graph.
+        accepted: members whose submissions were taken.
+    """
+    sizes = dict.fromkeys(adjacent, 0)
+    left = set(accepted) & adjacent.keys()
+    while left:
+        reached = graph.component(next(iter(left)), adjacent, left)
+        sizes.update(dict.fromkeys(reached, len(reached)))
+        left -= reached
+    return sizes
+
+
+def describe(
+    rules: NetRules,
+    state: MemberState,
+    membership: Membership | None,
+    head: Head | None,
+    slots: Sequence[SlotEntry],
+    owed: Iterable[Owed] | None,
+) -> dict[str, Any]:
+    """Return what can be shown of one net, as what JSON can say.
+
+    Args:
+        rules: of the net.
+        state: of this member.
+        membership: None until there is a roster.
+        head: the end of the chain; None before the first EpochManifest.
+        slots: the ledger, oldest first.
+        owed: energy that no total contains; None: not for whoever asks.
+    """
+    said: dict[str, Any] = {
+        "net": rules.net.hex(),
+        "state": state.value,
+        "slot_s": rules.slot_s,
+        "n_min": rules.n_min,
+        "d_min": rules.d_min,
+        "insecure_small_net": rules.insecure_small_nets,
+        "roster": None,
+        "last": None,
+        "slots": [
+            {"slot": one.slot, "state": one.state.name.lower(), "members": one.members, "reason": one.reason}
+            for one in slots[-SHOWN_SLOTS:]
+        ],
+    }
+    if membership is not None:
+        said["roster"] = _roster(membership, head)
+    if head is not None:
+        said["last"] = {"epoch": head.epoch, "slot": head.slot, "accepted_known": head.accepted is not None}
+    if owed is not None:
+        said["owed"] = [
+            {
+                "first_slot": one.first_slot,
+                "last_slot": one.last_slot,
+                "import_wh": one.import_wh,
+                "export_wh": one.export_wh,
+                "reason": one.reason,
+            }
+            for one in owed
+        ]
+    return said
+
+
+def _roster(membership: Membership, head: Head | None) -> dict[str, Any]:
+    adjacent = membership.adjacent
+    everybody = frozenset(adjacent)
+    expected = everybody if head is None else head.present
+    accepted = expected if head is None or head.accepted is None else head.accepted
+    hidden = anonymity_sets(adjacent, accepted)
+    return {
+        "version": membership.roster.version,
+        "own": membership.index,
+        "members": [
+            {
+                "index": index,
+                "neighbours": len(adjacent[index]),
+                "absent": index not in accepted,
+                "expected": index in expected,
+                "anonymity_set": hidden[index],
+            }
+            for index in sorted(adjacent)
+        ],
+        "edges": [[low, high] for low in sorted(adjacent) for high in sorted(adjacent[low]) if low < high],
+    }

@@ -1,0 +1,85 @@
+"""`smgw dcnet show` and `smgw log consumer` over what a gateway answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.unit.dcnet.test_standing import told
+from tools.cli import controlled, log
+from tools.cli.dcnet import app
+
+ASKED: list[dict[str, object]] = []
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What the gateway says; what it was asked is in ASKED."""
+    said: dict[str, object] = {}
+    ASKED.clear()
+
+    def ask(_configuration: Path, **request: object) -> dict[str, object]:
+        ASKED.append(request)
+        if "error" in said:
+            raise controlled.NotReached(str(said["error"]))
+        return said
+
+    monkeypatch.setattr("tools.cli.dcnet_show.ask", ask)
+    monkeypatch.setattr(log, "ask", ask)
+    return said
+
+
+def test_show_draws_what_the_gateway_tells(answers: dict[str, object], tmp_path: Path) -> None:
+    answers["nets"] = [told(24, {5}), told(4, set())]
+    svg = tmp_path / "net.svg"
+    found = CliRunner().invoke(app, ["show", "-c", "gateway.toml", "--svg", str(svg), "--net", f"{24:016X}"])
+    assert found.exit_code == 0, found.stderr
+    assert "23 of 24 members" in found.stdout
+    assert "3 of 4" not in found.stdout
+    assert svg.read_text(encoding="utf-8").count("<title>member") == 24
+    assert ASKED[-1] == {"op": "dcnet", "role": "service-tech", "name": "service-tech"}
+    CliRunner().invoke(app, ["show", "-c", "gateway.toml", "--consumer", "home-1"])
+    assert ASKED[-1] == {"op": "dcnet", "role": "consumer", "name": "home-1"}
+    found = CliRunner().invoke(app, ["show", "-c", "gateway.toml", "--json"])
+    assert len(json.loads(found.stdout)["nets"]) == 2
+
+
+def test_show_says_what_went_wrong(answers: dict[str, object], tmp_path: Path) -> None:
+    answers["nets"] = []
+    found = CliRunner().invoke(app, ["show", "-c", "gateway.toml"])
+    assert (found.exit_code, "in no net" in found.stdout) == (0, True)
+    found = CliRunner().invoke(app, ["show", "-c", "gateway.toml", "--net", "00"])
+    assert (found.exit_code, "no net 00" in found.stderr) == (1, True)
+    lost = str(tmp_path / "nowhere" / "net.svg")
+    assert CliRunner().invoke(app, ["show", "-c", "gateway.toml", "--svg", lost]).exit_code == 1
+    answers["error"] = "access: emp may not"
+    found = CliRunner().invoke(app, ["show", "-c", "gateway.toml", "--role", "emp"])
+    assert (found.exit_code, "may not" in found.stderr) == (1, True)
+
+
+def test_the_consumers_log_speaks_the_language_that_is_wanted(
+    answers: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LC_ALL", "LC_MESSAGES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LANG", "de_DE.UTF-8")
+    entry = {
+        "at_utc": "2026-01-01T00:15:04Z",
+        "event": "concealed-contribution",
+        "sub_event": "totalled",
+        "subject": "aa",
+        "text": "",
+        "destination": "",
+        "user": "gateway",
+        "evidence": {"slot": "7", "anonymity_set": "128"},
+    }
+    answers["entries"] = [entry]
+    words = ["consumer", "-c", "gateway.toml", "--consumer", "home-1"]
+    assert "Summe von 128 Haushalten" in CliRunner().invoke(log.app, words).stdout
+    said = CliRunner().invoke(log.app, [*words, "--lang", "en"]).stdout
+    assert said == "2026-01-01 00:15 UTC  Your value (slot 7) went into a sum of 128 households in net aa.\n"
+    answers["entries"] = []
+    assert CliRunner().invoke(log.app, words).stdout == "keine Einträge\n"

@@ -1,0 +1,113 @@
+"""A consumer's log in plain words, German and English. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Final
+
+
+class Lang(StrEnum):
+    """In which language."""
+
+    DE = "de"
+    EN = "en"
+
+
+WORDS: Final[dict[str, tuple[str, str]]] = {
+    "concealment-statement": (
+        (
+            "Am {day} nahm Ihr Haushalt am Netz {subject} teil: {hidden}-mal ging Ihr Wert in einer Summe "
+            "auf, verborgen unter {group} Haushalten; {kept}-mal blieb er im Gateway. {left}"
+        ),
+        (
+            "On {day} your household took part in net {subject}: {hidden} times your value went into a sum, "
+            "hidden among {group} households; {kept} times it stayed in the gateway. {left}"
+        ),
+    ),
+    "concealed-contribution": (
+        "Ihr Wert (Zeit {slot}) ging im Netz {subject} in einer Summe von {anonymity_set} Haushalten auf.",
+        "Your value (slot {slot}) went into a sum of {anonymity_set} households in net {subject}.",
+    ),
+    "concealment-aborted": (
+        "Ihr Wert (Zeit {slot}) konnte im Netz {subject} nicht verborgen werden und blieb im Gateway.",
+        "Your value (slot {slot}) could not be hidden in net {subject} and stayed in the gateway.",
+    ),
+    "joined": (
+        "Ihr Haushalt gehört jetzt zum Netz {subject} mit {anonymity_set} Haushalten.",
+        "Your household now belongs to net {subject} of {anonymity_set} households.",
+    ),
+    "contract-change": ("Ihr Vertrag wurde geändert: {text}", "Your contract changed: {text}"),
+    "data-released": (
+        "{entries} Werte von {from_utc} bis {to_utc} gehen an {destination} ({subject}).",
+        "{entries} values from {from_utc} to {to_utc} are on their way to {destination} ({subject}).",
+    ),
+    "data-sent": ("Daten sind bei {destination} angekommen.", "Data arrived at {destination}."),
+    "release-denied": (
+        "Eine Weitergabe an {destination} wurde verhindert: {text}",
+        "Something for {destination} was not let out: {text}",
+    ),
+    "peer-misbehaved": (
+        "Im Netz {subject} hat sich jemand falsch verhalten; Ihr Haushalt nimmt nicht mehr teil. {text}",
+        "Somebody in net {subject} broke the rules; your household takes no part any more. {text}",
+    ),
+    "self-test": ("Das Gateway hat sich selbst geprüft. {text}", "The gateway tested itself. {text}"),
+    "decommissioned": (
+        "Das Gateway wird außer Betrieb genommen; Schlüssel und Daten werden vernichtet.",
+        "The gateway is taken out of service; keys and data are destroyed.",
+    ),
+    "log-read": ("{user} hat dieses Logbuch gelesen.", "{user} read this log."),
+    "log-trimmed": (
+        "Die ältesten Einträge dieses Logbuchs wurden gelöscht.",
+        "The oldest entries of this log are gone.",
+    ),
+    "meter-status": ("Der Status des Zählers {subject} ist neu.", "The status of meter {subject} changed."),
+    "registration-closed": ("Eine Messperiode ist beendet.", "A registration period ended."),
+}
+"""Event (or the net's sub-event) -> German, English."""
+
+_NOTHING_PLAIN: Final = (
+    "Kein Wert dieses Profils hat das Gateway unverborgen verlassen.",
+    "No plain value of this profile left the gateway.",
+)
+_PLAIN: Final = (
+    "ACHTUNG: {plain} Datensätze dieses Profils haben das Gateway unverborgen verlassen.",
+    "ATTENTION: {plain} data sets of this profile left the gateway in plain.",
+)
+_INSECURE: Final = (
+    " Achtung: Dieses Netz ist zu klein, um jemanden zu verbergen.",
+    " Attention: this net is too small to hide anybody.",
+)
+
+
+class _Blanks(dict[str, str]):
+    """What an entry does not say is a dash."""
+
+    def __missing__(self, key: str) -> str:
+        return "–"
+
+
+def language(environment: Mapping[str, str]) -> Lang:
+    """Return the language that the environment asks for: LC_ALL before LC_MESSAGES before LANG."""
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        if environment.get(name):
+            return Lang.DE if environment[name].lower().startswith("de") else Lang.EN
+    return Lang.EN
+
+
+def sentence(entry: Mapping[str, Any], lang: Lang) -> str:
+    """Return one entry of a consumer's log, as the gateway hands it out, as a sentence."""
+    which = 0 if lang is Lang.DE else 1
+    name = entry["event"]
+    known = WORDS.get("joined" if name == "contract-change" and entry["sub_event"] == "joined" else name)
+    if known is None:
+        return " ".join(filter(None, (name, entry["subject"], entry["text"])))
+    said = _Blanks({key: str(value) for key, value in entry["evidence"].items() if value != ""})
+    said |= {key: entry[key] for key in ("subject", "destination", "user") if entry[key]}
+    said["text"] = entry["text"]
+    if name == "concealment-statement":
+        low, high = said["smallest_group"], said["largest_group"]
+        said["group"] = low if low == high else f"{low}–{high}"
+        said["left"] = (_NOTHING_PLAIN if said["plain"] == "0" else _PLAIN)[which].format_map(said)
+    text = known[which].format_map(said).strip()
+    return text + (_INSECURE[which] if "INSECURE" in entry["text"] else "")
