@@ -112,6 +112,7 @@ LOGS: Final[dict[LogKind, Resource]] = {
 
 CONTROL: Final[dict[str, Right]] = {
     "status": Right(Resource.INFORMATION, _READ),
+    "dcnet": Right(Resource.INFORMATION, _READ),
     "self-test": Right(Resource.SELF_TEST, _ORDER),
     "decommission": Right(Resource.GATEWAY, _DELETE),
 }

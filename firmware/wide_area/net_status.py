@@ -11,9 +11,9 @@ from typing import Any
 
 from firmware.enforcement.dcnet.driver import NetMember
 from firmware.enforcement.dcnet.standing import describe
+from firmware.enforcement.roles import Reader, Role, may_read, require_read
 from firmware.errors import AccessRefused
 from firmware.life.control import Request
-from firmware.log.access import Reader, Role, may_read, require_read
 from firmware.log.entry import Event, Level, LogKind, Outcome
 from firmware.log.journal import Journal
 from firmware.profile.registry import Registry

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from firmware.log.access import Role
 from rich.console import Console
 
+from firmware.enforcement.roles import Role
 from tools.cli.controlled import NotReached, ask
 
 
