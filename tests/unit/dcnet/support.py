@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 
 from firmware.enforcement.dcnet import graph
 from firmware.enforcement.dcnet.arithmetic import Prf
+from firmware.enforcement.dcnet.beacon import BeaconReveal
+from firmware.enforcement.dcnet.messages import Administrator, Attestation
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.view import Head, View
 from firmware.profile.model import NetPolicy
@@ -115,8 +117,21 @@ class NamedSignatures:
     async def by_gwa(self, signed: bytes) -> bytes:
         return _content("gwa", signed)
 
+    async def by_administrator(self, signed: bytes, certificate: bytes) -> bytes:
+        return _content(certificate.decode().removeprefix("certificate of "), signed)
+
     async def by_member(self, signed: bytes, certificate: bytes) -> bytes:
         return _content(certificate.decode().removeprefix("certificate of "), signed)
+
+
+def attested_by(name: str, content: bytes) -> Attestation:
+    return Attestation(f"certificate of {name}".encode(), signed_by(name, content))
+
+
+def administrator(name: str, nonce: bytes, version: int = 1) -> Administrator:
+    """As a roster lists it."""
+    certificate = hashlib.sha256(f"certificate of {name}".encode()).digest()
+    return Administrator(name, certificate, BeaconReveal(NET, version, nonce).commitment)
 
 
 def signed_by(name: str, content: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Five gateways, a supplier and an administrator, over real HTTP and real CMS signatures."""
+"""Five gateways of two administrators and a supplier, over real HTTP and real CMS signatures."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ from hsm.api import CertificateUse, KeySlot
 from hsm.x509 import Certificate
 from tests.support.soft_module import SoftModule
 from tests.unit.dcnet.support import MemoryStore, policy
+from tests.unit.dcnet.whole_founding import Direct
 from tests.unit.dcnet.wire import RememberingModule, Wire
 from tools.counterparts.net import NetCoordinator
 from tools.counterparts.net_keys import CmsKeys
 from tools.counterparts.net_witness import NetWitness, OrderedNet
-from tools.counterparts.pki import issue_gateway, make_pki
+from tools.counterparts.pki import issue_gateway, make_participant, make_pki
 from wan.errors import PeerUnavailable
 from wan.pki.enrol import make_triple
+from wan.pki.profile import Role
 
 GATEWAYS = [f"esgw010000000{number}" for number in range(1, 6)]
 
@@ -67,7 +69,13 @@ def _certificate(path: Path) -> Certificate:
 
 
 async def _member(
-    folder: Path, gateway: str, rules: NetRules, line: Line, events: list[NetEvent], module: SoftModule
+    folder: Path,
+    gateway: str,
+    rules: NetRules,
+    line: Line,
+    events: list[NetEvent],
+    module: SoftModule,
+    administrator: str,
 ) -> NetMember:
     issued = issue_gateway(folder, gateway, await make_triple(module, gateway))
 
@@ -82,7 +90,7 @@ async def _member(
             slot=KeySlot.WAN_SIG,
             certificate=Certificate.from_pem(issued[CertificateUse.SIG].encode()),
             emp=_certificate(folder / "emp/sig.pem"),
-            gwa=_certificate(folder / "gwa/sig.pem"),
+            gwa=_certificate(folder / administrator / "sig.pem"),
             intermediates=[_certificate(folder / "sub-ca.pem")],
             anchors=[_certificate(folder / "root.pem")],
             now_utc=lambda: datetime.now(UTC),
@@ -111,15 +119,30 @@ async def test_a_member_drops_out_and_the_sum_is_still_right(
     chosen = policy(t0_utc=datetime.now(UTC) - timedelta(seconds=20))
     rules = NetRules.from_profile(chosen)
     seen: list[Mapping[str, Any]] = []
-    gwa = CmsKeys(folder / "gwa")
-    ordered = OrderedNet(chosen, _certificate(folder / "emp/sig.pem").der, frozenset(GATEWAYS))
-    witness = NetWitness("gwa", {chosen.net_id: ordered}.get, gwa.trust, gwa.sign, seen.append)
+    make_participant(folder, folder / "other", Role.GWA, "othergwa", server_name="other.sm-pki.test")
+    witnesses = {}
+    for name, party, own in (("gwa", "gwa", GATEWAYS[:3]), ("other", "other", GATEWAYS[3:])):
+        keys = CmsKeys(folder / party)
+        ordered = OrderedNet(chosen, _certificate(folder / "emp/sig.pem").der, frozenset(own))
+        witnesses[name] = Direct(
+            NetWitness(
+                name,
+                keys.certificate,
+                {chosen.net_id: ordered}.get,
+                keys.trust,
+                keys.sign,
+                seen.append,
+                kept={},
+                partners=frozenset({"gwa", "other"}),
+            )
+        )
     coordinator = NetCoordinator(
         chosen,
         GATEWAYS,
         CmsKeys(folder / "emp"),
         seen.append,
-        countersign=lambda draft: witness.countersign(chosen.net_id, draft),
+        administrators=witnesses,
+        administrator_of=dict.fromkeys(GATEWAYS[3:], "other"),
         identity=lambda request: request.headers["X-Gateway"],
     )
     app = web.Application()
@@ -135,8 +158,10 @@ async def test_a_member_drops_out_and_the_sum_is_still_right(
         events: list[list[NetEvent]] = [[] for _ in GATEWAYS]
         modules = [RememberingModule() for _ in GATEWAYS]
         members = [
-            await _member(folder, gateway, rules, line, told, module)
-            for gateway, line, told, module in zip(GATEWAYS, lines, events, modules, strict=True)
+            await _member(folder, gateway, rules, line, told, module, "other" if n > 2 else "gwa")
+            for n, (gateway, line, told, module) in enumerate(
+                zip(GATEWAYS, lines, events, modules, strict=True)
+            )
         ]
         totals: list[Mapping[str, Any]] = []
         async with asyncio.timeout(45), asyncio.TaskGroup() as group:
@@ -157,6 +182,8 @@ async def test_a_member_drops_out_and_the_sum_is_still_right(
         owed = [await member.owed() for member in members]
         slots = [await member.slots() for member in members]
 
+    assert [e["net"] for e in seen if e["event"] == "countersigned"] == [chosen.net_id] * 2
+    assert [e["edges"] for e in seen if e["event"] == "beacon"] == [10]
     assert [e["verdict"] for e in totals[:3]] == ["totalled"] * 3, totals
     assert totals[0]["lanes"] == [sum(1000 + n for n in range(1, 6)) * 10, 150, 5]
     assert totals[1]["members"] == [g for g in GATEWAYS if g != GATEWAYS[2]]
