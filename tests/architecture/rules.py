@@ -86,6 +86,7 @@ DCNET_CODECS = (
     "canonical",
     "messages",
     "beacon",
+    "authorisation",
     "statements",
     "frames",
     "policy",

@@ -164,7 +164,7 @@ class NetCoordinator:
             web.put(base + "/bundle/{version:\\d+}/{gateway}", self._put_bundle),
             web.get(base + "/roster/{version:\\d+}", self._get_roster),
             web.put(base + "/reveal/{version:\\d+}/{gateway}", self._put_reveal),
-            web.get(base + "/reveal/{version:\\d+}", self._get_nonces),
+            web.get(base + "/graph/{version:\\d+}", self._get_graph),
             web.get(base + "/manifest/epoch/{epoch:\\d+}", self._get_epoch),
             web.get(base + "/manifest/{slot:\\d+}/{index:\\d+}", self._get_manifest),
             web.get(base + "/result/{slot:\\d+}", self._get_result),
@@ -228,10 +228,10 @@ class NetCoordinator:
         right = self._number(request, "version") == self._version
         return self._answer(self._founding.publication if right else None)
 
-    async def _get_nonces(self, request: web.Request) -> web.Response:
+    async def _get_graph(self, request: web.Request) -> web.Response:
         self._gateway(request)
         right = self._number(request, "version") == self._version
-        return self._answer(self._founding.nonces if right else None)
+        return self._answer(self._founding.graph if right else None)
 
     async def _get_epoch(self, request: web.Request) -> web.Response:
         self._gateway(request)

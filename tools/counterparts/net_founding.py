@@ -8,13 +8,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Protocol, TypeVar
 
 from aiohttp import ClientError
 
 from firmware.enforcement.dcnet import kdf
+from firmware.enforcement.dcnet.authorisation import (
+    GraphPublication,
+    PeerAuthorisation,
+    authorised_edges,
+)
 from firmware.enforcement.dcnet.beacon import NONCE_BYTES, BeaconCommit, BeaconReveal, Nonces, beacon_of, draw
 from firmware.enforcement.dcnet.errors import DcNetError, MembershipRefused
 from firmware.enforcement.dcnet.messages import (
@@ -69,6 +74,9 @@ class Countersigner(Protocol):
     async def reveal(self, version: int) -> bytes:
         """Return the `BeaconReveal` of the roster that it has countersigned."""
 
+    async def authorise(self, version: int) -> bytes:
+        """Return an `Attestation` of a `PeerAuthorisation` for that roster."""
+
 
 class FoundingRefused(Exception):
     """What a member sent does not belong into this roster."""
@@ -108,20 +116,17 @@ class Founding:
         self._all_here, self._all_revealed = asyncio.Event(), asyncio.Event()
         self.publication: bytes | None = None
         """The countersigned roster, as soon as there is one."""
-        self.nonces: bytes | None = None
-        """Everybody's nonces, as soon as the last one is here."""
+        self.graph: bytes | None = None
+        """Everybody's nonces and the authorisations, as soon as the last one is here."""
 
     async def found(self) -> tuple[Roster, Terms]:
         """Draft the roster, have it countersigned, publish it; then collect and publish the nonces."""
         await self._all_here.wait()
-        committed = {name: await self._commitment(name) for name in self._administrators}
-        roster = self._draft(committed)
+        names = [*self._administrators]
+        roster = self._draft([await self._ask(name, "commit", self._commitment) for name in names])
         bundles = tuple(self._bundles[member][0] for member in self._members)
         draft = RosterDraft(await self._keys.sign(roster.to_bytes()), bundles)
-        countersigned = [
-            await self._ask(name, "countersign", lambda one: one.countersign(draft.to_bytes()))
-            for name in self._administrators
-        ]
+        countersigned = [await self._ask(name, "countersign", self._countersigner(draft)) for name in names]
         roster_hash = document_hash(roster)
         mac_keys = {
             index: kdf.mac_key(
@@ -132,34 +137,33 @@ class Founding:
             )
             for index, member in enumerate(self._members, start=1)
         }
-        attested = tuple(Attestation.from_bytes(data) for data in countersigned)
-        self.publication = RosterPublication(draft.signed, attested, bundles).to_bytes()
+        self.publication = RosterPublication(draft.signed, tuple(countersigned), bundles).to_bytes()
         net = self._rules.net.hex()
         self._emit({"event": "roster", "net": net, "version": self._version, "members": [*self._members]})
         await self._all_revealed.wait()
-        given = [await self._ask(name, "reveal", lambda one: one.reveal(self._version)) for name in committed]
         nonces = Nonces(
             self._rules.net,
             self._version,
             self._reveal.nonce,
-            tuple(BeaconReveal.from_bytes(data).nonce for data in given),
+            tuple([await self._ask(name, "reveal", self._nonce) for name in names]),
             tuple(self._revealed[member] for member in self._members),
         )
-        self.nonces = nonces.to_bytes()
-        self._try_graph(roster_hash, nonces)
+        given = {name: await self._ask(name, "authorise", self._authorisation) for name in names}
+        self.graph = GraphPublication(nonces, tuple(item for item, _ in given.values())).to_bytes()
+        self._try_graph(roster, nonces, {name: authorised for name, (_, authorised) in given.items()})
         return roster, Terms(self._rules.net, self._version, len(self._members), len(LANES), mac_keys)
 
-    def _try_graph(self, roster_hash: bytes, nonces: Nonces) -> None:
-        """Tell whether the beacon gives a key graph; members find out for themselves."""
+    def _try_graph(self, roster: Roster, nonces: Nonces, authorised: Mapping[str, PeerAuthorisation]) -> None:
+        """Tell what key graph there is; members find out for themselves."""
         event = {"net": self._rules.net.hex(), "version": self._version}
         try:
-            edges = draw(self._rules, len(self._members), beacon_of(roster_hash, nonces))
+            edges = draw(self._rules, len(self._members), beacon_of(document_hash(roster), nonces))
         except MembershipRefused as error:
             self._emit({"event": "refused", "what": "beacon", "reason": str(error)} | event)
         else:
-            self._emit({"event": "beacon", "edges": len(edges)} | event)
+            self._emit({"event": "beacon", "edges": len(authorised_edges(roster, edges, authorised))} | event)
 
-    def _draft(self, committed: Mapping[str, Administrator]) -> Roster:
+    def _draft(self, administrators: Iterable[Administrator]) -> Roster:
         rules = self._rules
         entries = tuple(
             RosterEntry(
@@ -179,23 +183,37 @@ class Founding:
             rules.schema_hash(),
             rules.epoch_of(max(0, rules.slot_at(self._now_utc()))),
             self._reveal.commitment,
-            tuple(committed.values()),
+            tuple(administrators),
             entries,
         )
 
-    async def _commitment(self, name: str) -> Administrator:
-        attestation = Attestation.from_bytes(
-            await self._ask(name, "commit", lambda one: one.commit(self._version))
-        )
+    # -- what administrators are asked -------------------------------------------------------------------
+
+    async def _commitment(self, name: str, one: Countersigner) -> Administrator:
+        attestation = Attestation.from_bytes(await one.commit(self._version))
         commit = BeaconCommit.from_bytes(await self._keys.open_attestation(attestation))
         return Administrator(name, hashlib.sha256(attestation.certificate).digest(), commit.commitment)
 
-    async def _ask(self, name: str, what: str, question: Callable[[Countersigner], Awaitable[_T]]) -> _T:
-        """Ask until it answers; a refusal may end when the administrator's lists change."""
+    def _countersigner(self, draft: RosterDraft) -> Callable[[str, Countersigner], Awaitable[Attestation]]:
+        async def countersign(_name: str, one: Countersigner) -> Attestation:
+            return Attestation.from_bytes(await one.countersign(draft.to_bytes()))
+
+        return countersign
+
+    async def _nonce(self, _name: str, one: Countersigner) -> bytes:
+        return BeaconReveal.from_bytes(await one.reveal(self._version)).nonce
+
+    async def _authorisation(self, _name: str, one: Countersigner) -> tuple[Attestation, PeerAuthorisation]:
+        attestation = Attestation.from_bytes(await one.authorise(self._version))
+        content = await self._keys.open_attestation(attestation)
+        return attestation, PeerAuthorisation.from_bytes(content)
+
+    async def _ask(self, name: str, what: str, question: Callable[[str, Countersigner], Awaitable[_T]]) -> _T:
+        """Ask until it answers well; a refusal may end when the administrator's lists change."""
         while True:
             try:
-                return await question(self._administrators[name])
-            except (WanError, OSError, ClientError) as error:
+                return await question(name, self._administrators[name])
+            except (WanError, OSError, ClientError, DcNetError, MessageRefused) as error:
                 net = self._rules.net.hex()
                 self._emit({"event": "refused", "net": net, "what": what, "reason": str(error)})
             await asyncio.sleep(max(1.0, self._rules.poll_ms / 1000))

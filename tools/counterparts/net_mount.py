@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -126,6 +126,10 @@ class AdministratorClient:
         """Ask for the nonce."""
         return await self._ask(f"reveal/{version}", b"")
 
+    async def authorise(self, version: int) -> bytes:
+        """Ask whom its gateways may share keys with."""
+        return await self._ask(f"authorise/{version}", b"")
+
     async def _ask(self, what: str, body: bytes) -> bytes:
         timeout = aiohttp.ClientTimeout(total=_ANSWER_TIMEOUT_S)
         async with (
@@ -142,7 +146,15 @@ class AdministratorClient:
             return answer
 
 
-def mount_witness(app: web.Application, folder: Path, name: str, partners: list[str], emit: Emit) -> None:
+def mount_witness(
+    app: web.Application,
+    folder: Path,
+    name: str,
+    emit: Emit,
+    *,
+    partners: Iterable[str],
+    refused_peers: Iterable[str],
+) -> None:
     """Add the administrator's part in founding nets, bound to what its own orders say."""
     keys = CmsKeys(folder)
 
@@ -158,6 +170,7 @@ def mount_witness(app: web.Application, folder: Path, name: str, partners: list[
         emit,
         kept=KeptFiles(folder / "dcnet"),
         partners=frozenset(partners),
+        refused_peers=frozenset(refused_peers),
     )
 
     async def answer(asked: Awaitable[bytes]) -> web.Response:
@@ -177,6 +190,11 @@ def mount_witness(app: web.Application, folder: Path, name: str, partners: list[
         about = request.match_info
         return await answer(witness.reveal(about["net"], int(about["version"])))
 
+    async def authorise(request: web.Request) -> web.Response:
+        about = request.match_info
+        return await answer(witness.authorise(about["net"], int(about["version"])))
+
+    app.router.add_post(f"/dcnet/v1/{_NET}/authorise/{_VERSION}", authorise)
     app.router.add_post(f"/dcnet/v1/{_NET}/commit/{_VERSION}", commit)
     app.router.add_post(f"/dcnet/v1/{_NET}/countersign", countersign)
     app.router.add_post(f"/dcnet/v1/{_NET}/reveal/{_VERSION}", reveal)

@@ -9,7 +9,9 @@ import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
+from typing import Final
 
+from firmware.enforcement.dcnet.authorisation import PeerAuthorisation
 from firmware.enforcement.dcnet.beacon import NONCE_BYTES, BeaconCommit, BeaconReveal
 from firmware.enforcement.dcnet.errors import DcNetError
 from firmware.enforcement.dcnet.messages import (
@@ -26,6 +28,9 @@ from tools.counterparts.messages import MessageRefused, Trust, check_signed
 from tools.counterparts.net_keys import open_bundle
 from tools.counterparts.server import Emit
 from wan.errors import OrderRefused
+
+AUTHORISED_EPOCHS: Final = 400
+"""Peers are authorised for so many days from a roster's first, as long as members believe a roster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,7 @@ class NetWitness:
         kept: outlives this process, or a supplier could wait for a restart: the nonce and the one
             roster of each version.
         partners: other administrators whose gateways may be in a roster with ours.
+        refused_peers: gateway ids (lower case) that no gateway of ours shares a key with.
     """
 
     def __init__(
@@ -65,11 +71,12 @@ class NetWitness:
         *,
         kept: MutableMapping[str, bytes],
         partners: frozenset[str] = frozenset(),
+        refused_peers: frozenset[str] = frozenset(),
     ) -> None:
         self._name, self._certificate = name, certificate
         self._ordered, self._trust = ordered, trust
         self._sign, self._emit = sign, emit
-        self._kept, self._partners = kept, partners
+        self._kept, self._partners, self._refused = kept, partners, refused_peers
 
     async def commit(self, net: str, version: int) -> bytes:
         """Answer `POST /dcnet/v1/{net}/commit/{version}`: an `Attestation` of our `BeaconCommit`.
@@ -113,6 +120,16 @@ class NetWitness:
         if name not in self._kept:
             self._kept[name] = secrets.token_bytes(NONCE_BYTES)
         return BeaconReveal(bytes.fromhex(net), version, self._kept[name])
+
+    async def authorise(self, net: str, version: int) -> bytes:
+        """Answer `POST /dcnet/v1/{net}/authorise/{version}`: an `Attestation` of our `PeerAuthorisation`.
+
+        Raises:
+            OrderRefused: no roster of this version was countersigned; answer 403.
+        """
+        if (content := self._kept.get(f"peers-{net}-{version}")) is None:
+            raise self._refusal("authorise", net, OrderRefused("roster", "no roster was countersigned"))
+        return await self._attest(content)
 
     async def _attest(self, content: bytes) -> bytes:
         return Attestation(self._certificate, await self._sign(content)).to_bytes()
@@ -161,6 +178,15 @@ class NetWitness:
         )
         if own not in roster.administrators:
             raise OrderRefused("commitment", "the roster holds another commitment or certificate of ours")
+        strangers = {gateway for gateway, _ in opened} & self._refused
+        peers = tuple(
+            (entry.index, entry.certificate_hash)
+            for entry, (gateway, _) in zip(roster.entries, opened, strict=True)
+            if gateway not in strangers
+        )
+        until = roster.first_epoch + AUTHORISED_EPOCHS
+        given = PeerAuthorisation(roster.net, roster.version, document_hash(roster), until, peers)
         if self._kept.setdefault(f"roster-{net}-{roster.version}", checked.content) != checked.content:
             raise OrderRefused("version", "another roster of this version was countersigned before")
+        self._kept[f"peers-{net}-{roster.version}"] = given.to_bytes()
         return checked.content

@@ -81,9 +81,9 @@ class NetClient:
         """Give away our beacon nonce (`BeaconReveal`); whether the EMP has it now."""
         return await self._try("PUT", f"reveal/{version}/{gateway_id}", nonce) in OK
 
-    async def nonces(self, version: int) -> bytes | None:
-        """Return everybody's beacon nonces, None while there is one missing."""
-        return await self._read(f"reveal/{version}")
+    async def graph(self, version: int) -> bytes | None:
+        """Return what the key graph follows from (`GraphPublication`), None while something is missing."""
+        return await self._read(f"graph/{version}")
 
     async def epoch(self, epoch: int) -> bytes | None:
         """Return the signed EpochManifest of a UTC day, None while there is none."""

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from typing import Final
 
 from firmware.enforcement.dcnet import membership as members
-from firmware.enforcement.dcnet.beacon import NONCE_BYTES, BeaconReveal, Nonces
+from firmware.enforcement.dcnet.authorisation import GraphPublication
+from firmware.enforcement.dcnet.beacon import NONCE_BYTES, BeaconReveal
 from firmware.enforcement.dcnet.client import NetClient
 from firmware.enforcement.dcnet.ledger import Ledger
 from firmware.enforcement.dcnet.membership import Membership
 from firmware.enforcement.dcnet.messages import KeyBundle, RosterPublication, SignedBundle
 from firmware.enforcement.dcnet.policy import NetRules
-from firmware.enforcement.dcnet.roster import CheckedRoster, Signatures, check_roster
+from firmware.enforcement.dcnet.roster import CheckedRoster, Signatures, check_authorisations, check_roster
 from hsm.api import KeySlot, PublicKey, SecurityModule
 
 _PSEUDONYM_BYTES: Final = 16
@@ -35,7 +36,7 @@ class Joining:
         key_slot: where.
         emp_key: the EMP's public ENC key; its curve is the curve of the DCNET keys.
         client: the way to the net's EMP.
-        ledger: keeps nonce, bundle, roster and beacon.
+        ledger: keeps nonce, bundle, roster and what the graph follows from.
         today: the current epoch.
     """
 
@@ -125,18 +126,20 @@ class Joining:
 
     async def _draw(self, checked: CheckedRoster, reveal: BeaconReveal) -> Membership | None:
         """Reveal our nonce, and join as soon as everybody has."""
-        name = f"beacon-{self._version}"
+        name = f"graph-{self._version}"
         kept = data = await self._ledger.kept(name)
         if data is None:
             self._revealed = self._revealed or await self._client.reveal(
                 self._version, self._gateway_id, reveal.to_bytes()
             )
-            if (data := await self._client.nonces(self._version)) is None:
+            if (data := await self._client.graph(self._version)) is None:
                 return None
+        published = GraphPublication.from_bytes(data)
         membership = await members.join(
             self._rules,
             checked,
-            Nonces.from_bytes(data),
+            published.nonces,
+            await check_authorisations(checked, published.authorisations, self._today(), self._signatures),
             module=self._module,
             key_slot=self._key_slot,
             emp_point=self._emp_key.point,

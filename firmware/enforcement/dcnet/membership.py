@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from firmware.enforcement.dcnet import graph, kdf
 from firmware.enforcement.dcnet.arithmetic import Prf
+from firmware.enforcement.dcnet.authorisation import PeerAuthorisation, authorised_edges
 from firmware.enforcement.dcnet.beacon import Nonces, beacon_of, draw
 from firmware.enforcement.dcnet.errors import MembershipRefused
 from firmware.enforcement.dcnet.messages import (
@@ -54,6 +55,7 @@ class Membership:
         roster: Roster,
         index: int,
         adjacent: Mapping[int, frozenset[int]],
+        valid_until: int,
         chains: dict[int, _Chain],
         mac_key: bytes,
     ) -> None:
@@ -62,7 +64,7 @@ class Membership:
         self.roster_hash = document_hash(roster)
         self.size = len(roster.entries)
         self.mac_key = mac_key
-        self._chains, self._adjacent = chains, adjacent
+        self._chains, self._adjacent, self._valid_until = chains, adjacent, valid_until
         self._view: View | None = None
 
     def __repr__(self) -> str:
@@ -72,8 +74,11 @@ class Membership:
         """Return what the rounds of `epoch` need; keys of earlier epochs are erased by this.
 
         Raises:
-            MembershipRefused: the epoch lies before one already used, or too far ahead.
+            MembershipRefused: the epoch lies before one already used, or too far ahead, or the
+                administrators' authorisations of peers are over.
         """
+        if epoch > self._valid_until:
+            raise MembershipRefused("authorisation", f"peers are authorised until epoch {self._valid_until}")
         if self._view is None or self._view.epoch != epoch:
             if epoch > self.roster.first_epoch + MAX_ROSTER_EPOCHS:
                 raise MembershipRefused("epoch", f"epoch {epoch} is too far from the roster's first")
@@ -121,6 +126,7 @@ async def join(
     rules: NetRules,
     checked: CheckedRoster,
     nonces: Nonces,
+    authorised: Mapping[str, PeerAuthorisation],
     *,
     module: SecurityModule,
     key_slot: KeySlot,
@@ -128,10 +134,14 @@ async def join(
 ) -> Membership:
     """Draw the key graph from everybody's nonces and derive this gateway's keys in it.
 
+    An edge that the administrator of one of its ends does not authorise is left out, and the floors count
+    without it.
+
     Args:
         rules: the policy the administrator signed.
         checked: the roster.
         nonces: as they came from the EMP; checked here.
+        authorised: what each administrator authorises, checked.
         module: holds the DCNET key.
         key_slot: where.
         emp_point: the EMP's public ENC key.
@@ -145,8 +155,9 @@ async def join(
         raise MembershipRefused("key", "the key of our bundle is no longer in the module")
     check_nonces(checked, nonces)
     roster_hash = document_hash(roster)
-    edges = draw(rules, len(roster.entries), beacon_of(roster_hash, nonces))
-    adjacent = check_graph(rules, mine.index, edges)
+    drawn = draw(rules, len(roster.entries), beacon_of(roster_hash, nonces))
+    adjacent = check_graph(rules, mine.index, authorised_edges(roster, drawn, authorised))
+    valid_until = min(found.valid_until for found in authorised.values())
     chains = {}
     for peer in sorted(adjacent[mine.index]):
         secret = await module.agree(key_slot, checked.bundles[peer - 1].point)
@@ -155,7 +166,7 @@ async def join(
         chains[peer] = _Chain(roster.first_epoch, kdf.chain_start(root, rules.net))
     secret = await module.agree(key_slot, emp_point)
     mac_key = kdf.mac_key(secret, roster_hash, rules.net, roster.version)
-    return Membership(rules, roster, mine.index, adjacent, chains, mac_key)
+    return Membership(rules, roster, mine.index, adjacent, valid_until, chains, mac_key)
 
 
 def check_graph(rules: NetRules, index: int, edges: Iterable[graph.Edge]) -> Mapping[int, frozenset[int]]:

@@ -10,9 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from firmware.enforcement.dcnet.authorisation import PeerAuthorisation
 from firmware.enforcement.dcnet.beacon import BeaconReveal, Nonces
 from firmware.enforcement.dcnet.errors import MembershipRefused
 from firmware.enforcement.dcnet.messages import (
+    Administrator,
+    Attestation,
     KeyBundle,
     Roster,
     RosterEntry,
@@ -108,12 +111,54 @@ async def _check_countersigned(
     for administrator, item in zip(roster.administrators, publication.countersigned, strict=True):
         if hashlib.sha256(item.certificate).digest() != administrator.certificate_hash:
             raise MembershipRefused("countersignature", f"{administrator.name}: another certificate")
-        if administrator.name == mine.administrator:
-            signed = await signatures.by_gwa(item.signed)
-        else:
-            signed = await signatures.by_administrator(item.signed, item.certificate)
-        if signed != content:
+        if await _signed(administrator, mine, item, signatures) != content:
             raise MembershipRefused("countersignature", f"{administrator.name} signed another roster")
+
+
+async def _signed(
+    administrator: Administrator, mine: RosterEntry, item: Attestation, signatures: Signatures
+) -> bytes:
+    """Return what an administrator of the roster signed; our own is known by its pinned key."""
+    if administrator.name == mine.administrator:
+        return await signatures.by_gwa(item.signed)
+    return await signatures.by_administrator(item.signed, item.certificate)
+
+
+async def check_authorisations(
+    checked: CheckedRoster, attested: Sequence[Attestation], today: int, signatures: Signatures
+) -> dict[str, PeerAuthorisation]:
+    """Check each administrator's authorisation of peers; return them by the administrators' names.
+
+    Args:
+        checked: the roster.
+        attested: as published, in the order of the roster's administrators.
+        today: the current epoch.
+        signatures: checks signers against what the profiles pin.
+
+    Raises:
+        MembershipRefused: `authorisation`; one is missing, for another roster, or over.
+        MalformedObject: one is not in its canonical form.
+        WanError, HsmError: a signature or a certificate path is refused.
+    """
+    roster = checked.roster
+    if len(attested) != len(roster.administrators):
+        raise MembershipRefused("authorisation", "not every administrator has authorised peers")
+    found = {}
+    for administrator, item in zip(roster.administrators, attested, strict=True):
+        if hashlib.sha256(item.certificate).digest() != administrator.certificate_hash:
+            raise MembershipRefused("authorisation", f"{administrator.name}: another certificate")
+        content = await _signed(administrator, checked.mine, item, signatures)
+        given = PeerAuthorisation.from_bytes(content)
+        if (given.net, given.version, given.roster_hash) != (
+            roster.net,
+            roster.version,
+            document_hash(roster),
+        ):
+            raise MembershipRefused("authorisation", f"{administrator.name}: for another roster")
+        if given.valid_until < today:
+            raise MembershipRefused("authorisation", f"{administrator.name}: over since {given.valid_until}")
+        found[administrator.name] = given
+    return found
 
 
 def check_content(rules: NetRules, roster: Roster, own: KeyBundle, today: int) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from firmware.enforcement.dcnet import merkle
+from firmware.enforcement.dcnet.authorisation import GraphPublication, PeerAuthorisation
 from firmware.enforcement.dcnet.beacon import BeaconReveal, Nonces
 from firmware.enforcement.dcnet.driver import NetMember
 from firmware.enforcement.dcnet.events import NetEvent
@@ -37,6 +38,7 @@ from tests.unit.dcnet.support import (
     NamedSignatures,
     administrator,
     attested_by,
+    authorisation,
     rules,
     signed_by,
 )
@@ -94,6 +96,7 @@ class FakeEmp:
         self.tell_results = True
         self.nonces: tuple[bytes, ...] = ()
         self.gwa_nonce = GWA_NONCE
+        self.authorise: Callable[[PeerAuthorisation], PeerAuthorisation] = lambda given: given
 
     async def prepare(self) -> PublicKey:
         self.enc = await self.module.generate_key_pair(KeySlot.WAN_ENC, Curve.P256)
@@ -121,13 +124,12 @@ class FakeEmp:
             case ["PUT", "reveal", "1", _]:
                 self.nonces = (BeaconReveal.from_bytes(body).nonce, *NONCES[1 : self.size])
                 return Answer(201)
-            case ["GET", "reveal", "1"]:
+            case ["GET", "graph", "1"]:
                 if not self.nonces:
                     return Answer(404)
-                return Answer(
-                    200,
-                    Nonces(self.rules.net, 1, EMP_NONCE, (self.gwa_nonce,), self.nonces).to_bytes(),
-                )
+                nonces = Nonces(self.rules.net, 1, EMP_NONCE, (self.gwa_nonce,), self.nonces)
+                allowed = attested_by("gwa", self.authorise(authorisation(self.roster)).to_bytes())
+                return Answer(200, GraphPublication(nonces, (allowed,)).to_bytes())
             case ["GET", "manifest", "epoch", _]:
                 return Answer(200, signed_by("emp", self._epoch_manifest().to_bytes()))
             case ["GET", "manifest", slot, "1"]:

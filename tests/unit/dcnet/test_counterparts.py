@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from firmware.enforcement.dcnet.beacon import BeaconCommit, BeaconReveal, Nonces
+from firmware.enforcement.dcnet.authorisation import GraphPublication, PeerAuthorisation
+from firmware.enforcement.dcnet.beacon import BeaconCommit, BeaconReveal
 from firmware.enforcement.dcnet.frames import Frame, FrameType, seal
 from firmware.enforcement.dcnet.machines import SlotState
 from firmware.enforcement.dcnet.messages import (
@@ -176,7 +177,9 @@ class Draft:
         self.kept: dict[str, bytes] = {}
         self.restart()
 
-    def restart(self, *, partners: frozenset[str] = frozenset()) -> None:
+    def restart(
+        self, *, partners: frozenset[str] = frozenset(), refused_peers: frozenset[str] = frozenset()
+    ) -> None:
         self.witness = NetWitness(
             "gwa",
             self.gwa.certificate,
@@ -186,6 +189,7 @@ class Draft:
             self.events.append,
             kept=self.kept,
             partners=partners,
+            refused_peers=refused_peers,
         )
 
     def _order(self, net: str) -> OrderedNet | None:
@@ -269,8 +273,9 @@ async def test_the_witness_signs_its_own_and_nothing_else(tmp_path: Path) -> Non
     for forged_part in ({"commitment": bytes(32)}, {"certificate_hash": bytes(32)}):
         altered = draft.roster(administrators=(replace(draft.vouching, **forged_part),))
         assert await draft.refused(altered) == "commitment"
-    with pytest.raises(OrderRefused, match="roster"):
-        await draft.witness.reveal(NET.hex(), 1)
+    for question in (draft.witness.reveal, draft.witness.authorise):
+        with pytest.raises(OrderRefused, match="roster"):
+            await question(NET.hex(), 1)
     with pytest.raises(OrderRefused, match="version"):
         await draft.witness.commit(NET.hex(), 2)
     with pytest.raises(OrderRefused, match="policy"):
@@ -297,6 +302,10 @@ async def test_the_witness_signs_its_own_and_nothing_else(tmp_path: Path) -> Non
     assert draft.events[-2] == {"event": "countersigned", "net": NET.hex()}
     reveal = BeaconReveal.from_bytes(await draft.witness.reveal(NET.hex(), 1))
     assert reveal.commitment == draft.vouching.commitment
+    given = Attestation.from_bytes(await draft.witness.authorise(NET.hex(), 1))
+    authorised = PeerAuthorisation.from_bytes(await draft.emp.open_attestation(given))
+    assert authorised.roster_hash == document_hash(draft.roster())
+    assert authorised.peers == tuple((e.index, e.certificate_hash) for e in entries)
     assert await draft.witness.commit(NET.hex(), 2)
     with pytest.raises(OrderRefused, match="roster"):
         await draft.witness.reveal(NET.hex(), 2)
@@ -349,7 +358,7 @@ async def test_resources_are_their_owners_and_junk_is_refused(tmp_path: Path) ->
                 (GATEWAYS[0], "PUT", f"bundle/1/{GATEWAYS[0]}", good, 200),
                 ("esgw0199999999", "GET", "roster/1", b"", 403),
                 (GATEWAYS[0], "GET", "roster/1", b"", 404),
-                (GATEWAYS[0], "GET", "reveal/1", b"", 404),
+                (GATEWAYS[0], "GET", "graph/1", b"", 404),
                 (GATEWAYS[0], "PUT", f"reveal/1/{GATEWAYS[0]}", nonce(1).to_bytes(), 425),  # no roster yet
                 (GATEWAYS[0], "PUT", f"reveal/1/{GATEWAYS[1]}", nonce(2).to_bytes(), 403),
                 (GATEWAYS[0], "GET", "manifest/3/1", b"", 404),
@@ -367,9 +376,10 @@ async def test_resources_are_their_owners_and_junk_is_refused(tmp_path: Path) ->
         await runner.cleanup()
 
 
-async def test_nobody_is_asked_for_a_nonce_before_the_roster_is_fixed(tmp_path: Path) -> None:
+async def test_a_net_is_founded_step_by_step(tmp_path: Path) -> None:
     make_pki(tmp_path / "pki")
     draft = await Draft(tmp_path / "pki").fill()
+    draft.restart(refused_peers=frozenset({GATEWAYS[2]}))
     founding = Founding(
         rules(),
         dict.fromkeys(GATEWAYS, "gwa"),
@@ -387,14 +397,53 @@ async def test_nobody_is_asked_for_a_nonce_before_the_roster_is_fixed(tmp_path: 
         while founding.publication is None:  # noqa: ASYNC110 - what is seen is no event
             await asyncio.sleep(0.01)
         for index, gateway in enumerate(GATEWAYS, 1):
-            assert founding.nonces is None
+            assert founding.graph is None
             for wrong in (b"junk", nonce(index + 1).to_bytes(), nonce(index, version=2).to_bytes()):
                 with pytest.raises(FoundingRefused):
                     await founding.reveal(gateway, wrong)
             assert await founding.reveal(gateway, nonce(index).to_bytes()) == 201
         roster, terms = await task
     assert terms.size == 4
-    assert founding.nonces is not None
-    assert Nonces.from_bytes(founding.nonces).members == tuple(nonce(i).nonce for i in range(1, 5))
-    assert draft.events[-1] == {"event": "beacon", "edges": 6, "net": NET.hex(), "version": 1}
+    assert founding.graph is not None
+    assert GraphPublication.from_bytes(founding.graph).nonces.members == tuple(
+        nonce(i).nonce for i in range(1, 5)
+    )
+    assert draft.events[-1] == {"event": "beacon", "edges": 3, "net": NET.hex(), "version": 1}
     assert roster.administrators == (draft.vouching,)
+
+
+async def test_an_administrator_that_answers_junk_is_asked_again(tmp_path: Path) -> None:
+    make_pki(tmp_path / "pki")
+    draft = await Draft(tmp_path / "pki").fill()
+
+    class Faulty(Direct):
+        """First away, then junk, then right."""
+
+        def __init__(self) -> None:
+            super().__init__(draft.witness)
+            self.asked = 0
+
+        async def commit(self, version: int) -> bytes:
+            self.asked += 1
+            if self.asked == 1:
+                raise OSError("away")
+            return b"junk" if self.asked == 2 else await super().commit(version)
+
+    founding = Founding(
+        rules(),
+        dict.fromkeys(GATEWAYS, "gwa"),
+        draft.emp,
+        draft.events.append,
+        administrators={"gwa": Faulty()},
+        now_utc=lambda: rules().t0_utc,
+        version=1,
+    )
+    task = asyncio.ensure_future(founding.found())
+    for gateway, bundle in zip(GATEWAYS, draft.bundles, strict=True):
+        assert await founding.bundle(gateway, bundle.to_bytes()) == 201
+    async with asyncio.timeout(20):
+        while founding.publication is None:  # noqa: ASYNC110 - what is seen is no event
+            await asyncio.sleep(0.01)
+    task.cancel()
+    refused = [event["what"] for event in draft.events if event["event"] == "refused"]
+    assert refused == ["commit", "commit"]

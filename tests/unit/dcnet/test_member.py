@@ -306,6 +306,19 @@ async def test_another_roster_of_the_same_version_changes_nothing() -> None:
     assert world.events[-1].kind is NetEventKind.JOINED
 
 
+async def test_a_peer_that_our_administrator_refuses_gets_no_pad() -> None:
+    world = World()
+    world.emp.authorise = lambda given: replace(given, peers=given.peers[:4])
+    assert await served(world) == dict.fromkeys((1, 2, 3), SlotState.TOTALLED)
+    world = World()
+    world.emp.authorise = lambda given: replace(
+        given, peers=given.peers[:3]
+    )  # two neighbours: below the floor
+    assert await one_slot(world) is SlotState.OWED
+    assert "degree" in world.events[0].reason
+    assert not world.emp.deliveries
+
+
 async def test_a_false_nonce_is_refused_until_the_right_one_is_published() -> None:
     world = World()
     world.emp.gwa_nonce = bytes(32)

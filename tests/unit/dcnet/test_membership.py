@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
 
 from firmware.enforcement.dcnet import graph, kdf, membership
 from firmware.enforcement.dcnet.arithmetic import prf
+from firmware.enforcement.dcnet.authorisation import PeerAuthorisation
 from firmware.enforcement.dcnet.beacon import BeaconReveal, Nonces, beacon_of, draw
 from firmware.enforcement.dcnet.errors import MalformedObject, MembershipRefused
 from firmware.enforcement.dcnet.membership import Membership
@@ -24,12 +25,19 @@ from firmware.enforcement.dcnet.messages import (
     to_bitmap,
 )
 from firmware.enforcement.dcnet.policy import NetRules
-from firmware.enforcement.dcnet.roster import CheckedRoster, check_nonces, check_roster
+from firmware.enforcement.dcnet.roster import CheckedRoster, check_authorisations, check_nonces, check_roster
 from hsm.api import Curve, KeySlot
 from hsm.errors import CommandRefused
 from tests.support.soft_module import SoftModule
 from tests.unit.dcnet.fake_emp import EMP_NONCE, GWA_NONCE, NONCES
-from tests.unit.dcnet.support import NamedSignatures, administrator, attested_by, rules, signed_by
+from tests.unit.dcnet.support import (
+    NamedSignatures,
+    administrator,
+    attested_by,
+    authorisation,
+    rules,
+    signed_by,
+)
 from wan.errors import SignatureRefused
 
 TODAY = rules().epoch_of(0)
@@ -63,6 +71,8 @@ class Net:
 
     emp: SoftModule
     emp_point: bytes
+    first_foreign = 99
+    """From this index on members are another administrator's."""
 
     def roster(self) -> Roster:
         entries = tuple(
@@ -96,16 +106,24 @@ class Net:
             self.publication() if publication is None else publication,
             self.bundles[index - 1],
             today=TODAY,
-            signatures=NamedSignatures(f"gw{index}"),
+            signatures=NamedSignatures(f"gw{index}", "other" if index >= self.first_foreign else "gwa"),
         )
 
     async def join(
-        self, index: int = 1, publication: RosterPublication | None = None, nonces: Nonces | None = None
+        self,
+        index: int = 1,
+        publication: RosterPublication | None = None,
+        nonces: Nonces | None = None,
+        authorised: Mapping[str, PeerAuthorisation] | None = None,
     ) -> Membership:
+        checked = await self.check(index, publication)
+        names = [one.name for one in checked.roster.administrators]
+        everybody = dict.fromkeys(names, authorisation(checked.roster, valid_until=TODAY + 500))
         return await membership.join(
             self.rules,
-            await self.check(index, publication),
+            checked,
             self.nonces() if nonces is None else nonces,
+            everybody if authorised is None else authorised,
             module=self.modules[index - 1],
             key_slot=KeySlot.DCNET_2,
             emp_point=self.emp_point,
@@ -238,10 +256,10 @@ async def test_a_point_off_the_curve_is_refused_by_the_module() -> None:
         await net.join(1, net.publication())
 
 
-def _two_administrators(net: Net) -> Roster:
-    """Members 3 and 4 are another administrator's."""
-    roster = net.roster()
-    entries = [replace(e, administrator="gwa" if e.index < 3 else "other") for e in roster.entries]
+def _two_administrators(net: Net, first: int = 3) -> Roster:
+    """Members from `first` on are another administrator's."""
+    roster, net.first_foreign = net.roster(), first
+    entries = [replace(e, administrator="gwa" if e.index < first else "other") for e in roster.entries]
     vouching = (administrator("gwa", GWA_NONCE), administrator("other", OTHER_NONCE))
     return replace(roster, administrators=vouching, entries=tuple(entries))
 
@@ -272,6 +290,86 @@ async def test_every_administrator_of_the_roster_signs_it() -> None:
         forged = replace(ours, signed=signed_by(name, content))
         with pytest.raises(SignatureRefused):
             await net.join(1, replace(good, countersigned=(forged, theirs)), nonces)
+
+
+async def test_an_edge_needs_the_authorisation_of_both_ends() -> None:
+    """Five members, 4 and 5 of another administrator, which refuses member 1."""
+    net = await Net.make(5)
+    roster = _two_administrators(net, 4)
+    content = roster.to_bytes()
+    vouched = (attested_by("gwa", content), attested_by("other", content))
+    publication = replace(net.publication(roster), countersigned=vouched)
+    nonces = replace(net.nonces(), administrators=(GWA_NONCE, OTHER_NONCE))
+    whole = authorisation(roster)
+    for refusing, least in ((1, 2), (4, 1)):  # whichever end refuses, the edge is gone at both
+        authorised = {"gwa": whole, "other": whole}
+        authorised["other" if refusing == 1 else "gwa"] = replace(
+            whole, peers=tuple(peer for peer in whole.peers if peer[0] != refusing)
+        )
+        for index in range(1, 6):
+            if index == refusing:
+                with pytest.raises(MembershipRefused) as caught:
+                    await net.join(index, publication, nonces, authorised)
+                assert caught.value.code == "degree"
+                assert f"{least} neighbours" in str(caught.value)
+                continue
+            member = await net.join(index, publication, nonces, authorised)
+            adjacent = member.view(TODAY).adjacent
+            for other in range(1, 6):
+                foreign = {1: {4, 5}, 4: {1, 2, 3}}[refusing]
+                hidden = other in foreign if index == refusing else (other == refusing and index in foreign)
+                assert (other in adjacent[index]) == (other != index and not hidden)
+            assert adjacent.keys() == set(range(1, 6))
+            assert member.view(TODAY).edges.keys() == adjacent[index]
+    # Another certificate under the same index is another member.
+    foreign_peers = ((1, bytes(32)), *whole.peers[1:])
+    authorised = {"gwa": whole, "other": replace(whole, peers=foreign_peers)}
+    with pytest.raises(MembershipRefused, match="2 neighbours"):
+        await net.join(1, publication, nonces, authorised)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"net": bytes(8)}, "another roster"),
+        ({"version": 2}, "another roster"),
+        ({"roster_hash": bytes(32)}, "another roster"),
+        ({"valid_until": TODAY - 1}, "over since"),
+    ],
+)
+async def test_an_authorisation_of_something_else_is_refused(changes: dict[str, object], code: str) -> None:
+    net = await Net.make()
+    checked, signatures = await net.check(), NamedSignatures("gw1")
+    good = authorisation(checked.roster)
+    assert await check_authorisations(checked, [attested_by("gwa", good.to_bytes())], TODAY, signatures) == {
+        "gwa": good
+    }
+    wrong = replace(good, **changes)  # type: ignore[arg-type]
+    with pytest.raises(MembershipRefused, match=code):
+        await check_authorisations(checked, [attested_by("gwa", wrong.to_bytes())], TODAY, signatures)
+
+
+async def test_an_authorisation_is_each_administrators_own() -> None:
+    net = await Net.make()
+    checked, signatures = await net.check(), NamedSignatures("gw1")
+    content = authorisation(checked.roster).to_bytes()
+    ours = attested_by("gwa", content)
+    for attested in ([], [ours, ours], [attested_by("other", content)]):
+        with pytest.raises(MembershipRefused) as caught:
+            await check_authorisations(checked, attested, TODAY, signatures)
+        assert caught.value.code == "authorisation"
+    with pytest.raises(SignatureRefused):
+        await check_authorisations(
+            checked, [replace(ours, signed=signed_by("emp", content))], TODAY, signatures
+        )
+
+
+async def test_pads_end_with_the_authorisation() -> None:
+    net = await Net.make()
+    member = await net.join(1, None, None, {"gwa": authorisation(net.roster(), valid_until=TODAY + 1)})
+    member.view(TODAY + 1)
+    with pytest.raises(MembershipRefused, match="authorised until"):
+        member.view(TODAY + 2)
 
 
 async def test_two_parties_with_one_commitment_are_refused() -> None:

@@ -18,5 +18,8 @@ class Direct:
     async def countersign(self, draft: bytes) -> bytes:
         return await self._witness.countersign(NET.hex(), draft)
 
+    async def authorise(self, version: int) -> bytes:
+        return await self._witness.authorise(NET.hex(), version)
+
     async def reveal(self, version: int) -> bytes:
         return await self._witness.reveal(NET.hex(), version)

@@ -136,10 +136,11 @@ async def test_administrator_refuses_a_net_that_it_did_not_order(folder: Path) -
     attested = Attestation.from_bytes(await asked.commit(1))
     sig = Certificate.from_pem((folder / "gwa" / "sig.pem").read_bytes())
     assert attested.certificate == sig.der
-    with pytest.raises(OrderRefused, match="roster"):
-        await asked.reveal(1)
+    for question in (asked.reveal(1), asked.authorise(1)):
+        with pytest.raises(OrderRefused, match="roster"):
+            await question
     kept = folder / "gwa" / "dcnet" / f"nonce-{NET}-1"
     assert len(kept.read_bytes()) == 32
     told = [event["what"] for event in events.named("refused")]
-    assert told == ["countersign", "commit", "countersign", "reveal"]
+    assert told == ["countersign", "commit", "countersign", "reveal", "authorise"]
     await listening.close()
