@@ -188,5 +188,5 @@ class NetWitness:
         given = PeerAuthorisation(roster.net, roster.version, document_hash(roster), until, peers)
         if self._kept.setdefault(f"roster-{net}-{roster.version}", checked.content) != checked.content:
             raise OrderRefused("version", "another roster of this version was countersigned before")
-        self._kept[f"peers-{net}-{roster.version}"] = given.to_bytes()
+        self._kept.setdefault(f"peers-{net}-{roster.version}", given.to_bytes())
         return checked.content

@@ -59,6 +59,7 @@ class Joining:
         self._key_slot, self._emp_key = key_slot, emp_key
         self._client, self._ledger, self._today = client, ledger, today
         self._offered = self._revealed = False
+        self._own: tuple[BeaconReveal, SignedBundle, KeyBundle] | None = None
         self._checked: CheckedRoster | None = None
 
     @property
@@ -73,8 +74,10 @@ class Joining:
             MembershipRefused, MalformedObject, WanError, CertificateRefused: something published is refused.
             HsmError: the module fails.
         """
-        reveal = await self._nonce()
-        offer, own = await self._bundle(reveal)
+        if self._own is None:
+            reveal = await self._nonce()
+            self._own = (reveal, *await self._bundle(reveal))
+        reveal, offer, own = self._own
         if not self._offered:
             self._offered = await self._client.offer_bundle(self._version, self._gateway_id, offer.to_bytes())
         if (checked := await self._roster(own)) is None:

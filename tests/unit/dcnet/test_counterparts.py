@@ -306,6 +306,10 @@ async def test_the_witness_signs_its_own_and_nothing_else(tmp_path: Path) -> Non
     authorised = PeerAuthorisation.from_bytes(await draft.emp.open_attestation(given))
     assert authorised.roster_hash == document_hash(draft.roster())
     assert authorised.peers == tuple((e.index, e.certificate_hash) for e in entries)
+    draft.restart(refused_peers=frozenset(GATEWAYS))  # too late for this roster: one authorisation for each
+    await draft.ask()
+    again = Attestation.from_bytes(await draft.witness.authorise(NET.hex(), 1))
+    assert PeerAuthorisation.from_bytes(await draft.emp.open_attestation(again)) == authorised
     assert await draft.witness.commit(NET.hex(), 2)
     with pytest.raises(OrderRefused, match="roster"):
         await draft.witness.reveal(NET.hex(), 2)
