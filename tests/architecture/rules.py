@@ -85,6 +85,8 @@ DCNET_CODECS = (
     "errors",
     "canonical",
     "messages",
+    "beacon",
+    "authorisation",
     "statements",
     "frames",
     "policy",
@@ -136,7 +138,7 @@ PUBLIC = {
 }
 DCNET_PRIVATE = tuple(
     f"firmware.enforcement.dcnet.{name}"
-    for name in ("round", "view", "recovery", "audit", "reconcile", "membership", "ledger")
+    for name in ("round", "view", "recovery", "audit", "reconcile", "membership", "roster", "ledger")
 )
 """Rules of the DC-net: firmware wires them, nobody else sees them."""
 CHECKS = ("hsm.x509.check_path", "hsm.x509.path", "hsm.x509.verify", "hsm.x509.signature", "hsm.tls")

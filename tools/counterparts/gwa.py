@@ -96,6 +96,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     server_name: str
     roster_name: str = "gwa"
     """How rosters of DC-nets call the administrator."""
+    partners: list[str] = []
+    """Roster names of administrators whose gateways may be in nets with ours."""
+    refused_peers: list[str] = []
+    """Gateway ids, lower case, that no gateway of ours shares a key with."""
 
 
 def read_settings(folder: Path) -> Settings:
@@ -116,7 +120,14 @@ class Administrator:
         app.router.add_get("/gwa/v1/{gateway}/orders", self._orders)
         app.router.add_put("/gwa/v1/{gateway}/receipts/{message_id}", self._receipt)
         app.router.add_put("/gwa/v1/{gateway}/notices/{number}", self._notice)
-        mount_witness(app, self._folder, self._settings.roster_name, self._emit)
+        mount_witness(
+            app,
+            self._folder,
+            self._settings.roster_name,
+            self._emit,
+            partners=self._settings.partners,
+            refused_peers=self._settings.refused_peers,
+        )
         return app
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> Listening:

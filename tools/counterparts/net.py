@@ -1,4 +1,4 @@
-"""The supplier's side of one DC-net: collects bundles, drafts the roster, closes and totals slot after slot.
+"""The supplier's side of one DC-net: founds it, then closes and totals slot after slot.
 
 Shares the codecs of the product and none of its checks. Mounted into the EMP's server by `routes`.
 """
@@ -6,61 +6,31 @@ Shares the codecs of the product and none of its checks. Mounted into the EMP's 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 
-from aiohttp import ClientError, web
+from aiohttp import web
 
-from firmware.enforcement.dcnet import kdf
-from firmware.enforcement.dcnet.errors import DcNetError
 from firmware.enforcement.dcnet.frames import FrameType
 from firmware.enforcement.dcnet.messages import (
     EpochManifest,
-    KeyBundle,
     ManifestReply,
     Roster,
-    RosterDraft,
-    RosterEntry,
-    RosterPublication,
-    SignedBundle,
     SlotResult,
     Verdict,
     document_hash,
     to_bitmap,
 )
-from firmware.enforcement.dcnet.policy import CANARY_LANE, LANES, TENTHS, NetRules
+from firmware.enforcement.dcnet.policy import CANARY_LANE, TENTHS, NetRules
 from firmware.profile.model import NetPolicy
-from hsm.errors import HsmError
-from tools.counterparts.messages import MessageRefused
-from tools.counterparts.net_tally import Taken, Tally, Terms
+from tools.counterparts.net_founding import CoordinatorKeys, Countersigner, Founding, FoundingRefused
+from tools.counterparts.net_tally import Taken, Tally
 from tools.counterparts.server import Emit
-from wan.errors import WanError
 
 KEPT_SLOTS: Final = 256
 """Manifests and results of this many slots stay available to members that were away."""
 MAX_BODY_BYTES: Final = 1 << 16
-
-
-class CoordinatorKeys(Protocol):
-    """The supplier's keys and its judgement of members' certificates; `net_keys.CmsKeys` is one."""
-
-    async def sign(self, content: bytes) -> bytes:
-        """Sign as the EMP."""
-
-    async def agree(self, point: bytes) -> bytes:
-        """ECKA of the EMP's ENC key; raises `HsmError` for a bad point."""
-
-    async def open_bundle(self, bundle: SignedBundle) -> tuple[str, bytes]:
-        """Check a bundle's certificate and signature; return (gateway id, content).
-
-        Raises `MessageRefused` if they are not good.
-        """
-
-
-Countersign = Callable[[bytes], Awaitable[bytes]]
-"""Sends a `RosterDraft` to the administrator and returns its countersignature."""
 
 
 class NetCoordinator:
@@ -71,9 +41,9 @@ class NetCoordinator:
         members: gateway ids (lower case), in the order of their indices.
         keys: the supplier's.
         emit: takes events.
-        countersign: asks the administrator; raises `WanError`, `OSError` or `ClientError` if that fails.
+        administrators: each by its name in the roster.
         identity: gateway id behind a request, from its TLS certificate.
-        administrator: the administrator's name in the roster.
+        administrator_of: gateway id -> name of its administrator; those not listed have the first one.
         now_utc: the supplier's clock.
         version: of the roster.
         tell_totals: whether members learn the totals.
@@ -86,9 +56,9 @@ class NetCoordinator:
         keys: CoordinatorKeys,
         emit: Emit,
         *,
-        countersign: Countersign,
+        administrators: Mapping[str, Countersigner],
         identity: Callable[[web.Request], str],
-        administrator: str = "gwa",
+        administrator_of: Mapping[str, str] | None = None,
         now_utc: Callable[[], datetime] = lambda: datetime.now(UTC),
         version: int = 1,
         tell_totals: bool = True,
@@ -97,13 +67,21 @@ class NetCoordinator:
         self.members = tuple(members)
         self.net = self.rules.net.hex()
         self.name = f"net.{self.net}"
-        self._keys, self._emit, self._countersign = keys, emit, countersign
-        self._identity, self._administrator, self._now_utc = identity, administrator, now_utc
+        self._keys, self._emit = keys, emit
+        self._identity, self._now_utc = identity, now_utc
         self._version, self._tell_totals = version, tell_totals
-        self._bundles: dict[str, tuple[SignedBundle, KeyBundle]] = {}
-        self._all_here = asyncio.Event()
+        first = next(iter(administrators))
+        chosen = administrator_of or {}
+        self._founding = Founding(
+            self.rules,
+            {member: chosen.get(member, first) for member in self.members},
+            keys,
+            emit,
+            administrators=administrators,
+            now_utc=now_utc,
+            version=version,
+        )
         self._taken = asyncio.Event()
-        self._roster: bytes | None = None
         self._tally: Tally | None = None
         self._epochs: dict[int, bytes] = {}
         self._manifests: dict[int, tuple[Tally, bytes]] = {}
@@ -113,8 +91,7 @@ class NetCoordinator:
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        await self._all_here.wait()
-        roster, terms = await self._found_net()
+        roster, terms = await self._founding.found()
         slot = max(0, self.rules.slot_at(self._now_utc()) + 1)
         present, result = frozenset(range(1, terms.size + 1)), None
         epoch, previous = -1, b""
@@ -127,51 +104,6 @@ class NetCoordinator:
             previous = document_hash(tally.manifest)
             present = frozenset(tally.accepted) | tally.hello
             slot += 1
-
-    async def _found_net(self) -> tuple[Roster, Terms]:
-        """Draft the roster, have it countersigned, publish it."""
-        pairs = [self._bundles[gateway] for gateway in self.members]
-        rules = self.rules
-        entries = tuple(
-            RosterEntry(
-                index,
-                bundle.pseudonym,
-                hashlib.sha256(signed.certificate).digest(),
-                self._administrator,
-                document_hash(bundle),
-            )
-            for index, (signed, bundle) in enumerate(pairs, start=1)
-        )
-        first_epoch = rules.epoch_of(max(0, rules.slot_at(self._now_utc())))
-        roster = Roster(
-            rules.net,
-            self._version,
-            bytes(32),
-            rules.policy_hash(),
-            rules.schema_hash(),
-            first_epoch,
-            entries,
-        )
-        bundles = tuple(signed for signed, _ in pairs)
-        draft = RosterDraft(await self._keys.sign(roster.to_bytes()), bundles)
-        countersigned = await self._ask_administrator(draft)
-        roster_hash = document_hash(roster)
-        mac_keys = {
-            index: kdf.mac_key(await self._keys.agree(bundle.point), roster_hash, rules.net, self._version)
-            for index, (_, bundle) in enumerate(pairs, start=1)
-        }
-        self._roster = RosterPublication(draft.signed, (countersigned,), bundles).to_bytes()
-        self._emit({"event": "roster", "net": self.net, "version": self._version, "members": [*self.members]})
-        return roster, Terms(rules.net, self._version, len(entries), len(LANES), mac_keys)
-
-    async def _ask_administrator(self, draft: RosterDraft) -> bytes:
-        """Ask until it answers; a refusal may end when the administrator's lists change."""
-        while True:
-            try:
-                return await self._countersign(draft.to_bytes())
-            except (WanError, OSError, ClientError) as error:
-                self._emit({"event": "refused", "net": self.net, "what": "countersign", "reason": str(error)})
-            await asyncio.sleep(max(1.0, self.rules.poll_ms / 1000))
 
     async def _begin_epoch(
         self, roster: Roster, epoch: int, slot: int, present: frozenset[int], size: int
@@ -231,6 +163,8 @@ class NetCoordinator:
         return [
             web.put(base + "/bundle/{version:\\d+}/{gateway}", self._put_bundle),
             web.get(base + "/roster/{version:\\d+}", self._get_roster),
+            web.put(base + "/reveal/{version:\\d+}/{gateway}", self._put_reveal),
+            web.get(base + "/graph/{version:\\d+}", self._get_graph),
             web.get(base + "/manifest/epoch/{epoch:\\d+}", self._get_epoch),
             web.get(base + "/manifest/{slot:\\d+}/{index:\\d+}", self._get_manifest),
             web.get(base + "/result/{slot:\\d+}", self._get_result),
@@ -267,36 +201,37 @@ class NetCoordinator:
         self._emit({"event": "refused", "net": self.net, "gateway": gateway, "what": what, "reason": reason})
 
     async def _put_bundle(self, request: web.Request) -> web.Response:
+        gateway = self._own(request)
+        return await self._found(gateway, "bundle", self._founding.bundle(gateway, await self._body(request)))
+
+    async def _put_reveal(self, request: web.Request) -> web.Response:
+        gateway = self._own(request)
+        return await self._found(gateway, "reveal", self._founding.reveal(gateway, await self._body(request)))
+
+    async def _found(self, gateway: str, what: str, taken: Awaitable[int]) -> web.Response:
+        """Answer with the status of a step of the founding; 400 if it is refused."""
+        try:
+            return web.Response(status=await taken)
+        except FoundingRefused as error:
+            self._refuse(gateway, what, str(error))
+            raise web.HTTPBadRequest(text=f"the {what} is refused") from error
+
+    def _own(self, request: web.Request) -> str:
+        """Gateway id of a request about its own part in the roster of this version."""
         gateway = self._gateway(request)
         if request.match_info["gateway"] != gateway or self._number(request, "version") != self._version:
-            raise web.HTTPForbidden(text="another gateway's or another roster's bundle")
-        try:
-            signed = SignedBundle.from_bytes(await self._body(request))
-            signer, content = await self._keys.open_bundle(signed)
-            bundle = KeyBundle.from_bytes(content)
-            await self._keys.agree(bundle.point)  # refuses a point off the curve before it is in a roster
-        except (DcNetError, MessageRefused, HsmError) as error:
-            self._refuse(gateway, "bundle", str(error))
-            raise web.HTTPBadRequest(text="the bundle is refused") from error
-        named = hashlib.sha256(signed.certificate).digest()
-        if (signer, bundle.net, bundle.version, bundle.certificate_hash) != (
-            gateway,
-            self.rules.net,
-            self._version,
-            named,
-        ):
-            self._refuse(gateway, "bundle", "made for something else")
-            raise web.HTTPBadRequest(text="the bundle is made for something else")
-        if (known := self._bundles.get(gateway)) is not None:
-            return web.Response(status=200 if known[1] == bundle else 409)
-        self._bundles[gateway] = (signed, bundle)
-        if len(self._bundles) == len(self.members):
-            self._all_here.set()
-        return web.Response(status=201)
+            raise web.HTTPForbidden(text="another gateway's or another roster's")
+        return gateway
 
     async def _get_roster(self, request: web.Request) -> web.Response:
         self._gateway(request)
-        return self._answer(self._roster if self._number(request, "version") == self._version else None)
+        right = self._number(request, "version") == self._version
+        return self._answer(self._founding.publication if right else None)
+
+    async def _get_graph(self, request: web.Request) -> web.Response:
+        self._gateway(request)
+        right = self._number(request, "version") == self._version
+        return self._answer(self._founding.graph if right else None)
 
     async def _get_epoch(self, request: web.Request) -> web.Response:
         self._gateway(request)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
-from firmware.enforcement.dcnet.messages import SignedBundle
+from firmware.enforcement.dcnet.messages import Attestation, SignedBundle
 from hsm.api import KeySlot
 from hsm.x509 import Certificate
 from tools.counterparts.keys import SoftwareKeys
 from tools.counterparts.messages import MessageRefused, Trust, check_signed
 from tools.counterparts.server import gateway_of
 from wan.cms import signed as cms
+from wan.pki.profile import Role
+
+_ADMINISTRATOR: Final = f".{Role.GWA.value}"
 
 
 class CmsKeys:
@@ -21,6 +25,11 @@ class CmsKeys:
         self._keys = SoftwareKeys(folder)
         self._certificate = Certificate.from_pem((folder / "sig.pem").read_bytes())
         self.trust = Trust.load(folder)
+
+    @property
+    def certificate(self) -> bytes:
+        """DER of the SIG certificate."""
+        return self._certificate.der
 
     async def sign(self, content: bytes) -> bytes:
         """Return SignedData over `content`."""
@@ -33,6 +42,13 @@ class CmsKeys:
     async def open_bundle(self, bundle: SignedBundle) -> tuple[str, bytes]:
         """Check a bundle; return (gateway id, content). Raises `MessageRefused`."""
         return await open_bundle(self.trust, bundle)
+
+    async def open_attestation(self, attestation: Attestation) -> bytes:
+        """Check what an administrator signed and return it. Raises `MessageRefused`."""
+        checked = await check_signed(attestation.signed, self.trust)
+        if checked.signer != attestation.certificate or not checked.signer_name.endswith(_ADMINISTRATOR):
+            raise MessageRefused("identity", "not signed by the administrator that is shown")
+        return checked.content
 
 
 async def open_bundle(trust: Trust, bundle: SignedBundle) -> tuple[str, bytes]:

@@ -1,9 +1,13 @@
-"""DC-nets in the two servers: [[net]] of emp.toml is coordinated, what the spool orders is countersigned."""
+"""DC-nets in the two servers: [[net]] of emp.toml is coordinated, what the spool orders is countersigned.
+
+The administrator keeps its nonces and rosters in DIR/dcnet.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +18,7 @@ from aiohttp import web
 
 from firmware.profile.model import CommunicationProfile, NetPolicy
 from hsm.x509.certificate import load_pem_chain
+from tools.counterparts.kept_files import KeptFiles
 from tools.counterparts.net import NetCoordinator
 from tools.counterparts.net_keys import CmsKeys
 from tools.counterparts.net_witness import NetWitness, OrderedNet
@@ -21,8 +26,21 @@ from tools.counterparts.server import Emit, client_context, gateway_of, peer_com
 from tools.counterparts.spool import profiles_ordered
 from wan.errors import OrderRefused, UnexpectedReply
 
-_COUNTERSIGN_TIMEOUT_S: Final = 20.0
+_ANSWER_TIMEOUT_S: Final = 20.0
 _NET: Final = "{net:[0-9a-f]{16}}"
+_VERSION: Final = "{version:[1-9][0-9]{0,8}}"
+
+
+class AdministratorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One further administrator of a net."""
+
+    name: str
+    """Its name in rosters."""
+    gwa: str
+    """HOST:PORT."""
+    gwa_server_name: str
+    members: list[str]
+    """Gateway ids, lower case, of `NetSettings.members` that it administers."""
 
 
 class NetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,6 +54,8 @@ class NetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     gwa_server_name: str
     administrator: str = "gwa"
     """The administrator's name in rosters."""
+    others: list[AdministratorSettings] = []
+    """Administrators of the members that are not `administrator`'s."""
 
 
 def identity(request: web.Request) -> str:
@@ -54,9 +74,9 @@ def mount_coordinators(app: web.Application, folder: Path, nets: list[NetSetting
             settings.members,
             CmsKeys(folder),
             emit,
-            countersign=_countersign_client(folder, settings),
+            administrators=_administrators(folder, settings),
             identity=identity,
-            administrator=settings.administrator,
+            administrator_of={member: one.name for one in settings.others for member in one.members},
         )
         app.router.add_routes(coordinator.routes())
         app.cleanup_ctx.append(_running(coordinator, emit))
@@ -77,44 +97,107 @@ def _running(coordinator: NetCoordinator, emit: Emit) -> Callable[[web.Applicati
     return context
 
 
-def _countersign_client(folder: Path, settings: NetSettings) -> Callable[[bytes], Awaitable[bytes]]:
-    host, port = split_address(settings.gwa)
-    url = f"https://{host}:{port}/dcnet/v1/{settings.policy.net_id}/countersign"
-    context = client_context(folder)
+def _administrators(folder: Path, settings: NetSettings) -> dict[str, AdministratorClient]:
+    """Each administrator of a net by its name in rosters, the one of most members first."""
+    net, context = settings.policy.net_id, client_context(folder)
+    links = [(settings.administrator, settings.gwa, settings.gwa_server_name)]
+    links += [(other.name, other.gwa, other.gwa_server_name) for other in settings.others]
+    return {name: AdministratorClient(address, host, net, context) for name, address, host in links}
 
-    async def countersign(draft: bytes) -> bytes:
-        timeout = aiohttp.ClientTimeout(total=_COUNTERSIGN_TIMEOUT_S)
+
+class AdministratorClient:
+    """Implements `net_founding.Countersigner` over mutual TLS."""
+
+    def __init__(self, address: str, server_name: str, net: str, context: ssl.SSLContext) -> None:
+        """Ask about `net` at HOST:PORT."""
+        host, port = split_address(address)
+        self._base, self._server_name = f"https://{host}:{port}/dcnet/v1/{net}", server_name
+        self._context = context
+
+    async def commit(self, version: int) -> bytes:
+        """Ask for the commitment to a nonce."""
+        return await self._ask(f"commit/{version}", b"")
+
+    async def countersign(self, draft: bytes) -> bytes:
+        """Ask for a countersignature."""
+        return await self._ask("countersign", draft)
+
+    async def reveal(self, version: int) -> bytes:
+        """Ask for the nonce."""
+        return await self._ask(f"reveal/{version}", b"")
+
+    async def authorise(self, version: int) -> bytes:
+        """Ask whom its gateways may share keys with."""
+        return await self._ask(f"authorise/{version}", b"")
+
+    async def _ask(self, what: str, body: bytes) -> bytes:
+        timeout = aiohttp.ClientTimeout(total=_ANSWER_TIMEOUT_S)
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
-            session.post(url, data=draft, ssl=context, server_hostname=settings.gwa_server_name) as response,
+            session.post(
+                f"{self._base}/{what}", data=body, ssl=self._context, server_hostname=self._server_name
+            ) as response,
         ):
-            body = await response.read()
+            answer = await response.read()
             if response.status == web.HTTPForbidden.status_code:
-                raise OrderRefused("countersign", body.decode("utf-8", "replace"))
+                raise OrderRefused(what, answer.decode("utf-8", "replace"))
             if response.status != web.HTTPOk.status_code:
-                raise UnexpectedReply(f"administrator answered {response.status} to a roster")
-            return body
-
-    return countersign
+                raise UnexpectedReply(f"administrator answered {response.status} to {what}")
+            return answer
 
 
-def mount_witness(app: web.Application, folder: Path, name: str, emit: Emit) -> None:
-    """Add the administrator's countersigning, bound to what its own orders say."""
+def mount_witness(
+    app: web.Application,
+    folder: Path,
+    name: str,
+    emit: Emit,
+    *,
+    partners: Iterable[str],
+    refused_peers: Iterable[str],
+) -> None:
+    """Add the administrator's part in founding nets, bound to what its own orders say."""
     keys = CmsKeys(folder)
 
     def ordered(net: str) -> OrderedNet | None:
         return ordered_net(folder, net)
 
-    witness = NetWitness(name, ordered, keys.trust, keys.sign, emit)
+    witness = NetWitness(
+        name,
+        keys.certificate,
+        ordered,
+        keys.trust,
+        keys.sign,
+        emit,
+        kept=KeptFiles(folder / "dcnet"),
+        partners=frozenset(partners),
+        refused_peers=frozenset(refused_peers),
+    )
 
-    async def countersign(request: web.Request) -> web.Response:
+    async def answer(asked: Awaitable[bytes]) -> web.Response:
         try:
-            body = await witness.countersign(request.match_info["net"], await request.read())
+            return web.Response(body=await asked, content_type="application/octet-stream")
         except OrderRefused as error:
             return web.Response(status=web.HTTPForbidden.status_code, text=error.code)
-        return web.Response(body=body, content_type="application/cms")
 
+    async def commit(request: web.Request) -> web.Response:
+        about = request.match_info
+        return await answer(witness.commit(about["net"], int(about["version"])))
+
+    async def countersign(request: web.Request) -> web.Response:
+        return await answer(witness.countersign(request.match_info["net"], await request.read()))
+
+    async def reveal(request: web.Request) -> web.Response:
+        about = request.match_info
+        return await answer(witness.reveal(about["net"], int(about["version"])))
+
+    async def authorise(request: web.Request) -> web.Response:
+        about = request.match_info
+        return await answer(witness.authorise(about["net"], int(about["version"])))
+
+    app.router.add_post(f"/dcnet/v1/{_NET}/authorise/{_VERSION}", authorise)
+    app.router.add_post(f"/dcnet/v1/{_NET}/commit/{_VERSION}", commit)
     app.router.add_post(f"/dcnet/v1/{_NET}/countersign", countersign)
+    app.router.add_post(f"/dcnet/v1/{_NET}/reveal/{_VERSION}", reveal)
 
 
 def ordered_net(folder: Path, net: str) -> OrderedNet | None:
@@ -137,9 +220,11 @@ def ordered_net(folder: Path, net: str) -> OrderedNet | None:
 def to_toml(settings: NetSettings) -> str:
     """Write a [[net]] for emp.toml."""
     table: dict[str, Any] = msgspec.to_builtins(settings, builtin_types=(datetime,))
-    policy = table.pop("policy")
+    policy, others = table.pop("policy"), table.pop("others")
     lines = ["", "[[net]]", *(f"{key} = {_value(value)}" for key, value in table.items())]
     lines += ["[net.policy]", *(f"{key} = {_value(value)}" for key, value in policy.items())]
+    for other in others:
+        lines += ["[[net.others]]", *(f"{key} = {_value(value)}" for key, value in other.items())]
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The administrator's side of a DC-net: countersigns a roster of its own gateways under its own policy.
+"""The administrator's side of a DC-net: commits, countersigns a roster with its own gateways, reveals.
 
 Shares the codecs of the product and none of its checks.
 """
@@ -6,18 +6,31 @@ Shares the codecs of the product and none of its checks.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
+import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
+from typing import Final
 
+from firmware.enforcement.dcnet.authorisation import PeerAuthorisation
+from firmware.enforcement.dcnet.beacon import NONCE_BYTES, BeaconCommit, BeaconReveal
 from firmware.enforcement.dcnet.errors import DcNetError
-from firmware.enforcement.dcnet.graph import COMPLETE_UP_TO
-from firmware.enforcement.dcnet.messages import KeyBundle, Roster, RosterDraft, document_hash
+from firmware.enforcement.dcnet.messages import (
+    Administrator,
+    Attestation,
+    KeyBundle,
+    Roster,
+    RosterDraft,
+    document_hash,
+)
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.profile.model import NetPolicy
 from tools.counterparts.messages import MessageRefused, Trust, check_signed
 from tools.counterparts.net_keys import open_bundle
 from tools.counterparts.server import Emit
 from wan.errors import OrderRefused
+
+AUTHORISED_EPOCHS: Final = 400
+"""Peers are authorised for so many days from a roster's first, as long as members believe a roster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,30 +45,54 @@ class OrderedNet:
 
 
 class NetWitness:
-    """Countersigns rosters for one administrator.
+    """Founds nets for one administrator.
 
     Args:
         name: how rosters call this administrator.
+        certificate: DER of its SIG certificate.
         ordered: net id (hex) -> what was ordered, None if nothing.
         trust: anchors for the signers' certificates.
         sign: signs as the administrator.
         emit: takes events.
+        kept: outlives this process, or a supplier could wait for a restart: the nonce and the one
+            roster of each version.
+        partners: other administrators whose gateways may be in a roster with ours.
+        refused_peers: gateway ids (lower case) that no gateway of ours shares a key with.
     """
 
     def __init__(
         self,
         name: str,
+        certificate: bytes,
         ordered: Callable[[str], OrderedNet | None],
         trust: Trust,
         sign: Callable[[bytes], Awaitable[bytes]],
         emit: Emit,
+        *,
+        kept: MutableMapping[str, bytes],
+        partners: frozenset[str] = frozenset(),
+        refused_peers: frozenset[str] = frozenset(),
     ) -> None:
-        self._name, self._ordered, self._trust = name, ordered, trust
+        self._name, self._certificate = name, certificate
+        self._ordered, self._trust = ordered, trust
         self._sign, self._emit = sign, emit
-        self._first: dict[tuple[bytes, int], bytes] = {}
+        self._kept, self._partners, self._refused = kept, partners, refused_peers
+
+    async def commit(self, net: str, version: int) -> bytes:
+        """Answer `POST /dcnet/v1/{net}/commit/{version}`: an `Attestation` of our `BeaconCommit`.
+
+        Raises:
+            OrderRefused: with a code and the reason; answer 403.
+        """
+        if self._ordered(net) is None:
+            raise self._refusal("commit", net, OrderRefused("policy", "no such net was ordered"))
+        if version != 1 and f"roster-{net}-{version - 1}" not in self._kept:
+            raise self._refusal("commit", net, OrderRefused("version", "the roster before is unknown"))
+        commit = BeaconCommit(bytes.fromhex(net), version, self._reveal_of(net, version).commitment)
+        return await self._attest(commit.to_bytes())
 
     async def countersign(self, net: str, body: bytes) -> bytes:
-        """Answer `POST /dcnet/v1/{net}/countersign`: a signature over the EMP's very content.
+        """Answer `POST /dcnet/v1/{net}/countersign`: an `Attestation` of the EMP's very content.
 
         Raises:
             OrderRefused: with a code and the reason; answer 403.
@@ -63,10 +100,43 @@ class NetWitness:
         try:
             content = await self._judge(net, body)
         except OrderRefused as refused:
-            self._emit({"event": "refused", "what": "countersign", "net": net, "reason": str(refused)})
+            self._refusal("countersign", net, refused)
             raise
         self._emit({"event": "countersigned", "net": net})
-        return await self._sign(content)
+        return await self._attest(content)
+
+    async def reveal(self, net: str, version: int) -> bytes:
+        """Answer `POST /dcnet/v1/{net}/reveal/{version}`: our `BeaconReveal`, once the roster is fixed.
+
+        Raises:
+            OrderRefused: no roster of this version was countersigned; answer 403.
+        """
+        if f"roster-{net}-{version}" not in self._kept:
+            raise self._refusal("reveal", net, OrderRefused("roster", "no roster was countersigned"))
+        return self._reveal_of(net, version).to_bytes()
+
+    def _reveal_of(self, net: str, version: int) -> BeaconReveal:
+        name = f"nonce-{net}-{version}"
+        if name not in self._kept:
+            self._kept[name] = secrets.token_bytes(NONCE_BYTES)
+        return BeaconReveal(bytes.fromhex(net), version, self._kept[name])
+
+    async def authorise(self, net: str, version: int) -> bytes:
+        """Answer `POST /dcnet/v1/{net}/authorise/{version}`: an `Attestation` of our `PeerAuthorisation`.
+
+        Raises:
+            OrderRefused: no roster of this version was countersigned; answer 403.
+        """
+        if (content := self._kept.get(f"peers-{net}-{version}")) is None:
+            raise self._refusal("authorise", net, OrderRefused("roster", "no roster was countersigned"))
+        return await self._attest(content)
+
+    async def _attest(self, content: bytes) -> bytes:
+        return Attestation(self._certificate, await self._sign(content)).to_bytes()
+
+    def _refusal(self, what: str, net: str, refused: OrderRefused) -> OrderRefused:
+        self._emit({"event": "refused", "what": what, "net": net, "reason": str(refused)})
+        return refused
 
     async def _judge(self, net: str, body: bytes) -> bytes:
         ordered = self._ordered(net)
@@ -86,19 +156,37 @@ class NetWitness:
         if roster.net != rules.net or roster.policy_hash != rules.policy_hash():
             raise OrderRefused("policy", "the roster was made for another policy than ordered")
         size = len(roster.entries)
-        if not rules.n_min <= size <= min(rules.n_max, COMPLETE_UP_TO) or size != len(bundles):
+        if not rules.n_min <= size <= rules.n_max or size != len(bundles):
             raise OrderRefused("size", f"{size} members, {len(bundles)} bundles")
         if len({gateway for gateway, _ in opened}) != size or len({one.point for one in bundles}) != size:
             raise OrderRefused("twice", "one gateway or one key stands for two members")
         for entry, (gateway, _), bundle, signed in zip(
             roster.entries, opened, bundles, draft.bundles, strict=True
         ):
-            if gateway not in ordered.gateways or entry.administrator != self._name:
-                raise OrderRefused("gateway", f"{gateway} is not one of ours")
+            if (gateway in ordered.gateways) != (entry.administrator == self._name):
+                raise OrderRefused("gateway", f"{gateway} is not {entry.administrator}'s")
+            if entry.administrator not in {self._name, *self._partners}:
+                raise OrderRefused("partner", f"{entry.administrator} is not known to us")
             listed = (entry.pseudonym, entry.bundle_hash, entry.certificate_hash)
             shown = (bundle.pseudonym, document_hash(bundle), hashlib.sha256(signed.certificate).digest())
             if listed != shown or (bundle.net, bundle.version) != (roster.net, roster.version):
                 raise OrderRefused("bundle", f"{gateway}: the entry does not fit the bundle")
-        if self._first.setdefault((roster.net, roster.version), checked.content) != checked.content:
+        own = Administrator(
+            self._name,
+            hashlib.sha256(self._certificate).digest(),
+            self._reveal_of(net, roster.version).commitment,
+        )
+        if own not in roster.administrators:
+            raise OrderRefused("commitment", "the roster holds another commitment or certificate of ours")
+        strangers = {gateway for gateway, _ in opened} & self._refused
+        peers = tuple(
+            (entry.index, entry.certificate_hash)
+            for entry, (gateway, _) in zip(roster.entries, opened, strict=True)
+            if gateway not in strangers
+        )
+        until = roster.first_epoch + AUTHORISED_EPOCHS
+        given = PeerAuthorisation(roster.net, roster.version, document_hash(roster), until, peers)
+        if self._kept.setdefault(f"roster-{net}-{roster.version}", checked.content) != checked.content:
             raise OrderRefused("version", "another roster of this version was countersigned before")
+        self._kept.setdefault(f"peers-{net}-{roster.version}", given.to_bytes())
         return checked.content

@@ -77,6 +77,14 @@ class NetClient:
         """Return the published roster, None while there is none."""
         return await self._read(f"roster/{version}")
 
+    async def reveal(self, version: int, gateway_id: str, nonce: bytes) -> bool:
+        """Give away our beacon nonce (`BeaconReveal`); whether the EMP has it now."""
+        return await self._try("PUT", f"reveal/{version}/{gateway_id}", nonce) in OK
+
+    async def graph(self, version: int) -> bytes | None:
+        """Return what the key graph follows from (`GraphPublication`), None while something is missing."""
+        return await self._read(f"graph/{version}")
+
     async def epoch(self, epoch: int) -> bytes | None:
         """Return the signed EpochManifest of a UTC day, None while there is none."""
         return await self._read(f"manifest/epoch/{epoch}")

@@ -13,26 +13,24 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Final
 
-from firmware.enforcement.dcnet import membership as members
 from firmware.enforcement.dcnet.chain import ManifestChain
 from firmware.enforcement.dcnet.client import Clock, Exchange, NetClient
 from firmware.enforcement.dcnet.errors import DcNetError, Equivocation, OpeningRefused, Refusal
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind, Report
 from firmware.enforcement.dcnet.frames import MAC_BYTES, seal
+from firmware.enforcement.dcnet.joining import Joining
 from firmware.enforcement.dcnet.ledger import Ledger, LedgerStore, Owed, SlotEntry
 from firmware.enforcement.dcnet.machines import MEMBER, RESUMABLE, MemberState, MemberStep, SlotState, Step
-from firmware.enforcement.dcnet.membership import Membership, Signatures
+from firmware.enforcement.dcnet.membership import Membership
 from firmware.enforcement.dcnet.messages import (
     EpochManifest,
-    KeyBundle,
     Manifest,
     ManifestReply,
-    RosterPublication,
-    SignedBundle,
     SlotResult,
     Verdict,
 )
 from firmware.enforcement.dcnet.policy import TENTHS, NetRules
+from firmware.enforcement.dcnet.roster import Signatures
 from firmware.enforcement.dcnet.round import Round
 from firmware.enforcement.dcnet.view import View, link
 from firmware.errors import ReadingRefused
@@ -44,7 +42,6 @@ from wan.errors import WanError
 
 _LOG = logging.getLogger("smgw.dcnet")
 _SEED_BYTES: Final = 16
-_PSEUDONYM_BYTES: Final = 16
 _REFUSED: Final = (WanError, CertificateRefused, DcNetError)
 """What a signed object can be refused with; the object is dropped, the service goes on."""
 
@@ -92,15 +89,25 @@ class NetMember:
         self.insecure = rules.admit(insecure_small_nets_allowed=insecure_small_nets_allowed)
         self.name = f"dcnet.{rules.net.hex()}"
         self.rules, self.state = rules, MemberState.PROVISIONED
-        self._gateway_id, self._version = gateway_id, roster_version
         self._signatures, self._module = signatures, module
-        self._key_slot, self._emp_key = key_slot, emp_key
         self._clock, self._report, self._entries = clock, report, entries
         self._log = prefixed(_LOG, f"{INSECURE_SMALL_NET if self.insecure else 'net'} {rules.net.hex()}")
         self._client = NetClient(rules.net, exchange, clock, rules.poll_ms / 1000, self._log)
         self._ledger = Ledger(store, rules.net)
         self._chain = self.chain = ManifestChain(self._ledger)
         self.membership: Membership | None = None
+        self._joining = Joining(
+            rules,
+            gateway_id,
+            roster_version,
+            signatures=signatures,
+            module=module,
+            key_slot=key_slot,
+            emp_key=emp_key,
+            client=self._client,
+            ledger=self._ledger,
+            today=lambda: rules.epoch_of(rules.slot_at(clock.now_utc())),
+        )
         self._loaded = asyncio.Lock()
         self._ready = False
         self._missing: set[int] = set()
@@ -185,64 +192,26 @@ class NetMember:
     # -- joining -------------------------------------------------------------------------------------
 
     async def _join(self) -> Membership:
-        """Publish the bundle and wait for a roster that passes every check."""
+        """Go on with joining until there is a membership; what is refused is asked for again."""
         self._enter(MemberStep.OFFER)
-        offer, own = await self._bundle()
-        offered, reported = False, ""
+        reported = ""
         while True:
-            offered = offered or await self._client.offer_bundle(
-                self._version, self._gateway_id, offer.to_bytes()
-            )
             try:
-                membership = await self._roster(own)
+                membership = await self._joining.go_on()
             except _REFUSED as error:
                 if str(error) != reported:
                     reported = str(error)
                     await self._tell(NetEventKind.REFUSED, None, 0, f"roster: {reported}")
             else:
-                if membership is not None:
-                    await self._chain.open(self._version, membership.size)
+                if self._joining.rostered and self.state is MemberState.JOINING:
                     self._enter(MemberStep.ENROL)
-                    self._enter(MemberStep.CONFIRM)  # a static roster: every edge was agreed with it
+                if membership is not None:
+                    await self._chain.open(membership.roster.version, membership.size)
+                    self._enter(MemberStep.CONFIRM)  # every edge was agreed when the graph was drawn
                     await self._tell(NetEventKind.JOINED, None, membership.size, "")
                     return membership
             await self._give_up_before(self._earliest(), "no roster")
             await self._client.pause()
-
-    async def _bundle(self) -> tuple[SignedBundle, KeyBundle]:
-        """Return the one bundle of this roster version; made and kept at the first call."""
-        name = f"bundle-{self._version}"
-        if (kept := await self._ledger.kept(name)) is None:
-            public = await self._module.generate_key_pair(self._key_slot, self._emp_key.curve)
-            pseudonym = await self._module.random(_PSEUDONYM_BYTES)
-            offer = await members.make_bundle(
-                self.rules, self._version, pseudonym, public.point, self._signatures
-            )
-            await self._ledger.keep(name, kept := offer.to_bytes())
-        offer = SignedBundle.from_bytes(kept)
-        content = await self._signatures.by_member(offer.signed, offer.certificate)
-        return offer, KeyBundle.from_bytes(content)
-
-    async def _roster(self, own: KeyBundle) -> Membership | None:
-        """Return the membership in the kept or the published roster; None if there is none yet."""
-        name = f"roster-{self._version}"
-        kept = await self._ledger.kept(name)
-        data = await self._client.roster(self._version) if kept is None else kept
-        if data is None:
-            return None
-        membership = await members.join(
-            self.rules,
-            RosterPublication.from_bytes(data),
-            own,
-            today=self.rules.epoch_of(self.rules.slot_at(self._clock.now_utc())),
-            signatures=self._signatures,
-            module=self._module,
-            key_slot=self._key_slot,
-            emp_point=self._emp_key.point,
-        )
-        if kept is None:
-            await self._ledger.keep(name, data)
-        return membership
 
     # -- slot after slot -----------------------------------------------------------------------------
 

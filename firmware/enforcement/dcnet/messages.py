@@ -62,7 +62,7 @@ class KeyBundle:
     point: bytes
     """Public DCNET key: 04 | x | y."""
     commitment: bytes
-    """To the member's beacon nonce, 32 bytes; empty for a static roster."""
+    """To the member's beacon nonce, see `beacon.BeaconReveal`."""
     certificate_hash: bytes
     """SHA-256 of the DER of the gateway's SIG certificate."""
 
@@ -91,7 +91,7 @@ class KeyBundle:
             fields.octets(PSEUDONYM_BYTES),
             fields.member(KeyExchange),
             fields.octets(*_POINT_BYTES),
-            fields.octets(0, HASH_BYTES),
+            fields.octets(HASH_BYTES),
             fields.octets(HASH_BYTES),
         )
         if bundle.point[0] != 4:
@@ -116,6 +116,18 @@ class RosterEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Administrator:
+    """One of those who countersign."""
+
+    name: str
+    """As `RosterEntry.administrator`."""
+    certificate_hash: bytes
+    """SHA-256 of the DER of its SIG certificate."""
+    commitment: bytes
+    """To its beacon nonce."""
+
+
+@dataclass(frozen=True, slots=True)
 class Roster:
     """Who is in a net, signed by the EMP and countersigned by the administrators."""
 
@@ -129,6 +141,10 @@ class Roster:
     schema_hash: bytes
     first_epoch: int
     """UTC day number in which the key chains of this roster begin."""
+    emp_commitment: bytes
+    """To the EMP's beacon nonce."""
+    administrators: tuple[Administrator, ...]
+    """Those named in the entries, and nobody else; names rise."""
     entries: tuple[RosterEntry, ...]
     """Indices 1, 2, ..., without gaps."""
 
@@ -155,6 +171,8 @@ class Roster:
                 self.policy_hash,
                 self.schema_hash,
                 self.first_epoch,
+                self.emp_commitment,
+                [[one.name, one.certificate_hash, one.commitment] for one in self.administrators],
                 entries,
             ]
         )
@@ -162,7 +180,7 @@ class Roster:
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Decode; anything else than the canonical form raises `MalformedObject`."""
-        fields = Fields(decode(data), 8, cls.KIND)
+        fields = Fields(decode(data), 10, cls.KIND)
         roster = cls(
             fields.octets(NET_BYTES),
             fields.number(_U32),
@@ -170,11 +188,20 @@ class Roster:
             fields.octets(HASH_BYTES),
             fields.octets(HASH_BYTES),
             fields.number(_U32),
+            fields.octets(HASH_BYTES),
+            tuple(_administrator(item) for item in fields.array()),
             tuple(_entry(item) for item in fields.array()),
         )
         if [entry.index for entry in roster.entries] != list(range(1, len(roster.entries) + 1)):
             raise MalformedObject("roster indices have gaps")
+        if [one.name for one in roster.administrators] != sorted({e.administrator for e in roster.entries}):
+            raise MalformedObject("the administrators are not those of the members")
         return roster
+
+
+def _administrator(item: object) -> Administrator:
+    fields = Fields(item, 3)
+    return Administrator(fields.text(64), fields.octets(HASH_BYTES), fields.octets(HASH_BYTES))
 
 
 def _entry(item: object) -> RosterEntry:
@@ -373,19 +400,42 @@ class RosterDraft:
 
 
 @dataclass(frozen=True, slots=True)
+class Attestation:
+    """What an administrator signed (a countersignature, a commitment), with its certificate."""
+
+    certificate: bytes
+    signed: bytes
+
+    def to_bytes(self) -> bytes:
+        """Encode."""
+        return encode([self.certificate, self.signed])
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Decode; anything else than the canonical form raises `MalformedObject`."""
+        return cls.from_fields(decode(data))
+
+    @classmethod
+    def from_fields(cls, item: object) -> Self:
+        """Read the array that stands inside other envelopes."""
+        fields = Fields(item, 2)
+        return cls(fields.octets(), fields.octets())
+
+
+@dataclass(frozen=True, slots=True)
 class RosterPublication:
     """A roster with everything a member needs to check it."""
 
     signed: bytes
     """By the EMP."""
-    countersigned: tuple[bytes, ...]
-    """By each administrator, over the same content."""
+    countersigned: tuple[Attestation, ...]
+    """By each administrator over the same content, in the order of the roster."""
     bundles: tuple[SignedBundle, ...]
     """In the order of the indices."""
 
     def to_bytes(self) -> bytes:
         """Encode."""
-        return encode([self.signed, list(self.countersigned), _pairs(self.bundles)])
+        return encode([self.signed, _pairs(self.countersigned), _pairs(self.bundles)])
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -393,7 +443,7 @@ class RosterPublication:
         fields = Fields(decode(data), 3)
         return cls(
             fields.octets(),
-            tuple(octets(item) for item in fields.array()),
+            tuple(Attestation.from_fields(item) for item in fields.array()),
             tuple(SignedBundle.from_fields(item) for item in fields.array()),
         )
 
@@ -433,5 +483,5 @@ def from_bitmap(bitmap: bytes, size: int) -> frozenset[int]:
     return frozenset(index for index in range(1, size + 1) if bits >> (index - 1) & 1)
 
 
-def _pairs(bundles: Iterable[SignedBundle]) -> list[list[bytes]]:
-    return [[bundle.certificate, bundle.signed] for bundle in bundles]
+def _pairs(items: Iterable[SignedBundle | Attestation]) -> list[list[bytes]]:
+    return [[item.certificate, item.signed] for item in items]

@@ -15,6 +15,7 @@ from wan.cms import signed as cms
 from wan.errors import SignatureRefused
 
 _GATEWAY_SUFFIX: Final = ".SMGW"
+_ADMINISTRATOR_SUFFIX: Final = ".GWA"
 
 
 class CmsSignatures:
@@ -66,6 +67,13 @@ class CmsSignatures:
     async def by_gwa(self, signed: bytes) -> bytes:
         """Return what this gateway's administrator signed. Raises `WanError`, `CertificateRefused`."""
         return self._checked(signed, self._gwa)
+
+    async def by_administrator(self, signed: bytes, certificate: bytes) -> bytes:
+        """Return what an administrator of our PKI signed. Raises `WanError`, `CertificateRefused`."""
+        signer = Certificate.from_der(certificate)
+        if not signer.subject_cn.endswith(_ADMINISTRATOR_SUFFIX):
+            raise SignatureRefused("an administrator's certificate is none")
+        return self._checked(signed, signer)
 
     async def by_member(self, signed: bytes, certificate: bytes) -> bytes:
         """Return what a gateway of our PKI signed. Raises `WanError`, `CertificateRefused`."""

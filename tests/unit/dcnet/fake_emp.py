@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from firmware.enforcement.dcnet import merkle
+from firmware.enforcement.dcnet.authorisation import GraphPublication, PeerAuthorisation
+from firmware.enforcement.dcnet.beacon import BeaconReveal, Nonces
 from firmware.enforcement.dcnet.driver import NetMember
 from firmware.enforcement.dcnet.events import NetEvent
 from firmware.enforcement.dcnet.frames import MAC_BYTES, Frame, FrameType, digest
@@ -31,8 +33,19 @@ from firmware.enforcement.dcnet.messages import (
 from firmware.enforcement.dcnet.policy import NetRules
 from hsm.api import Curve, KeySlot, PublicKey
 from tests.support.soft_module import SoftModule
-from tests.unit.dcnet.support import MemoryStore, NamedSignatures, rules, signed_by
+from tests.unit.dcnet.support import (
+    MemoryStore,
+    NamedSignatures,
+    administrator,
+    attested_by,
+    authorisation,
+    rules,
+    signed_by,
+)
 from wan.errors import PeerUnavailable
+
+EMP_NONCE, GWA_NONCE = b"\xee" * 32, b"\xaa" * 32
+NONCES = [bytes([index]) * 32 for index in range(1, 100)]
 
 
 class JumpingClock:
@@ -81,6 +94,9 @@ class FakeEmp:
         self.epoch: EpochManifest | None = None
         self.lost: Callable[[str], bool] = lambda resource: False
         self.tell_results = True
+        self.nonces: tuple[bytes, ...] = ()
+        self.gwa_nonce = GWA_NONCE
+        self.authorise: Callable[[PeerAuthorisation], PeerAuthorisation] = lambda given: given
 
     async def prepare(self) -> PublicKey:
         self.enc = await self.module.generate_key_pair(KeySlot.WAN_ENC, Curve.P256)
@@ -105,6 +121,15 @@ class FakeEmp:
                 if self.publication is None:
                     return Answer(404)
                 return Answer(200, self.publication.to_bytes())
+            case ["PUT", "reveal", "1", _]:
+                self.nonces = (BeaconReveal.from_bytes(body).nonce, *NONCES[1 : self.size])
+                return Answer(201)
+            case ["GET", "graph", "1"]:
+                if not self.nonces:
+                    return Answer(404)
+                nonces = Nonces(self.rules.net, 1, EMP_NONCE, (self.gwa_nonce,), self.nonces)
+                allowed = attested_by("gwa", self.authorise(authorisation(self.roster)).to_bytes())
+                return Answer(200, GraphPublication(nonces, (allowed,)).to_bytes())
             case ["GET", "manifest", "epoch", _]:
                 return Answer(200, signed_by("emp", self._epoch_manifest().to_bytes()))
             case ["GET", "manifest", slot, "1"]:
@@ -132,7 +157,13 @@ class FakeEmp:
             public = await SoftModule().generate_key_pair(KeySlot.DCNET_1, Curve.P256)
             name = hashlib.sha256(signatures.certificate).digest()
             bundle = KeyBundle(
-                self.rules.net, 1, bytes([index]) * 16, KeyExchange.ECKA, public.point, b"", name
+                self.rules.net,
+                1,
+                bytes([index]) * 16,
+                KeyExchange.ECKA,
+                public.point,
+                BeaconReveal(self.rules.net, 1, NONCES[index - 1]).commitment,
+                name,
             )
             bundles.append(SignedBundle(signatures.certificate, await signatures.sign(bundle.to_bytes())))
         entries = []
@@ -148,10 +179,12 @@ class FakeEmp:
             self.rules.policy_hash(),
             self.rules.schema_hash(),
             self.rules.epoch_of(0),
+            BeaconReveal(self.rules.net, 1, EMP_NONCE).commitment,
+            (administrator("gwa", GWA_NONCE),),
             tuple(entries),
         )
         content = self.roster.to_bytes()
-        return RosterPublication(signed_by("emp", content), (signed_by("gwa", content),), tuple(bundles))
+        return RosterPublication(signed_by("emp", content), (attested_by("gwa", content),), tuple(bundles))
 
     def _epoch_manifest(self) -> EpochManifest:
         everybody = to_bitmap(range(1, self.size + 1), self.size)

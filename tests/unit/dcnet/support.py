@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from firmware.enforcement.dcnet import graph
 from firmware.enforcement.dcnet.arithmetic import Prf
+from firmware.enforcement.dcnet.authorisation import PeerAuthorisation
+from firmware.enforcement.dcnet.beacon import BeaconReveal
+from firmware.enforcement.dcnet.messages import Administrator, Attestation, Roster, document_hash
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.view import Head, View
 from firmware.profile.model import NetPolicy
@@ -102,9 +107,9 @@ class PowerCut(Exception):
 class NamedSignatures:
     """A `Signatures` without cryptography: a signature is the signer's name in front of the content."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, gwa: str = "gwa") -> None:
         self.certificate = f"certificate of {name}".encode()
-        self._name = name
+        self._name, self._gwa = name, gwa
 
     async def sign(self, content: bytes) -> bytes:
         return signed_by(self._name, content)
@@ -113,10 +118,31 @@ class NamedSignatures:
         return _content("emp", signed)
 
     async def by_gwa(self, signed: bytes) -> bytes:
-        return _content("gwa", signed)
+        return _content(self._gwa, signed)
+
+    async def by_administrator(self, signed: bytes, certificate: bytes) -> bytes:
+        return _content(certificate.decode().removeprefix("certificate of "), signed)
 
     async def by_member(self, signed: bytes, certificate: bytes) -> bytes:
         return _content(certificate.decode().removeprefix("certificate of "), signed)
+
+
+def attested_by(name: str, content: bytes) -> Attestation:
+    return Attestation(f"certificate of {name}".encode(), signed_by(name, content))
+
+
+def administrator(name: str, nonce: bytes, version: int = 1) -> Administrator:
+    """As a roster lists it."""
+    certificate = hashlib.sha256(f"certificate of {name}".encode()).digest()
+    return Administrator(name, certificate, BeaconReveal(NET, version, nonce).commitment)
+
+
+def authorisation(roster: Roster, **changes: Any) -> PeerAuthorisation:
+    """Everybody is authorised, for ten days."""
+    peers = tuple((entry.index, entry.certificate_hash) for entry in roster.entries)
+    until = roster.first_epoch + 10
+    made = PeerAuthorisation(roster.net, roster.version, document_hash(roster), until, peers)
+    return replace(made, **changes)
 
 
 def signed_by(name: str, content: bytes) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware.enforcement.dcnet import canonical, frames, messages, statements
+from firmware.enforcement.dcnet import authorisation, beacon, canonical, frames, messages, statements
 from firmware.enforcement.dcnet.errors import MalformedObject
 from firmware.enforcement.dcnet.frames import Frame, FrameType
 from tests.support.vectors import load
@@ -25,6 +25,12 @@ KINDS = [
     messages.SignedBundle,
     messages.RosterDraft,
     messages.RosterPublication,
+    messages.Attestation,
+    beacon.BeaconCommit,
+    beacon.BeaconReveal,
+    beacon.Nonces,
+    authorisation.PeerAuthorisation,
+    authorisation.GraphPublication,
     messages.ManifestReply,
     statements.RecoveryOrder,
     statements.CanaryStatement,
@@ -157,9 +163,22 @@ def test_fields_out_of_range_are_refused() -> None:
         with pytest.raises(MalformedObject):
             kind.from_bytes(canonical.encode(altered))
     roster = cbor2.loads(KNOWN[1][1])
-    roster[7][0][0] = 2
+    roster[9][0][0] = 2
     with pytest.raises(MalformedObject, match="gaps"):
         messages.Roster.from_bytes(canonical.encode(roster))
+    for wrong in ([], [*roster[8], ["nobody's", bytes(32), bytes(32)]], [*roster[8], roster[8][0]]):
+        with pytest.raises(MalformedObject, match="administrators"):
+            messages.Roster.from_bytes(
+                canonical.encode([*roster[:8], wrong, [[1, *roster[9][0][1:]], *roster[9][1:]]])
+            )
+
+
+def test_peers_of_an_authorisation_rise() -> None:
+    good = authorisation.PeerAuthorisation(bytes(8), 1, bytes(32), 9, ((1, bytes(32)), (3, bytes(32))))
+    assert authorisation.PeerAuthorisation.from_bytes(good.to_bytes()) == good
+    for peers in (good.peers[::-1], (good.peers[0],) * 2):
+        with pytest.raises(MalformedObject, match="rise"):
+            authorisation.PeerAuthorisation.from_bytes(replace(good, peers=peers).to_bytes())
 
 
 @given(st.integers(1, 70), st.data())

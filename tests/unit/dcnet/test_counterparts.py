@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,13 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
+from firmware.enforcement.dcnet.authorisation import GraphPublication, PeerAuthorisation
+from firmware.enforcement.dcnet.beacon import BeaconCommit, BeaconReveal
 from firmware.enforcement.dcnet.frames import Frame, FrameType, seal
 from firmware.enforcement.dcnet.machines import SlotState
 from firmware.enforcement.dcnet.messages import (
+    Administrator,
+    Attestation,
     KeyBundle,
     KeyExchange,
     Roster,
@@ -27,8 +33,10 @@ from hsm.api import CertificateUse, Curve, KeySlot
 from hsm.x509 import Certificate
 from tests.support.soft_module import SoftModule
 from tests.unit.dcnet.support import NET, head, policy, rules, view
+from tests.unit.dcnet.whole_founding import Direct
 from tools.counterparts.messages import MessageRefused
 from tools.counterparts.net import NetCoordinator
+from tools.counterparts.net_founding import Founding, FoundingRefused
 from tools.counterparts.net_keys import CmsKeys
 from tools.counterparts.net_tally import Taken, Tally, Terms
 from tools.counterparts.net_witness import NetWitness, OrderedNet
@@ -148,6 +156,10 @@ def test_a_missing_opening_aborts_the_slot() -> None:
 GATEWAYS = [f"esgw010000000{number}" for number in range(1, 5)]
 
 
+def nonce(index: int, version: int = 1) -> BeaconReveal:
+    return BeaconReveal(NET, version, bytes([index]) * 32)
+
+
 class Draft:
     """A roster draft with real signatures, and the witness that judges it."""
 
@@ -162,7 +174,23 @@ class Draft:
         )
         self.bundles: list[SignedBundle] = []
         self.entries: list[RosterEntry] = []
-        self.witness = NetWitness("gwa", self._order, self.gwa.trust, self.gwa.sign, self.events.append)
+        self.kept: dict[str, bytes] = {}
+        self.restart()
+
+    def restart(
+        self, *, partners: frozenset[str] = frozenset(), refused_peers: frozenset[str] = frozenset()
+    ) -> None:
+        self.witness = NetWitness(
+            "gwa",
+            self.gwa.certificate,
+            self._order,
+            self.gwa.trust,
+            self.gwa.sign,
+            self.events.append,
+            kept=self.kept,
+            partners=partners,
+            refused_peers=refused_peers,
+        )
 
     def _order(self, net: str) -> OrderedNet | None:
         return self.ordered if net == NET.hex() else None
@@ -174,7 +202,13 @@ class Draft:
             certificate = Certificate.from_pem(issued[CertificateUse.SIG].encode())
             point = (await module.generate_key_pair(KeySlot.DCNET_1, Curve.BRAINPOOL_P256)).point
             bundle = KeyBundle(
-                NET, 1, bytes([index]) * 16, KeyExchange.ECKA, point, b"", certificate.fingerprint
+                NET,
+                1,
+                bytes([index]) * 16,
+                KeyExchange.ECKA,
+                point,
+                nonce(index).commitment,
+                certificate.fingerprint,
             )
             signed = await cms.sign(
                 bundle.to_bytes(), module=module, slot=KeySlot.WAN_SIG, certificate=certificate
@@ -183,11 +217,23 @@ class Draft:
             self.entries.append(
                 RosterEntry(index, bundle.pseudonym, certificate.fingerprint, "gwa", document_hash(bundle))
             )
+        attested = Attestation.from_bytes(await self.witness.commit(NET.hex(), 1))
+        commit = BeaconCommit.from_bytes(await self.emp.open_attestation(attested))
+        name = hashlib.sha256(attested.certificate).digest()
+        self.vouching = Administrator("gwa", name, commit.commitment)
         return self
 
     def roster(self, **changes: Any) -> Roster:
         made = Roster(
-            NET, 1, bytes(32), rules().policy_hash(), rules().schema_hash(), 20_000, tuple(self.entries)
+            NET,
+            1,
+            bytes(32),
+            rules().policy_hash(),
+            rules().schema_hash(),
+            20_000,
+            nonce(99).commitment,
+            (self.vouching,),
+            tuple(self.entries),
         )
         return replace(made, **changes)
 
@@ -214,8 +260,26 @@ async def test_the_witness_signs_its_own_and_nothing_else(tmp_path: Path) -> Non
     assert await draft.refused(None, draft.bundles[:3]) == "size"
     assert await draft.refused(None, [*draft.bundles[:3], draft.bundles[0]]) == "twice"
     assert await draft.refused(None, [draft.bundles[1], draft.bundles[0], *draft.bundles[2:]]) == "bundle"
-    strange = replace(entries[0], administrator="another")
-    assert await draft.refused(draft.roster(entries=(strange, *entries[1:]))) == "gateway"
+    another = replace(draft.vouching, name="another")
+    strange = {
+        "entries": (replace(entries[0], administrator="another"), *entries[1:]),
+        "administrators": (another, draft.vouching),
+    }
+    assert await draft.refused(draft.roster(**strange)) == "gateway"
+    own = draft.ordered
+    draft.ordered = replace(own, gateways=frozenset(GATEWAYS[1:]))
+    assert await draft.refused(draft.roster(**strange)) == "partner"
+    draft.ordered = own
+    for forged_part in ({"commitment": bytes(32)}, {"certificate_hash": bytes(32)}):
+        altered = draft.roster(administrators=(replace(draft.vouching, **forged_part),))
+        assert await draft.refused(altered) == "commitment"
+    for question in (draft.witness.reveal, draft.witness.authorise):
+        with pytest.raises(OrderRefused, match="roster"):
+            await question(NET.hex(), 1)
+    with pytest.raises(OrderRefused, match="version"):
+        await draft.witness.commit(NET.hex(), 2)
+    with pytest.raises(OrderRefused, match="policy"):
+        await draft.witness.commit("00" * 8, 1)
     forged = SignedBundle(draft.bundles[0].certificate, draft.bundles[1].signed)
     assert await draft.refused(None, [forged, *draft.bundles[1:]]) == "form"
     with pytest.raises(MessageRefused):
@@ -232,24 +296,51 @@ async def test_the_witness_signs_its_own_and_nothing_else(tmp_path: Path) -> Non
     assert await draft.refused() == "policy"
     draft.ordered = whole
     signed = await draft.ask()
-    assert cms.parse(signed).content == draft.roster().to_bytes()
+    assert await draft.emp.open_attestation(Attestation.from_bytes(signed)) == draft.roster().to_bytes()
+    draft.restart()  # what it has promised outlives it
     assert await draft.refused(draft.roster(first_epoch=20_001)) == "version"  # one roster per version
     assert draft.events[-2] == {"event": "countersigned", "net": NET.hex()}
+    reveal = BeaconReveal.from_bytes(await draft.witness.reveal(NET.hex(), 1))
+    assert reveal.commitment == draft.vouching.commitment
+    given = Attestation.from_bytes(await draft.witness.authorise(NET.hex(), 1))
+    authorised = PeerAuthorisation.from_bytes(await draft.emp.open_attestation(given))
+    assert authorised.roster_hash == document_hash(draft.roster())
+    assert authorised.peers == tuple((e.index, e.certificate_hash) for e in entries)
+    draft.restart(refused_peers=frozenset(GATEWAYS))  # too late for this roster: one authorisation for each
+    await draft.ask()
+    again = Attestation.from_bytes(await draft.witness.authorise(NET.hex(), 1))
+    assert PeerAuthorisation.from_bytes(await draft.emp.open_attestation(again)) == authorised
+    assert await draft.witness.commit(NET.hex(), 2)
+    with pytest.raises(OrderRefused, match="roster"):
+        await draft.witness.reveal(NET.hex(), 2)
+
+
+async def test_gateways_of_a_known_partner_may_be_in_the_roster(tmp_path: Path) -> None:
+    make_pki(tmp_path / "pki")
+    draft = await Draft(tmp_path / "pki").fill()
+    draft.ordered = replace(draft.ordered, gateways=frozenset(GATEWAYS[1:]))
+    draft.restart(partners=frozenset({"another"}))
+    entries = draft.roster().entries
+    shared = draft.roster(
+        entries=(replace(entries[0], administrator="another"), *entries[1:]),
+        administrators=(replace(draft.vouching, name="another"), draft.vouching),
+    )
+    assert await draft.ask(shared)
+    forged = Attestation(draft.emp.certificate, await draft.emp.sign(b"x"))
+    with pytest.raises(MessageRefused, match="administrator"):
+        await draft.emp.open_attestation(forged)
 
 
 async def test_resources_are_their_owners_and_junk_is_refused(tmp_path: Path) -> None:
     make_pki(tmp_path / "pki")
     draft = await Draft(tmp_path / "pki").fill()
 
-    async def nobody(_: bytes) -> bytes:
-        raise OSError("not asked in this test")
-
     coordinator = NetCoordinator(
         policy(),
         GATEWAYS,
         draft.emp,
         draft.events.append,
-        countersign=nobody,
+        administrators={"gwa": Direct(draft.witness)},
         identity=lambda request: request.headers["X-Gateway"],
     )
     app = web.Application()
@@ -271,6 +362,9 @@ async def test_resources_are_their_owners_and_junk_is_refused(tmp_path: Path) ->
                 (GATEWAYS[0], "PUT", f"bundle/1/{GATEWAYS[0]}", good, 200),
                 ("esgw0199999999", "GET", "roster/1", b"", 403),
                 (GATEWAYS[0], "GET", "roster/1", b"", 404),
+                (GATEWAYS[0], "GET", "graph/1", b"", 404),
+                (GATEWAYS[0], "PUT", f"reveal/1/{GATEWAYS[0]}", nonce(1).to_bytes(), 425),  # no roster yet
+                (GATEWAYS[0], "PUT", f"reveal/1/{GATEWAYS[1]}", nonce(2).to_bytes(), 403),
                 (GATEWAYS[0], "GET", "manifest/3/1", b"", 404),
                 (GATEWAYS[0], "GET", "manifest/3/2", b"", 403),
                 (GATEWAYS[0], "GET", f"result/{'9' * 5000}", b"", 404),
@@ -284,3 +378,76 @@ async def test_resources_are_their_owners_and_junk_is_refused(tmp_path: Path) ->
                     assert reply.status == status, (method, resource[:40])
     finally:
         await runner.cleanup()
+
+
+async def test_a_net_is_founded_step_by_step(tmp_path: Path) -> None:
+    make_pki(tmp_path / "pki")
+    draft = await Draft(tmp_path / "pki").fill()
+    draft.restart(refused_peers=frozenset({GATEWAYS[2]}))
+    founding = Founding(
+        rules(),
+        dict.fromkeys(GATEWAYS, "gwa"),
+        draft.emp,
+        draft.events.append,
+        administrators={"gwa": Direct(draft.witness)},
+        now_utc=lambda: rules().t0_utc,
+        version=1,
+    )
+    task = asyncio.ensure_future(founding.found())
+    for gateway, bundle in zip(GATEWAYS, draft.bundles, strict=True):
+        assert await founding.reveal(gateway, nonce(1).to_bytes()) == 425
+        assert await founding.bundle(gateway, bundle.to_bytes()) == 201
+    async with asyncio.timeout(20):
+        while founding.publication is None:  # noqa: ASYNC110 - what is seen is no event
+            await asyncio.sleep(0.01)
+        for index, gateway in enumerate(GATEWAYS, 1):
+            assert founding.graph is None
+            for wrong in (b"junk", nonce(index + 1).to_bytes(), nonce(index, version=2).to_bytes()):
+                with pytest.raises(FoundingRefused):
+                    await founding.reveal(gateway, wrong)
+            assert await founding.reveal(gateway, nonce(index).to_bytes()) == 201
+        roster, terms = await task
+    assert terms.size == 4
+    assert founding.graph is not None
+    assert GraphPublication.from_bytes(founding.graph).nonces.members == tuple(
+        nonce(i).nonce for i in range(1, 5)
+    )
+    assert draft.events[-1] == {"event": "beacon", "edges": 3, "net": NET.hex(), "version": 1}
+    assert roster.administrators == (draft.vouching,)
+
+
+async def test_an_administrator_that_answers_junk_is_asked_again(tmp_path: Path) -> None:
+    make_pki(tmp_path / "pki")
+    draft = await Draft(tmp_path / "pki").fill()
+
+    class Faulty(Direct):
+        """First away, then junk, then right."""
+
+        def __init__(self) -> None:
+            super().__init__(draft.witness)
+            self.asked = 0
+
+        async def commit(self, version: int) -> bytes:
+            self.asked += 1
+            if self.asked == 1:
+                raise OSError("away")
+            return b"junk" if self.asked == 2 else await super().commit(version)
+
+    founding = Founding(
+        rules(),
+        dict.fromkeys(GATEWAYS, "gwa"),
+        draft.emp,
+        draft.events.append,
+        administrators={"gwa": Faulty()},
+        now_utc=lambda: rules().t0_utc,
+        version=1,
+    )
+    task = asyncio.ensure_future(founding.found())
+    for gateway, bundle in zip(GATEWAYS, draft.bundles, strict=True):
+        assert await founding.bundle(gateway, bundle.to_bytes()) == 201
+    async with asyncio.timeout(20):
+        while founding.publication is None:  # noqa: ASYNC110 - what is seen is no event
+            await asyncio.sleep(0.01)
+    task.cancel()
+    refused = [event["what"] for event in draft.events if event["event"] == "refused"]
+    assert refused == ["commit", "commit"]

@@ -16,7 +16,7 @@ from firmware.enforcement.dcnet.frames import MAC_BYTES, Frame
 from firmware.enforcement.dcnet.machines import MemberState, SlotState
 from firmware.enforcement.dcnet.messages import to_bitmap
 from firmware.errors import ReadingRefused
-from tests.unit.dcnet.fake_emp import World, altered
+from tests.unit.dcnet.fake_emp import GWA_NONCE, Answer, World, altered
 from tests.unit.dcnet.support import PowerCut, rules
 
 
@@ -72,7 +72,7 @@ async def test_i6_a_resend_has_identical_bytes() -> None:
 
 
 async def test_i13_a_power_cut_at_any_write_repeats_no_mask_and_opens_once() -> None:
-    for cut in range(14):
+    for cut in range(17):
         world = World()
         member = await world.member()
         await member.contribute(1, 4321)
@@ -272,6 +272,65 @@ async def test_a_roster_that_is_refused_keeps_energy_owed() -> None:
     assert [e.kind for e in world.events][:1] == [NetEventKind.REFUSED]
     assert "countersignature" in world.events[0].reason
     assert not world.emp.deliveries
+
+
+async def test_a_nonce_leaves_only_once_the_roster_is_kept_and_is_the_same_after_a_power_cut() -> None:
+    world = World()
+    revealed: list[tuple[bytes, bool]] = []
+    exchange = world.emp.exchange
+
+    async def watching(method: str, resource: str, body: bytes) -> object:
+        if method == "PUT" and "/reveal/" in resource:
+            revealed.append((body, any("roster-1" in key for _, key in world.store.data)))
+            return Answer(503)
+        return await exchange(method, resource, body)
+
+    world.emp.exchange = watching  # type: ignore[method-assign,assignment]
+    await one_slot(world)
+    await one_slot(world)
+    assert len(revealed) > 2
+    assert {body for body, _ in revealed} == {revealed[0][0]}
+    assert all(kept for _, kept in revealed)
+    assert not world.emp.deliveries  # without everybody's nonce there is no graph, so nothing is submitted
+
+
+async def test_another_roster_of_the_same_version_changes_nothing() -> None:
+    world = World()
+    world.emp.lost = lambda resource: "/reveal/" in resource
+    await one_slot(world)
+    first = world.emp.publication
+    assert first is not None
+    world.emp.publication = replace(first, signed=b"emp|another")
+    world.emp.lost = lambda _: False
+    await world.run(await world.member(), 5)
+    assert world.events[-1].kind is NetEventKind.JOINED
+
+
+async def test_a_peer_that_our_administrator_refuses_gets_no_pad() -> None:
+    world = World()
+    world.emp.authorise = lambda given: replace(given, peers=given.peers[:4])
+    assert await served(world) == dict.fromkeys((1, 2, 3), SlotState.TOTALLED)
+    world = World()
+    world.emp.authorise = lambda given: replace(
+        given, peers=given.peers[:3]
+    )  # two neighbours: below the floor
+    assert await one_slot(world) is SlotState.OWED
+    assert "degree" in world.events[0].reason
+    assert not world.emp.deliveries
+
+
+async def test_a_false_nonce_is_refused_until_the_right_one_is_published() -> None:
+    world = World()
+    world.emp.gwa_nonce = bytes(32)
+    assert await one_slot(world) is SlotState.OWED
+    assert world.events[0].kind is NetEventKind.REFUSED
+    assert "reveal" in world.events[0].reason
+    world.emp.gwa_nonce = GWA_NONCE
+    member = await world.member()
+    for slot in (4, 5, 6):  # it was away, so it says hello before it is expected again
+        await member.contribute(slot, 100)
+    await world.run(member, 7)
+    assert (await states(world))[6] is SlotState.TOTALLED
 
 
 @pytest.mark.parametrize(("in_policy", "in_gateway"), [(False, False), (True, False), (False, True)])

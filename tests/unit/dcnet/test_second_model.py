@@ -176,6 +176,7 @@ def test_hashes_of_documents(
     result = documents.SlotResult(net, number, one, documents.Verdict.TOTALLED, totals)
     told = [5, net, number, one, 1, None if totals is None else list(totals)]
     entry = documents.RosterEntry(1, one[:16], one, name, other, size, 0)
+    vouching = documents.Administrator(name, other, one)
     pairs = [
         (result, told),
         (
@@ -187,14 +188,18 @@ def test_hashes_of_documents(
             [3, net, version, one, number, number, bytes(bitmap)],
         ),
         (
-            documents.Roster(net, version, one, other, one, number, (entry,)),
-            [2, net, version, one, other, one, number, [[1, one[:16], one, name, other, size, 0]]],
+            documents.Roster(net, version, one, other, one, number, other, (vouching,), (entry,)),
+            [
+                *(2, net, version, one, other, one, number, other),
+                [[name, other, one]],
+                [[1, one[:16], one, name, other, size, 0]],
+            ],
         ),
         (
             documents.KeyBundle(
-                net, version, one[:16], documents.KeyExchange.ECKA, b"\x04" + one + other, b"", other
+                net, version, one[:16], documents.KeyExchange.ECKA, b"\x04" + one + other, one, other
             ),
-            [1, net, version, one[:16], 1, b"\x04" + one + other, b"", other],
+            [1, net, version, one[:16], 1, b"\x04" + one + other, one, other],
         ),
     ]
     for document, fields in pairs:

@@ -1,4 +1,4 @@
-"""Five gateways, a supplier and an administrator, over real HTTP and real CMS signatures."""
+"""Five gateways of two administrators and a supplier, over real HTTP and real CMS signatures."""
 
 from __future__ import annotations
 
@@ -27,13 +27,15 @@ from hsm.x509 import Certificate
 from tests.support.pace import slot_s
 from tests.support.soft_module import SoftModule
 from tests.unit.dcnet.support import MemoryStore, policy
+from tests.unit.dcnet.whole_founding import Direct
 from tests.unit.dcnet.wire import RememberingModule, Wire
 from tools.counterparts.net import NetCoordinator
 from tools.counterparts.net_keys import CmsKeys
 from tools.counterparts.net_witness import NetWitness, OrderedNet
-from tools.counterparts.pki import issue_gateway, make_pki
+from tools.counterparts.pki import issue_gateway, make_participant, make_pki
 from wan.errors import PeerUnavailable
 from wan.pki.enrol import make_triple
+from wan.pki.profile import Role
 
 GATEWAYS = [f"esgw010000000{number}" for number in range(1, 6)]
 
@@ -70,7 +72,13 @@ def _certificate(path: Path) -> Certificate:
 
 
 async def _member(
-    folder: Path, gateway: str, rules: NetRules, line: Line, events: list[NetEvent], module: SoftModule
+    folder: Path,
+    gateway: str,
+    rules: NetRules,
+    line: Line,
+    events: list[NetEvent],
+    module: SoftModule,
+    administrator: str,
 ) -> NetMember:
     issued = issue_gateway(folder, gateway, await make_triple(module, gateway))
 
@@ -85,7 +93,7 @@ async def _member(
             slot=KeySlot.WAN_SIG,
             certificate=Certificate.from_pem(issued[CertificateUse.SIG].encode()),
             emp=_certificate(folder / "emp/sig.pem"),
-            gwa=_certificate(folder / "gwa/sig.pem"),
+            gwa=_certificate(folder / administrator / "sig.pem"),
             intermediates=[_certificate(folder / "sub-ca.pem")],
             anchors=[_certificate(folder / "root.pem")],
             now_utc=lambda: datetime.now(UTC),
@@ -122,15 +130,30 @@ async def test_a_member_drops_out_and_the_sum_is_still_right(
     )
     rules = NetRules.from_profile(chosen)
     seen: list[Mapping[str, Any]] = []
-    gwa = CmsKeys(folder / "gwa")
-    ordered = OrderedNet(chosen, _certificate(folder / "emp/sig.pem").der, frozenset(GATEWAYS))
-    witness = NetWitness("gwa", {chosen.net_id: ordered}.get, gwa.trust, gwa.sign, seen.append)
+    make_participant(folder, folder / "other", Role.GWA, "othergwa", server_name="other.sm-pki.test")
+    witnesses = {}
+    for name, party, own in (("gwa", "gwa", GATEWAYS[:3]), ("other", "other", GATEWAYS[3:])):
+        keys = CmsKeys(folder / party)
+        ordered = OrderedNet(chosen, _certificate(folder / "emp/sig.pem").der, frozenset(own))
+        witnesses[name] = Direct(
+            NetWitness(
+                name,
+                keys.certificate,
+                {chosen.net_id: ordered}.get,
+                keys.trust,
+                keys.sign,
+                seen.append,
+                kept={},
+                partners=frozenset({"gwa", "other"}),
+            )
+        )
     coordinator = NetCoordinator(
         chosen,
         GATEWAYS,
         CmsKeys(folder / "emp"),
         seen.append,
-        countersign=lambda draft: witness.countersign(chosen.net_id, draft),
+        administrators=witnesses,
+        administrator_of=dict.fromkeys(GATEWAYS[3:], "other"),
         identity=lambda request: request.headers["X-Gateway"],
     )
     app = web.Application()
@@ -146,8 +169,10 @@ async def test_a_member_drops_out_and_the_sum_is_still_right(
         events: list[list[NetEvent]] = [[] for _ in GATEWAYS]
         modules = [RememberingModule() for _ in GATEWAYS]
         members = [
-            await _member(folder, gateway, rules, line, told, module)
-            for gateway, line, told, module in zip(GATEWAYS, lines, events, modules, strict=True)
+            await _member(folder, gateway, rules, line, told, module, "other" if n > 2 else "gwa")
+            for n, (gateway, line, told, module) in enumerate(
+                zip(GATEWAYS, lines, events, modules, strict=True)
+            )
         ]
         totals: list[Mapping[str, Any]] = []
         async with asyncio.timeout(45 + 8 * length_s), asyncio.TaskGroup() as group:
@@ -176,6 +201,8 @@ async def test_a_member_drops_out_and_the_sum_is_still_right(
     assert shown[0]["state"] == "active"
     assert [one["state"] for one in shown[0]["slots"]] == ["totalled"] * 3
     assert not any(str(reading) in json.dumps(shown) for reading in (2003, 3003))
+    assert [e["net"] for e in seen if e["event"] == "countersigned"] == [chosen.net_id] * 2
+    assert [e["edges"] for e in seen if e["event"] == "beacon"] == [10]
     assert [e["verdict"] for e in totals[:3]] == ["totalled"] * 3, totals
     assert totals[0]["lanes"] == [sum(1000 + n for n in range(1, 6)) * 10, 150, 5]
     assert totals[1]["members"] == [g for g in GATEWAYS if g != GATEWAYS[2]]

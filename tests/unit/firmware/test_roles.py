@@ -113,4 +113,4 @@ async def test_the_desk_asks_the_table(tmp_path, monkeypatch):
 def test_a_refusal_names_who_may():
     with pytest.raises(AccessRefused, match="emp may not read the measured values; consumer may, a"):
         roles.require(Reader(Role.EMP), Right(Resource.VALUES, Act.READ))
-    assert CONTROL.keys() == {"status", "self-test", "decommission"}
+    assert CONTROL.keys() == {"status", "dcnet", "self-test", "decommission"}

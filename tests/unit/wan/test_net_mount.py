@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from firmware.enforcement.dcnet.messages import Attestation
 from firmware.profile.model import NetPolicy
 from hsm.x509 import Certificate
 from tests.unit.wan.conftest import GATEWAY, Party, Pki
@@ -68,7 +70,11 @@ def folder(pki: Pki, tmp_path: Path) -> Path:
 
 
 def test_configuration_round_trip(folder: Path) -> None:
-    wanted = [settings(1234, [GATEWAY, *OTHERS]), settings(1, OTHERS)]
+    other = net_mount.AdministratorSettings(
+        name="another", gwa="127.0.0.1:2", gwa_server_name=GWA_SERVER_NAME, members=OTHERS[:1]
+    )
+    shared = msgspec.structs.replace(settings(1, OTHERS), others=[other, other])
+    wanted = [settings(1234, [GATEWAY, *OTHERS]), shared, settings(1, OTHERS)]
     with (folder / "emp" / "emp.toml").open("a", encoding="utf-8") as file:
         file.writelines(net_mount.to_toml(item) for item in wanted)
     assert read_settings(folder / "emp").net == wanted
@@ -120,11 +126,21 @@ async def test_resources_are_the_members_own(pki: Pki, gateway: Party, folder: P
 async def test_administrator_refuses_a_net_that_it_did_not_order(folder: Path) -> None:
     events = Events()
     listening = await Administrator(folder / "gwa", events).start()
-    countersign = net_mount._countersign_client(folder / "emp", settings(listening.port, OTHERS))
-    with pytest.raises(OrderRefused, match="policy"):
-        await countersign(b"draft")
+    asked = net_mount._administrators(folder / "emp", settings(listening.port, OTHERS))["gwa"]
+    for question in (asked.countersign(b"draft"), asked.commit(1)):
+        with pytest.raises(OrderRefused, match="policy"):
+            await question
     place_order(folder / "gwa", GATEWAY, "profiles", profiles(folder))
     with pytest.raises(OrderRefused, match="form"):
-        await countersign(b"draft")
-    assert [event["what"] for event in events.named("refused")] == ["countersign"] * 2
+        await asked.countersign(b"draft")
+    attested = Attestation.from_bytes(await asked.commit(1))
+    sig = Certificate.from_pem((folder / "gwa" / "sig.pem").read_bytes())
+    assert attested.certificate == sig.der
+    for question in (asked.reveal(1), asked.authorise(1)):
+        with pytest.raises(OrderRefused, match="roster"):
+            await question
+    kept = folder / "gwa" / "dcnet" / f"nonce-{NET}-1"
+    assert len(kept.read_bytes()) == 32
+    told = [event["what"] for event in events.named("refused")]
+    assert told == ["countersign", "commit", "countersign", "reveal", "authorise"]
     await listening.close()

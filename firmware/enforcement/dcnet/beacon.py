@@ -1,0 +1,131 @@
+"""Who draws the key graph: everybody, by nonces that all have committed to before the roster is fixed.
+
+Codec and arithmetic; `roster` judges whether a nonce is the one that was committed to.
+Spec: docs/dcnet.md, membership.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Final, Self
+
+from firmware.enforcement.dcnet import graph, merkle
+from firmware.enforcement.dcnet.canonical import Fields, decode, encode, octets
+from firmware.enforcement.dcnet.errors import MembershipRefused
+from firmware.enforcement.dcnet.messages import HASH_BYTES, NET_BYTES, document_hash
+from firmware.enforcement.dcnet.policy import NetRules
+
+NONCE_BYTES: Final = 32
+MAX_DRAWS: Final = 64
+"""So many graphs follow from one beacon; if none has the degrees, the rules do not fit the size."""
+_U32: Final = 1 << 32
+
+
+@dataclass(frozen=True, slots=True)
+class BeaconReveal:
+    """A nonce that a party gives away; its hash is the commitment that stood in bundle or roster."""
+
+    KIND: ClassVar[int] = 9
+
+    net: bytes
+    version: int
+    """Of the roster."""
+    nonce: bytes
+
+    @property
+    def commitment(self) -> bytes:
+        """What is published before: 32 bytes that bind net, version and nonce."""
+        return document_hash(self)
+
+    def to_bytes(self) -> bytes:
+        """Encode."""
+        return encode([self.KIND, self.net, self.version, self.nonce])
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Decode; anything else than the canonical form raises `MalformedObject`."""
+        fields = Fields(decode(data), 4, cls.KIND)
+        return cls(fields.octets(NET_BYTES), fields.number(_U32), fields.octets(NONCE_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class BeaconCommit:
+    """An administrator's commitment, signed by it, before there is a roster."""
+
+    KIND: ClassVar[int] = 8
+
+    net: bytes
+    version: int
+    commitment: bytes
+
+    def to_bytes(self) -> bytes:
+        """Encode."""
+        return encode([self.KIND, self.net, self.version, self.commitment])
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Decode; anything else than the canonical form raises `MalformedObject`."""
+        fields = Fields(decode(data), 4, cls.KIND)
+        return cls(fields.octets(NET_BYTES), fields.number(_U32), fields.octets(HASH_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class Nonces:
+    """Every nonce of a roster, as the EMP publishes them. Unsigned: each is bound by its commitment."""
+
+    KIND: ClassVar[int] = 10
+
+    net: bytes
+    version: int
+    emp: bytes
+    administrators: tuple[bytes, ...]
+    """In the order of the roster."""
+    members: tuple[bytes, ...]
+    """In the order of the indices."""
+
+    def to_bytes(self) -> bytes:
+        """Encode."""
+        return encode(
+            [self.KIND, self.net, self.version, self.emp, list(self.administrators), list(self.members)]
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Decode; anything else than the canonical form raises `MalformedObject`."""
+        fields = Fields(decode(data), 6, cls.KIND)
+        return cls(
+            fields.octets(NET_BYTES),
+            fields.number(_U32),
+            fields.octets(NONCE_BYTES),
+            tuple(octets(item, NONCE_BYTES) for item in fields.array()),
+            tuple(octets(item, NONCE_BYTES) for item in fields.array()),
+        )
+
+
+def beacon_of(roster_hash: bytes, nonces: Nonces) -> bytes:
+    """Return SHA-256(roster hash | EMP | administrators | Merkle root over the members' nonces)."""
+    root = merkle.root(nonces.members)
+    return hashlib.sha256(roster_hash + nonces.emp + b"".join(nonces.administrators) + root).digest()
+
+
+def draw(rules: NetRules, size: int, beacon: bytes) -> frozenset[graph.Edge]:
+    """Return the key graph of a roster: the first of at most `MAX_DRAWS` in which every degree suffices.
+
+    Raises:
+        MembershipRefused: `degree`; there is none.
+    """
+    for seed in _seeds(beacon):
+        edges = graph.drawn(range(1, size + 1), rules.degree, seed, rules.required_degree())
+        if edges is not None:
+            return edges
+    raise MembershipRefused(
+        "degree", f"no key graph of {size} members gives everybody {rules.required_degree()} neighbours"
+    )
+
+
+def _seeds(beacon: bytes) -> Iterator[bytes]:
+    yield beacon
+    for number in range(1, MAX_DRAWS):
+        yield hashlib.sha256(beacon + number.to_bytes(4, "big")).digest()

@@ -1,0 +1,256 @@
+"""How a supplier founds a DC-net: bundles and commitments, draft, countersignatures, nonces, beacon.
+
+Shares the codecs of the product and none of its checks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Protocol, TypeVar
+
+from aiohttp import ClientError
+
+from firmware.enforcement.dcnet import kdf
+from firmware.enforcement.dcnet.authorisation import (
+    GraphPublication,
+    PeerAuthorisation,
+    authorised_edges,
+)
+from firmware.enforcement.dcnet.beacon import NONCE_BYTES, BeaconCommit, BeaconReveal, Nonces, beacon_of, draw
+from firmware.enforcement.dcnet.errors import DcNetError, MembershipRefused
+from firmware.enforcement.dcnet.messages import (
+    Administrator,
+    Attestation,
+    KeyBundle,
+    Roster,
+    RosterDraft,
+    RosterEntry,
+    RosterPublication,
+    SignedBundle,
+    document_hash,
+)
+from firmware.enforcement.dcnet.policy import LANES, NetRules
+from hsm.errors import HsmError
+from tools.counterparts.messages import MessageRefused
+from tools.counterparts.net_tally import Terms
+from tools.counterparts.server import Emit
+from wan.errors import WanError
+
+_T = TypeVar("_T")
+
+
+class CoordinatorKeys(Protocol):
+    """The supplier's keys and its judgement of members' certificates; `net_keys.CmsKeys` is one."""
+
+    async def sign(self, content: bytes) -> bytes:
+        """Sign as the EMP."""
+
+    async def agree(self, point: bytes) -> bytes:
+        """ECKA of the EMP's ENC key; raises `HsmError` for a bad point."""
+
+    async def open_bundle(self, bundle: SignedBundle) -> tuple[str, bytes]:
+        """Check a bundle's certificate and signature; return (gateway id, content).
+
+        Raises `MessageRefused` if they are not good.
+        """
+
+    async def open_attestation(self, attestation: Attestation) -> bytes:
+        """Check what an administrator signed and return it. Raises `MessageRefused`."""
+
+
+class Countersigner(Protocol):
+    """One administrator as the supplier asks it; each raises `WanError`, `OSError` or `ClientError`."""
+
+    async def commit(self, version: int) -> bytes:
+        """Return an `Attestation` of a `BeaconCommit`."""
+
+    async def countersign(self, draft: bytes) -> bytes:
+        """Return an `Attestation` of the roster in a `RosterDraft`."""
+
+    async def reveal(self, version: int) -> bytes:
+        """Return the `BeaconReveal` of the roster that it has countersigned."""
+
+    async def authorise(self, version: int) -> bytes:
+        """Return an `Attestation` of a `PeerAuthorisation` for that roster."""
+
+
+class FoundingRefused(Exception):
+    """What a member sent does not belong into this roster."""
+
+
+class Founding:
+    """The way to one roster of one net.
+
+    Args:
+        rules: of the net.
+        members: gateway id -> name of its administrator, in the order of the indices.
+        keys: the supplier's.
+        emit: takes events.
+        administrators: by their names in the roster.
+        now_utc: the supplier's clock.
+        version: of the roster.
+    """
+
+    def __init__(
+        self,
+        rules: NetRules,
+        members: Mapping[str, str],
+        keys: CoordinatorKeys,
+        emit: Emit,
+        *,
+        administrators: Mapping[str, Countersigner],
+        now_utc: Callable[[], datetime],
+        version: int,
+    ) -> None:
+        self._rules, self._members, self._keys, self._emit = rules, dict(members), keys, emit
+        names = sorted(set(self._members.values()))
+        self._administrators = {name: administrators[name] for name in names}
+        self._now_utc, self._version = now_utc, version
+        self._reveal = BeaconReveal(rules.net, version, secrets.token_bytes(NONCE_BYTES))
+        self._bundles: dict[str, tuple[SignedBundle, KeyBundle]] = {}
+        self._revealed: dict[str, bytes] = {}
+        self._all_here, self._all_revealed = asyncio.Event(), asyncio.Event()
+        self.publication: bytes | None = None
+        """The countersigned roster, as soon as there is one."""
+        self.graph: bytes | None = None
+        """Everybody's nonces and the authorisations, as soon as the last one is here."""
+
+    async def found(self) -> tuple[Roster, Terms]:
+        """Draft the roster, have it countersigned, publish it; then collect and publish the nonces."""
+        await self._all_here.wait()
+        names = [*self._administrators]
+        roster = self._draft([await self._ask(name, "commit", self._commitment) for name in names])
+        bundles = tuple(self._bundles[member][0] for member in self._members)
+        draft = RosterDraft(await self._keys.sign(roster.to_bytes()), bundles)
+        countersigned = [await self._ask(name, "countersign", self._countersigner(draft)) for name in names]
+        roster_hash = document_hash(roster)
+        mac_keys = {
+            index: kdf.mac_key(
+                await self._keys.agree(self._bundles[member][1].point),
+                roster_hash,
+                self._rules.net,
+                self._version,
+            )
+            for index, member in enumerate(self._members, start=1)
+        }
+        self.publication = RosterPublication(draft.signed, tuple(countersigned), bundles).to_bytes()
+        net = self._rules.net.hex()
+        self._emit({"event": "roster", "net": net, "version": self._version, "members": [*self._members]})
+        await self._all_revealed.wait()
+        nonces = Nonces(
+            self._rules.net,
+            self._version,
+            self._reveal.nonce,
+            tuple([await self._ask(name, "reveal", self._nonce) for name in names]),
+            tuple(self._revealed[member] for member in self._members),
+        )
+        given = {name: await self._ask(name, "authorise", self._authorisation) for name in names}
+        self.graph = GraphPublication(nonces, tuple(item for item, _ in given.values())).to_bytes()
+        self._try_graph(roster, nonces, {name: authorised for name, (_, authorised) in given.items()})
+        return roster, Terms(self._rules.net, self._version, len(self._members), len(LANES), mac_keys)
+
+    def _try_graph(self, roster: Roster, nonces: Nonces, authorised: Mapping[str, PeerAuthorisation]) -> None:
+        """Tell what key graph there is; members find out for themselves."""
+        event = {"net": self._rules.net.hex(), "version": self._version}
+        try:
+            edges = draw(self._rules, len(self._members), beacon_of(document_hash(roster), nonces))
+        except MembershipRefused as error:
+            self._emit({"event": "refused", "what": "beacon", "reason": str(error)} | event)
+        else:
+            self._emit({"event": "beacon", "edges": len(authorised_edges(roster, edges, authorised))} | event)
+
+    def _draft(self, administrators: Iterable[Administrator]) -> Roster:
+        rules = self._rules
+        entries = tuple(
+            RosterEntry(
+                index,
+                self._bundles[member][1].pseudonym,
+                hashlib.sha256(self._bundles[member][0].certificate).digest(),
+                administrator,
+                document_hash(self._bundles[member][1]),
+            )
+            for index, (member, administrator) in enumerate(self._members.items(), start=1)
+        )
+        return Roster(
+            rules.net,
+            self._version,
+            bytes(32),
+            rules.policy_hash(),
+            rules.schema_hash(),
+            rules.epoch_of(max(0, rules.slot_at(self._now_utc()))),
+            self._reveal.commitment,
+            tuple(administrators),
+            entries,
+        )
+
+    # -- what administrators are asked -------------------------------------------------------------------
+
+    async def _commitment(self, name: str, one: Countersigner) -> Administrator:
+        attestation = Attestation.from_bytes(await one.commit(self._version))
+        commit = BeaconCommit.from_bytes(await self._keys.open_attestation(attestation))
+        return Administrator(name, hashlib.sha256(attestation.certificate).digest(), commit.commitment)
+
+    def _countersigner(self, draft: RosterDraft) -> Callable[[str, Countersigner], Awaitable[Attestation]]:
+        async def countersign(_name: str, one: Countersigner) -> Attestation:
+            return Attestation.from_bytes(await one.countersign(draft.to_bytes()))
+
+        return countersign
+
+    async def _nonce(self, _name: str, one: Countersigner) -> bytes:
+        return BeaconReveal.from_bytes(await one.reveal(self._version)).nonce
+
+    async def _authorisation(self, _name: str, one: Countersigner) -> tuple[Attestation, PeerAuthorisation]:
+        attestation = Attestation.from_bytes(await one.authorise(self._version))
+        content = await self._keys.open_attestation(attestation)
+        return attestation, PeerAuthorisation.from_bytes(content)
+
+    async def _ask(self, name: str, what: str, question: Callable[[str, Countersigner], Awaitable[_T]]) -> _T:
+        """Ask until it answers well; a refusal may end when the administrator's lists change."""
+        while True:
+            try:
+                return await question(name, self._administrators[name])
+            except (WanError, OSError, ClientError, DcNetError, MessageRefused) as error:
+                net = self._rules.net.hex()
+                self._emit({"event": "refused", "net": net, "what": what, "reason": str(error)})
+            await asyncio.sleep(max(1.0, self._rules.poll_ms / 1000))
+
+    # -- what members send -------------------------------------------------------------------------------
+
+    async def bundle(self, gateway: str, body: bytes) -> int:
+        """Take a member's key bundle; HTTP status of the answer. Raises `FoundingRefused`."""
+        try:
+            signed = SignedBundle.from_bytes(body)
+            signer, content = await self._keys.open_bundle(signed)
+            bundle = KeyBundle.from_bytes(content)
+            await self._keys.agree(bundle.point)  # refuses a point off the curve before it is in a roster
+        except (DcNetError, MessageRefused, HsmError) as error:
+            raise FoundingRefused(str(error)) from error
+        named = hashlib.sha256(signed.certificate).digest()
+        made_for = (signer, bundle.net, bundle.version, bundle.certificate_hash)
+        if made_for != (gateway, self._rules.net, self._version, named):
+            raise FoundingRefused("made for something else")
+        if (known := self._bundles.get(gateway)) is not None:
+            return 200 if known[1] == bundle else 409
+        self._bundles[gateway] = (signed, bundle)
+        if len(self._bundles) == len(self._members):
+            self._all_here.set()
+        return 201
+
+    async def reveal(self, gateway: str, body: bytes) -> int:
+        """Take a member's nonce; HTTP status of the answer. Raises `FoundingRefused`."""
+        if self.publication is None:
+            return 425  # nobody reveals before the roster is fixed
+        try:
+            reveal = BeaconReveal.from_bytes(body)
+        except DcNetError as error:
+            raise FoundingRefused(str(error)) from error
+        if reveal.commitment != self._bundles[gateway][1].commitment:
+            raise FoundingRefused("not the nonce that the bundle commits to")
+        self._revealed[gateway] = reveal.nonce
+        if len(self._revealed) == len(self._members):
+            self._all_revealed.set()
+        return 201
