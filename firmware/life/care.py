@@ -238,10 +238,21 @@ class Care:
             await parts.life.enter(Cause.CALIBRATION_LOG_FULL, "it takes no more entries")
         await self._self_test.test(quick=True)
 
-    def services(self, parts: Parts, telegrams: Callable[[], Statistics]) -> list[Service]:
-        """Return what runs whatever the operating state is."""
+    def services(
+        self,
+        parts: Parts,
+        telegrams: Callable[[], Statistics],
+        lines: Callable[[], list[dict[str, Any]]],
+    ) -> list[Service]:
+        """Return what runs whatever the operating state is; `telegrams` and `lines` are for `smgw status`."""
         sources = Sources(
-            parts, self._sealer, self._self_test, self.program, telegrams, lambda: parts.module.statistics
+            parts,
+            self._sealer,
+            self._self_test,
+            self.program,
+            telegrams,
+            lines,
+            lambda: parts.module.statistics,
         )
 
         async def tell_status(_request: Request) -> Mapping[str, Any]:
