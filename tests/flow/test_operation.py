@@ -51,9 +51,14 @@ async def test_status_and_log_of_a_running_gateway_and_the_check_of_an_export(
         assert all(check["ok"] for check in status["self_test"])
         assert status["logs"]["sealing"] is True
         await road.site.send()
-        await life.accepted(1)
+
+        async def heard() -> dict[str, Any] | None:
+            _, told, _ = await smgw("status", "-c", configuration, "--json")
+            (found,) = json.loads(told)["lines"]
+            return found if found["frames"] else None
+
+        stick = await eventually(heard, "a telegram in the status")
         code, out, _ = await smgw("status", "-c", configuration, "--json")
-        (stick,) = json.loads(out)["lines"]
         assert (stick["what"], stick["open"], stick["frames"], stick["restarts"]) == ("stick", True, 1, 0)
         assert (stick["mode"], stick["crc_failures"], stick["duplicates"]) == ("T1", 0, 0)
         assert json.loads(out)["telegrams"]["duplicates"] == 0
