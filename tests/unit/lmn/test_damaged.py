@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 
@@ -50,11 +50,7 @@ def test_one_or_two_flipped_bits_of_format_a_are_a_wrong_checksum(name: str) -> 
     """Each bit, the L field's too, and each pair within a block (pairs across blocks are two single ones)."""
     frame = to_format_a(TELEGRAMS[name])
     edges = [0, *range(12, len(frame), 18), len(frame)]
-    pairs = [
-        pair
-        for start, end in zip(edges, edges[1:], strict=False)
-        for pair in combinations(range(8 * start, 8 * end), 2)
-    ]
+    pairs = [pair for start, end in pairwise(edges) for pair in combinations(range(8 * start, 8 * end), 2)]
     assert len(pairs) > 8_000
     for bits in [*((bit,) for bit in range(8 * len(frame))), *pairs]:
         with pytest.raises(ChecksumMismatch):
