@@ -23,57 +23,24 @@ RUN = CliRunner()
 
 QUANTITIES = frozenset(
     [
-        "energy",
-        "volume",
-        "mass",
-        "power",
-        "volume flow",
-        "mass flow",
-        "flow temperature",
-        "return temperature",
-        "temperature difference",
-        "external temperature",
-        "pressure",
-        "date",
-        "datetime",
-        "hca units",
-        "voltage",
-        "current",
-        "frequency",
-        "reactive energy",
-        "reactive power",
-        "apparent power",
-        "apparent energy",
-        "relative humidity",
-        "on time",
-        "operating time",
-        "battery operating time",
-        "averaging duration",
-        "actuality duration",
-        "fabrication no",
-        "identification",
-        "access number",
-        "model version",
-        "software version",
-        "hardware version",
-        "firmware version",
-        "customer location",
-        "customer",
-        "parameter set",
-        "param activation state",
-        "error flags",
-        "digital input",
-        "digital output",
-        "dimensionless",
-        "cumulation counter",
-        "storage interval",
-        "reset counter",
-        "control signal",
-        "special supplier information",
+        "energy", "volume", "mass", "power", "volume flow", "mass flow", "flow temperature",
+        "return temperature", "temperature difference", "external temperature", "pressure", "date",
+        "datetime", "hca units", "voltage", "current", "frequency", "reactive energy", "reactive power",
+        "apparent power", "apparent energy", "relative humidity", "on time", "operating time",
+        "battery operating time", "averaging duration", "actuality duration", "fabrication no",
+        "identification", "access number", "model version", "software version", "hardware version",
+        "firmware version", "customer location", "customer", "parameter set", "param activation state",
+        "error flags", "digital input", "digital output", "dimensionless", "cumulation counter",
+        "storage interval", "reset counter", "control signal", "special supplier information",
         "manufacturer specific",
-    ]  # as the contract lists them
-)
-UNITS = frozenset("Wh J m3 m3/h kg kg/h VAh W J/h C K V A Hz bar var varh VA s min h d month %".split())  # noqa: SIM905
+    ]
+)  # fmt: skip
+UNITS = frozenset(
+    [
+        "Wh", "J", "m3", "m3/h", "kg", "kg/h", "VAh", "W", "J/h", "C", "K", "V", "A", "Hz", "bar", "var",
+        "varh", "VA", "s", "min", "h", "d", "month", "%",
+    ]
+)  # fmt: skip
 PER = frozenset(["s", "min", "h", "d", "week", "month", "year"])
 """A VIFE "per time" behind one of the units: `W/month`."""
 UNIT_OF = {
