@@ -126,7 +126,8 @@ BODIES = _bodies()
 
 def sml_frames(rng: random.Random) -> None:
     """One whole frame, as `smgw decode sml` takes it; with a right checksum half of the time."""
-    data = mutated(rng, FRAME, (ESCAPE, b"\x1b", b"\x1a\x00", b"\x76", b"\x01"), 3)
+    good = FRAME if rng.random() < 0.1 else SMALL  # a small one takes a tenth of the time
+    data = mutated(rng, good, (ESCAPE, b"\x1b", b"\x1a\x00", b"\x76", b"\x01"), 3)
     if rng.random() < 0.5 and len(data) > 2:
         data = data[:-2] + crc16_x25(data[:-2]).to_bytes(2, "little")
     with suppress(LmnError):
