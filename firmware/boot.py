@@ -24,8 +24,10 @@ from firmware.flow.evaluation import Evaluator
 from firmware.flow.intake import KEEP, Intake, Statistics
 from firmware.flow.pipeline import DeliveryPipeline, IntakePipeline, RegistrationPipeline
 from firmware.housekeeping import Housekeeping, Upkeep
+from firmware.life import lines
 from firmware.life.care import Base, Care, EndOfLife, finish_decommissioning, make_base, open_care
 from firmware.life.control import Request
+from firmware.life.lines import Told
 from firmware.life.states import Function
 from firmware.log.entry import Event
 from firmware.metering.happenings import Happenings
@@ -40,6 +42,7 @@ from hsm.session import FilePinGuard, ModuleSession, Priority
 from hsm.transport import CardTransport, opener
 from lmn.wmbus.driver import UnknownStick, WmbusStick
 from lmn.wmbus.kinds import KINDS, Kind
+from lmn.wmbus.link import StickStatistics
 
 if TYPE_CHECKING:
     from firmware.wide_area.opening import WideArea
@@ -73,6 +76,8 @@ class Gateway:
         self.originals = originals
         """Registered values, for whoever owns the gateway."""
         self.telegrams = Statistics()
+        self.lines: list[Told] = []
+        """What is known of each stick, head and line."""
         self.wide_area: WideArea | None = None
         """None: this gateway only listens."""
         self.services: list[Service] = [parts.report, _ModuleWatch(parts.module)]
@@ -146,7 +151,13 @@ async def open_gateway(
         stack.push_async_callback(system.write, Event.STOP, subject=gateway.gateway_id)
         stack.push_async_callback(parts.report.drain)
         asked = _no_nets if gateway.wide_area is None else gateway.wide_area.tell_nets
-        gateway.services += care.services(parts, lambda: gateway.telegrams, {"dcnet": asked})
+        now_s = asyncio.get_running_loop().time
+        gateway.services += care.services(
+            parts,
+            lambda: gateway.telegrams,
+            lambda: [told(now_s()) for told in gateway.lines],
+            {"dcnet": asked},
+        )
         yield gateway
 
 
@@ -309,19 +320,29 @@ async def _reception(gateway: Gateway, parts: Parts, register: Register) -> None
     gateway.telegrams = intake.statistics
     sticks = parts.config.lmn.stick if parts.config.lmn is not None else ()
     services: list[Service] = [pipeline]
-    services += [_stick(table, pipeline, now_s=now_s, report=parts.report) for table in sticks]
-    services += await _wired(parts, pipeline, now_s)
+    for table in sticks:
+        seen = StickStatistics()
+        gateway.lines.append(lines.of_stick(lines.Port("stick", table.port, table.kind), seen))
+        services.append(_stick(table, pipeline, seen, now_s=now_s, report=parts.report))
+    services += await _wired(gateway, parts, pipeline, now_s)
     gateway.services += [parts.gated(service, Function.MEASURE) for service in services]
 
 
-async def _wired(parts: Parts, pipeline: IntakePipeline, now_s: Callable[[], float]) -> list[Service]:
+async def _wired(
+    gateway: Gateway, parts: Parts, pipeline: IntakePipeline, now_s: Callable[[], float]
+) -> list[Service]:
     """Infrared heads and RS-485 lines; only with a line the gateway gets a certificate towards meters."""
     table = parts.config.lmn
     if table is None or not (table.head or table.rs485):
         return []
     from firmware.wired import lines as wired  # SML, HDLC and TLS are loaded only where something is wired
 
-    services: list[Service] = [wired.head(head, pipeline.put, now_s) for head in table.head]
+    services: list[Service] = []
+    for table_of_head in table.head:
+        head = wired.head(table_of_head, pipeline.put, now_s)
+        named = lines.Port("head", table_of_head.port, "SML")
+        gateway.lines.append(lines.of_head(named, f"{table_of_head.baudrate} bit/s", head.statistics))
+        services.append(head)
     if table.rs485:
         credentials = await wired.open_credentials(
             table.rs485,
@@ -333,9 +354,9 @@ async def _wired(parts: Parts, pipeline: IntakePipeline, now_s: Callable[[], flo
             now_utc=parts.clock.now_utc,
             exclusive=asyncio.Lock(),
         )
-        services += [
-            wired.line(
-                line,
+        for table_of_line in table.rs485:
+            line = wired.line(
+                table_of_line,
                 pipeline.put,
                 now_s,
                 module=parts.module.at(Priority.HANDSHAKE),
@@ -343,15 +364,23 @@ async def _wired(parts: Parts, pipeline: IntakePipeline, now_s: Callable[[], flo
                 now_utc=parts.clock.now_utc,
                 loop=asyncio.get_running_loop(),
             )
-            for line in table.rs485
-        ]
+            named = lines.Port("line", table_of_line.port, "HDLC")
+            gateway.lines.append(lines.of_line(named, f"{table_of_line.baudrate} bit/s", line.statistics))
+            services.append(line)
     return services
 
 
 def _stick(
-    table: StickTable, pipeline: IntakePipeline, *, now_s: Callable[[], float], report: Reporter
+    table: StickTable,
+    pipeline: IntakePipeline,
+    seen: StickStatistics,
+    *,
+    now_s: Callable[[], float],
+    report: Reporter,
 ) -> WmbusStick | UnknownStick:
     def of_kind(kind: Kind) -> WmbusStick:
-        return WmbusStick.of_kind(kind, table.port, pipeline.put, now_s, mode=table.mode, report=report)
+        return WmbusStick.of_kind(
+            kind, table.port, pipeline.put, now_s, mode=table.mode, statistics=seen, report=report
+        )
 
     return UnknownStick(table.port, of_kind) if table.kind == "auto" else of_kind(KINDS[table.kind])

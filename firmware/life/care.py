@@ -258,11 +258,28 @@ class Care:
         await self._self_test.test(quick=True)
 
     def services(
-        self, parts: Parts, telegrams: Callable[[], Statistics], more: Mapping[str, Operation]
+        self,
+        parts: Parts,
+        telegrams: Callable[[], Statistics],
+        lines: Callable[[], list[dict[str, Any]]],
+        more: Mapping[str, Operation],
     ) -> list[Service]:
-        """Return what runs whatever the operating state is; `more` is what else can be asked for."""
+        """Return what runs whatever the operating state is.
+
+        Args:
+            parts: the gateway's.
+            telegrams: counts of the intake, for `smgw status`.
+            lines: what is told of each stick, head and line.
+            more: what else can be asked for at the control socket.
+        """
         sources = Sources(
-            parts, self._sealer, self._self_test, self.program, telegrams, lambda: parts.module.statistics
+            parts,
+            self._sealer,
+            self._self_test,
+            self.program,
+            telegrams,
+            lines,
+            lambda: parts.module.statistics,
         )
 
         async def tell_status(_request: Request) -> Mapping[str, Any]:

@@ -24,6 +24,8 @@ class Sources:
     self_test: SelfTest
     program: str
     telegrams: Callable[[], Statistics]
+    lines: Callable[[], list[dict[str, Any]]]
+    """Each stick, head and line, as `firmware.life.lines` tells of it."""
     module: Callable[[], SessionStatistics]
 
 
@@ -66,8 +68,10 @@ async def status(sources: Sources) -> dict[str, Any]:
         "telegrams": {
             "accepted": telegrams.accepted,
             "rejected": dict(telegrams.rejected),
+            "duplicates": telegrams.duplicates,
             "dropped": telegrams.dropped,
         },
+        "lines": sources.lines(),
         "counts": _counts(parts.chronicle.counts),
         "alarms_waiting": len(await parts.notices.waiting()),
         "logs": await _logs(parts, sources.sealer),

@@ -1,7 +1,8 @@
-"""Points in time of M-Bus, types F, G, I and J, as text. Pure functions.
+"""Points in time of M-Bus, types F, G and I, as text. Pure functions.
 
 The meter's local time, without zone. A wildcard ("every day"), an invalid mark or an impossible date is
-no point in time: None. Type M (variable length) is not read: its layout could not be confirmed anywhere.
+no point in time: None. Type J (three bytes) is a time of day without a day and so none either; type M
+(variable length) is not read: its layout could not be confirmed anywhere. Both stay raw.
 Spec: EN 13757-3, annex "coding of data records"; pitfalls: docs/lmn.md 1.8, rules 2, 3 and 9.
 """
 
@@ -49,11 +50,3 @@ def type_i(data: bytes) -> str | None:
         return None
     day = _day(data[3], data[4])
     return f"{day} {hour:02}:{minute:02}:{second:02}" if day is not None else None
-
-
-def type_j(data: bytes) -> str | None:
-    """Three bytes, a time of day: HH:MM:SS."""
-    second, minute, hour = data[0], data[1], data[2]
-    if second > 59 or minute > 59 or hour > 23:  # also where bits above the fields are set
-        return None
-    return f"{hour:02}:{minute:02}:{second:02}"

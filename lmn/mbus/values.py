@@ -2,7 +2,7 @@
 
 "No value" has many forms on the wire and one here: None. Bytes that cannot be read as what their header
 says raise `NotUnderstood`, and the record stays raw.
-Spec: EN 13757-3, types A, B, C, D, H, J and LVAR; pitfalls: docs/lmn.md 1.8.
+Spec: EN 13757-3, types A, B, C, D, H and LVAR; pitfalls: docs/lmn.md 1.8.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from decimal import Context, Decimal
 from typing import Final
 
-from lmn.mbus.dates import type_f, type_g, type_i, type_j
+from lmn.mbus.dates import type_f, type_g, type_i
 from lmn.mbus.dif import Form
 from lmn.mbus.vif import Kind, Measurand
 
@@ -59,7 +59,6 @@ def _not_understood(_data: bytes) -> Value:
 
 _DATES: Final[dict[tuple[str, int], Decode]] = {
     ("date", 2): type_g,
-    ("datetime", 3): type_j,
     ("datetime", 4): type_f,
     ("datetime", 6): type_i,
 }

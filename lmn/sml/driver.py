@@ -69,12 +69,15 @@ class SmlHead:
         """
         port = await self._open()
         deframer = SmlDeframer(self.statistics)
+        self.statistics.opened += 1
+        self.statistics.is_open = True
         try:
             _LOG.info("%s: listening", self.name)
             while data := await port.read():
                 for found in deframer.receive(data, self._now()):
                     self._emit(self._outcome(found))
         finally:
+            self.statistics.is_open = False
             port.close()
         raise PortClosed(f"{self.name}: the head went away")
 

@@ -36,6 +36,10 @@ class TransportStatistics:
     """Bytes between frames."""
     last_byte_at: float | None = None
     """Loop time of the last byte, None before the first."""
+    opened: int = 0
+    """How often the port was opened."""
+    is_open: bool = False
+    """Whether it is open now."""
 
 
 @dataclass(frozen=True, slots=True)

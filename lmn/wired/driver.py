@@ -59,6 +59,16 @@ class LineStatistics:
 
     bytes: int = 0
     frames: int = 0
+    rejected: int = 0
+    """Candidates of a frame whose checksum, length or control byte was wrong."""
+    garbage_bytes: int = 0
+    """Bytes between frames."""
+    last_byte_at: float | None = None
+    """Loop time of the last byte, None before the first."""
+    opened: int = 0
+    """How often the port was opened."""
+    is_open: bool = False
+    """Whether it is open now."""
     timeouts: int = 0
     silent: int = 0
     """Stations that answered no more."""
@@ -144,6 +154,8 @@ class Rs485Line:
             HsmError: the security module cannot be used.
         """
         port = await self._open()
+        self.statistics.opened += 1
+        self.statistics.is_open = True
         try:
             while True:
                 due = self._now() + self._timing.poll_s
@@ -153,6 +165,7 @@ class Rs485Line:
             for server_id in list(self._sessions):
                 self._drop(server_id)
             self._discovery.stations.clear()
+            self.statistics.is_open = False
             port.close()
 
     async def _round(self, port: BytePort) -> None:
@@ -438,10 +451,12 @@ class Rs485Line:
                 return None
             if not data:
                 raise PortClosed(f"{self.name}: the line went away")
+            seen, seen.last_byte_at = self.statistics, self._now()
             if self._heard_at is None:
-                self._heard_at = self._now()
-            self.statistics.bytes += len(data)
+                self._heard_at = seen.last_byte_at
+            seen.bytes += len(data)
             self._waiting += self._deframer.receive(data)
+            seen.rejected, seen.garbage_bytes = self._deframer.rejected, self._deframer.garbage_bytes
 
     def _drop(self, server_id: bytes) -> None:
         session = self._sessions.pop(server_id, None)

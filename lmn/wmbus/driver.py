@@ -139,7 +139,8 @@ class WmbusStick:
         """
         self.name = name
         self._statistics, self._report = statistics or StickStatistics(), report
-        self._noise, self._quiet_until = 0, float("-inf")
+        # What an earlier service of the same stick skipped was told then.
+        self._noise, self._quiet_until = self._statistics.garbage_bytes, float("-inf")
         self._open, self._core, self._emit, self._now = port_opener, core, emit, now
 
     @classmethod
@@ -176,9 +177,11 @@ class WmbusStick:
             UnexpectedMessage: it answered what its state does not allow.
         """
         port = await self._open()
+        self._statistics.is_open = True
         try:
             await self._serve(port)
         finally:
+            self._statistics.is_open = False
             port.close()
         raise PortClosed(f"{self.name}: the stick went away")
 

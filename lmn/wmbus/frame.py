@@ -59,18 +59,21 @@ def from_format_a(frame: bytes) -> bytes:
     """
     if not frame:
         raise MalformedFrame("empty frame")
+    first = _FIRST_BLOCK + 2
+    if len(frame) >= first:  # before anything is believed that the L field says: it is covered too
+        _check(frame[:_FIRST_BLOCK], frame[_FIRST_BLOCK:first], "the first block")
     length = frame[0]
     if length < MIN_LENGTH:
         raise LengthMismatch(f"L field {length} is too short for a link header")
     if len(frame) != (size := size_of_format_a(length)):
         raise LengthMismatch(f"format A: L field {length} means {size} bytes, not {len(frame)}")
-    bare = bytearray()
-    position, size = 0, _FIRST_BLOCK
+    bare = bytearray(frame[:_FIRST_BLOCK])
+    position, size = first, _BLOCK
     while position < len(frame):
         end = min(position + size, len(frame) - 2)
         _check(frame[position:end], frame[end : end + 2], f"bytes {position} to {end - 1}")
         bare += frame[position:end]
-        position, size = end + 2, _BLOCK
+        position = end + 2
     return bytes(bare)
 
 

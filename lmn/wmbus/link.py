@@ -44,6 +44,8 @@ class StickStatistics:
     """Telegrams that the receiver delivered twice."""
     opened: int = 0
     """How often the port was opened."""
+    is_open: bool = False
+    """Whether it is open now."""
     last_byte_at: float | None = None
     """Loop time of the last byte, None before the first."""
     link_mode: str = ""

@@ -23,6 +23,7 @@ from firmware.boot import open_gateway
 from firmware.metering.original import OriginalLists
 from lmn.model import MeterId
 from tests.support.whole_gateway import TIMEOUT_S, Site, line_with, whole_second
+from tools.cli.controlled import ask
 from tools.cli.init import make_folder
 from tools.counterparts.meter_sml import DEFAULT_METER as HEAD_METER
 from tools.counterparts.meter_sml import SmlMeter, VirtualHead, server_id
@@ -32,6 +33,7 @@ from tools.counterparts.meter_wmbus import DEFAULT_KEY
 from tools.counterparts.meter_wmbus_virtual import VirtualMeter
 from tools.counterparts.rs485_hub import Rs485Hub
 from tools.counterparts.sticks import EMULATED
+from tools.doctor import gateway
 from wan.ports import Order
 
 pytestmark = pytest.mark.timeout(180)
@@ -170,10 +172,8 @@ async def made(folder: Path) -> AsyncIterator[Lines]:
     begin, end = text.index("[[lmn.stick]]"), text.index("[dcnet]")
     path.write_text(text[:begin] + "[dcnet]" + text[end + 7 :], encoding="utf-8")
     (folder / "meters.toml").write_text("", encoding="utf-8")
-    async with open_gateway(config.load(path)) as gateway:  # takes the order, as from an administrator
-        receipt = await gateway._parts.registry.apply(
-            Order("1", "profiles", datetime.now(UTC), 1, lines.order())
-        )
+    async with open_gateway(config.load(path)) as one:  # takes the order, as from an administrator
+        receipt = await one._parts.registry.apply(Order("1", "profiles", datetime.now(UTC), 1, lines.order()))
         assert receipt.accepted, receipt
     described = "".join(way.toml for way in lines.all)
     path.write_text(text[:begin] + described + text[end:], encoding="utf-8")
@@ -198,6 +198,22 @@ async def said_by_all(process: asyncio.subprocess.Process, words: str, subjects:
         subjects -= {subject for subject in subjects if subject in line}
 
 
+async def counted(site: Site, lines: Lines) -> None:
+    """`smgw status` knows of each line what came and that it was pulled; `smgw doctor` says the same."""
+    told = (await asyncio.to_thread(ask, site.configuration, op="status"))["status"]["lines"]
+    known = {Path(one["port"]).name: one for one in told}
+    assert len(known) == len(lines.all)
+    for name, one in known.items():
+        assert (one["open"], one["frames"] > 0, one["bytes"] > 0) == (True, True, True), one
+        assert 0 <= one["last_byte_s"] < TIMEOUT_S
+        assert (one["restarts"] > 0) == (name in lines.ports()), one
+        assert one["mode"]
+    assert {one["what"] for one in told} == {"stick", "head", "line"}
+    said = [each async for each in gateway.examine(site.configuration, 0.1)]
+    healthy = [each for each in said if "in the running gateway" in each.text and each.severity.value == "ok"]
+    assert len(healthy) == len(lines.all)
+
+
 async def test_every_line_registers_values_and_does_so_again_after_it_was_pulled(tmp_path: Path) -> None:
     folder = tmp_path / "gateway"
     async with made(folder) as lines:
@@ -218,6 +234,7 @@ async def test_every_line_registers_values_and_does_so_again_after_it_was_pulled
             await lines.again()
             back_utc = datetime.now(UTC)
             await asyncio.sleep(REGISTERED_S)
+            await counted(site, lines)
             talking.cancel()
             await asyncio.gather(talking, return_exceptions=True)
             process.send_signal(signal.SIGINT)

@@ -60,9 +60,22 @@ async def test_status_and_log_of_a_running_gateway_and_the_check_of_an_export(
         assert (code, status["state"], status["time"]["state"]) == (0, "normal", "synced")
         assert all(check["ok"] for check in status["self_test"])
         assert status["logs"]["sealing"] is True
+        await road.site.send()
+
+        async def heard() -> dict[str, Any] | None:
+            _, told, _ = await smgw("status", "-c", configuration, "--json")
+            (found,) = json.loads(told)["lines"]
+            return found if found["frames"] else None
+
+        stick = await eventually(heard, "a telegram in the status")
+        code, out, _ = await smgw("status", "-c", configuration, "--json")
+        assert (stick["what"], stick["open"], stick["frames"], stick["restarts"]) == ("stick", True, 1, 0)
+        assert (stick["mode"], stick["crc_failures"], stick["duplicates"]) == ("T1", 0, 0)
+        assert json.loads(out)["telegrams"]["duplicates"] == 0
         code, out, _ = await smgw("status", "-c", configuration)
         assert code == 0
         assert "normal" in out
+        assert "restarts" in out
         code, out, _ = await smgw("log", "system", "-c", configuration, "--newest", "5", "--json")
         assert [one["event"] for one in json.loads(out)["entries"]].count("self-test") == 2
         code, _, said = await smgw("log", "calibration", "-c", configuration, "--role", "service-tech")

@@ -25,6 +25,7 @@ from lmn.ports import MeterAccess, ReceptionMode
 from lmn.wmbus.frame import check_bare, from_format_a, from_format_b, size_of_format_a
 from tools.cli.decode_sml import sml
 from tools.cli.hex_text import digits_of, is_bare_line
+from tools.cli.json_lines import BadLine, task_of, written
 
 app = typer.Typer(
     help="Telegrams to values.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
@@ -193,47 +194,32 @@ def to_json(result: Telegram | LmnError) -> dict[str, Any]:
     }
 
 
-class _BadLine(LmnError):
-    """A line of the batch that is no task."""
-
-
-def _task(line: str) -> dict[str, Any]:
-    try:
-        task = json.loads(line)
-    except ValueError as error:
-        raise _BadLine(f"no JSON: {error}") from error
-    except RecursionError as error:
-        raise _BadLine("no JSON: nested too deeply") from error
-    if not isinstance(task, dict):
-        raise _BadLine("a JSON object is expected")
-    return task
-
-
 def answer(decoder: Decoder, line: str) -> dict[str, Any]:
     """Carry out one line of a batch; whatever is wrong with it is in the answer."""
     name: Any = None
     try:
-        task = _task(line)
+        task = task_of(line)
         name = task.get("name")
         key_hex = task.get("key_hex")
-        key = _bytes(key_hex) if key_hex else None
+        key = None if key_hex in (None, "") else _bytes(key_hex)
+        named = task.get("mode")
         try:
-            mode = ReceptionMode(task.get("mode") or "open")
+            mode = ReceptionMode("open" if named is None else named)
         except ValueError as error:
-            raise _BadLine("mode is strict or open") from error
+            raise BadLine("mode is strict or open") from error
         if "sequence" in task:
             return {"name": name, "results": _sequence(decoder, task["sequence"], key, mode)}
         for field, form in _FIELDS.items():
             if field in task:
                 return {"name": name, **to_json(decoder.one(_bytes(task[field]), form, key, mode))}
-        raise _BadLine(f"one of {', '.join(_FIELDS)} or sequence is expected")
+        raise BadLine(f"one of {', '.join(_FIELDS)} or sequence is expected")
     except LmnError as error:
         return {"name": name, **to_json(error)}
 
 
 def _sequence(decoder: Decoder, items: Any, key: bytes | None, mode: ReceptionMode) -> list[dict[str, Any]]:
     if not isinstance(items, list):
-        raise _BadLine("sequence is a list of hexadecimal strings")
+        raise BadLine("sequence is a list of hexadecimal strings")
     results: list[dict[str, Any]] = []
     telegrams: list[bytes] = []
     places: list[int] = []
@@ -287,7 +273,7 @@ def _answer_lines(decoder: Decoder, lines: Iterable[bytes], defaults: Defaults) 
             text = line.decode("utf-8", "replace").removeprefix("\ufeff")
             bare = is_bare_line(text)
             result = answer_bare(decoder, text, defaults) if bare else answer(decoder, text)
-            sys.stdout.write(json.dumps(result) + "\n")
+            sys.stdout.write(written(result))
             sys.stdout.flush()
 
 

@@ -17,6 +17,7 @@ from lmn.sml.messages import read_frame
 from lmn.sml.readings import PushedList, Quirk, number, obis_text, pushed_list, to_text, unit_name, value_of
 from lmn.sml.transport import ReceivedSml, SmlDeframer, one_frame
 from lmn.sml.values import ListEntry
+from tools.cli.json_lines import BadLine, task_of, written
 
 _NO_QUIRKS: Final[frozenset[Quirk]] = frozenset()
 _HINTS: Final = {
@@ -31,10 +32,6 @@ class _BadHex(LmnError):
     """The input is no hexadecimal number."""
 
     code = "hex"
-
-
-class _BadLine(LmnError):
-    """A line of the batch that is no task."""
 
 
 def _bytes(text: Any) -> bytes:
@@ -110,14 +107,7 @@ def answer(line: str, quirks: frozenset[Quirk] = _NO_QUIRKS) -> dict[str, Any]:
     """Carry out one line of a batch; whatever is wrong with it is in the answer."""
     name: Any = None
     try:
-        try:
-            task = json.loads(line)
-        except ValueError as error:
-            raise _BadLine(f"no JSON: {error}") from error
-        except RecursionError as error:
-            raise _BadLine("no JSON: nested too deeply") from error
-        if not isinstance(task, dict):
-            raise _BadLine("a JSON object is expected")
+        task = task_of(line)
         name = task.get("name")
         if "sml_hex" in task:
             return {"name": name, **to_json(decode_one(_bytes(task["sml_hex"])), quirks)}
@@ -129,7 +119,7 @@ def answer(line: str, quirks: frozenset[Quirk] = _NO_QUIRKS) -> dict[str, Any]:
                 "rejected": len(refused),
                 "entries": [entries_of(frame, quirks) for frame in frames],
             }
-        raise _BadLine("sml_hex or stream_hex is expected")
+        raise BadLine("sml_hex or stream_hex is expected")
     except LmnError as error:
         return {"name": name, **_error(error)}
 
@@ -137,7 +127,7 @@ def answer(line: str, quirks: frozenset[Quirk] = _NO_QUIRKS) -> dict[str, Any]:
 def _answer_lines(lines: Iterable[bytes], quirks: frozenset[Quirk]) -> None:
     for line in lines:
         if line.strip():
-            sys.stdout.write(json.dumps(answer(line.decode("utf-8", "replace"), quirks)) + "\n")
+            sys.stdout.write(written(answer(line.decode("utf-8", "replace"), quirks)))
             sys.stdout.flush()
 
 

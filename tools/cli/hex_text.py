@@ -10,7 +10,7 @@ from typing import Final
 
 _MARKS: Final = re.compile(r"[\s|_:]+")
 _PREFIX: Final = re.compile(r"(?<![0-9A-Za-z])0[xX]")
-_SIMULATION: Final = re.compile(r"\s*telegram=(?P<digits>.*?)(?:\+\d+)?\s*")
+_SIMULATION: Final = re.compile(r"telegram=(?P<digits>.*?)(?:\+\d+)?")
 """A line of other tools' recordings: telegram=|digits| and, behind a plus, the second of sending."""
 _MIN_DIGITS: Final = 22
 """Of a link header and one byte above it."""
@@ -25,7 +25,7 @@ def digits_of(text: str) -> str:
     """
     if not isinstance(text, str):
         raise TypeError("a hexadecimal string is expected")
-    if (line := _SIMULATION.fullmatch(text)) is not None:
+    if (line := _SIMULATION.fullmatch(text.strip())) is not None:
         text = line["digits"]
     return _MARKS.sub("", _PREFIX.sub("", text))
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tools.cli.controlled import NotReached, ask
 
@@ -23,7 +24,7 @@ def status(
     self_test: Annotated[bool, typer.Option("--self-test", help="test everything now, then show")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on standard output")] = False,
 ) -> None:
-    """Show state and causes, time, profiles, telegrams, logs and the last self-test of a running gateway.
+    """Show state and causes, time, profiles, telegrams, lines, logs and self-test of a running gateway.
 
     Exit code 0 in the normal state, 1 if it is in another one or does not answer.
     """
@@ -39,6 +40,22 @@ def status(
     else:
         _show(found, Console())
     raise typer.Exit(0 if found["state"] == "normal" else 1)
+
+
+def _lines(lines: list[dict[str, Any]]) -> Table:
+    table = Table("line", "mode", "last byte", "frames", "wrong sums", "doubled", "restarts")
+    for one in lines:
+        last = "never" if one["last_byte_s"] is None else f"{one['last_byte_s']} s ago"
+        table.add_row(
+            Text(f"{one['what']} {one['port']}"),
+            Text(one["mode"] or one["kind"]),
+            last if one["open"] else f"[red]not open[/], {last}",
+            str(one["frames"]),
+            str(one["crc_failures"]),
+            "-" if one["duplicates"] is None else str(one["duplicates"]),
+            str(one["restarts"]),
+        )
+    return table
 
 
 def _show(found: dict[str, Any], console: Console) -> None:
@@ -63,10 +80,13 @@ def _show(found: dict[str, Any], console: Console) -> None:
         ("module", f"{found['module']['sessions']} sessions, {found['module']['apdus']} APDUs"),
         ("profiles", f"version {profiles['version']}: {names}"),
         ("telegrams", f"{telegrams['accepted']} accepted, rejected: {rejected}"),
+        ("copies", f"{telegrams['duplicates']} telegrams that repeaters brought again"),
         ("sent", f"{found['counts']['released']} data sets, {found['counts']['denied']} denied"),
         ("alarms", f"{found['alarms_waiting']} wait for the administrator"),
     ):
         console.print(f"{name:<9} {text}", markup=False, highlight=False)
+    if found["lines"]:
+        console.print(_lines(found["lines"]))
     logs = Table("log", "oldest", "newest")
     for name, span in found["logs"].items():
         if isinstance(span, dict):

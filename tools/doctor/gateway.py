@@ -14,6 +14,7 @@ from hsm.errors import CertificateRefused, HsmError
 from hsm.transport import opener
 from hsm.x509 import Certificate
 from tools.doctor import ports
+from tools.doctor import running as running_gateway
 from tools.doctor.report import Finding, Severity, error, note, ok, warning
 from tools.module.access import ModuleAccess
 from tools.module.probe import describe
@@ -46,7 +47,8 @@ async def examine(path: Path, seconds: float, now_utc: datetime | None = None) -
         yield finding
     for finding in certificates(settings, now_utc or datetime.now(UTC)):
         yield finding
-    async for finding in _lines(settings.lmn, seconds, running):
+    told = await running_gateway.lines_of(path) if running else None
+    async for finding in _lines(settings.lmn, seconds, running, told):
         yield finding
 
 
@@ -101,13 +103,24 @@ def certificates(settings: config.GatewayConfig, now_utc: datetime) -> Iterator[
 
 
 async def _lines(
-    table: config.LmnTable | None, seconds: float, running: dict[int, str]
+    table: config.LmnTable | None,
+    seconds: float,
+    running: dict[int, str],
+    told: dict[str, running_gateway.Line] | None,
 ) -> AsyncIterator[Finding]:
+    """Look at each line; `told` is what the running gateway says of them, None where it says nothing."""
     if table is None or not (table.stick or table.head or table.rs485):
         yield note("meters", "no stick, head or line is configured: nothing is read", "[[lmn.stick]]")
         return
     for port, subject, listen in _all_lines(table, seconds):
-        if running and "://" not in port and ports.holders([Path(port)]).keys() & running.keys():
+        if told is not None and port in told:
+            for finding in running_gateway.findings(subject, told[port]):
+                yield finding
+            continue
+        if running and "://" in port:
+            yield note(subject, f"{port} is left to the running gateway, which does not answer this user")
+            continue
+        if running and ports.holders([Path(port)]).keys() & running.keys():
             yield ok(subject, f"{port} is open in the gateway's own process; its log says what it hears")
             continue
         seen = list(ports.look(subject, port))

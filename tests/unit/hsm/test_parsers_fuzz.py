@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import random
+from collections.abc import Callable
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -50,6 +53,51 @@ def test_apdus_and_objects(data: bytes) -> None:
             parse(data)
         except HsmError:
             continue
+
+
+ROUNDS = 100_000
+PARSERS: dict[str, Callable[[bytes], object]] = {
+    "command": CommandApdu.from_bytes,
+    "response": ResponseApdu.from_bytes,
+    "objects": tlv.parse,
+    "unique objects": tlv.parse_unique,
+    "state of a card": decode_state,
+    "certificate of a card": read_certificate,
+}
+GOOD = [
+    bytes.fromhex("00A4040C07A0000002471001"),
+    CommandApdu(0x0C, 0x2A, 0x9E, 0x9A, bytes(range(200)), 256).to_bytes(),
+    CommandApdu(0x00, 0xCB, 0x3F, 0xFF, bytes(range(256)) * 2, 65536).to_bytes(),
+    bytes(range(64)) + b"\x90\x00",
+    tlv.encode(0x7C, tlv.encode(0x81, bytes(65)) + tlv.encode(0x82, bytes(8))),
+    tlv.encode(0x7F49, tlv.encode(0x06, bytes(9)) + tlv.encode(0x86, bytes(300))),
+    tlv.encode(0x87, b"\x01" + bytes(16)) + tlv.encode(0x99, b"\x90\x00") + tlv.encode(0x8E, bytes(8)),
+]
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_a_hundred_thousand_mutated_inputs(name: str) -> None:
+    """A seeded plain mutator: bits, bytes, a byte less or more, the end cut off."""
+    rng, parse, named = random.Random(name), PARSERS[name], 0
+    for _ in range(ROUNDS):
+        data = bytearray(rng.choice(GOOD))
+        for _ in range(rng.randrange(5)):
+            kind, place = rng.randrange(5), rng.randrange(len(data))
+            if kind == 0:
+                data[place] ^= 1 << rng.randrange(8)
+            elif kind == 1:
+                data[place] = rng.randrange(256)
+            elif kind == 2 and len(data) > 1:
+                del data[place]
+            elif kind == 3:
+                data.insert(place, rng.randrange(256))
+            elif place:
+                del data[place:]
+        try:
+            parse(bytes(data))
+        except (HsmError, Refused):
+            named += 1
+    assert 0 < named <= ROUNDS
 
 
 @given(ANY)

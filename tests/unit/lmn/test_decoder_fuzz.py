@@ -25,11 +25,14 @@ from lmn.mbus.wired_frame import application_of
 from lmn.model import MeterId
 from lmn.ports import MeterAccess, ReceptionMode
 from lmn.wmbus.frame import check_bare, from_format_a, from_format_b, to_format_a, to_format_b
+from lmn.wmbus.sticks.im871a import LinkMode
+from lmn.wmbus.sticks.im871a_config import DeviceInformation, SetConfiguration
 from lmn.wmbus.sticks.replay import parse_line
 from tests.support.vectors import load
 from tools.cli.decode import Decoder, Defaults, answer, answer_bare
 from tools.counterparts import meter_wmbus_telegram as build
 
+ROUNDS = 100_000
 METER = MeterId("SMG", "12345678", 1, 2)
 KEY = bytes(range(16))
 WHO = build.Sender(METER)
@@ -54,6 +57,9 @@ COMPACT = b"\xed\xa8" + crc16_en13757(FULL).to_bytes(2, "little") + VALUES
 HEADERS = bytes.fromhex("02FF20 0413 4413 615B 6167")
 FORMAT = bytes((len(HEADERS) + 2,)) + crc16_en13757(HEADERS).to_bytes(2, "little") + HEADERS
 WIRED = [bytes.fromhex(case["frame"]) for case in load("lmn/wired_frame.json")["cases"]]
+
+DEVICE = DeviceInformation(0x33, 0, 0x12, 0x13, 7).to_payload()
+CONFIGURATION = SetConfiguration(LinkMode.T1).to_payload()
 
 Feed = Callable[[bytes, random.Random], object]
 
@@ -163,6 +169,8 @@ PARSERS: dict[str, tuple[Callable[[], Feed], list[bytes]]] = {
         lambda: _line,
         [t.hex().encode() for t in TELEGRAMS[:3]] + [b"1.5;0x" + WIRED[0].hex().encode()],
     ),
+    "device information": (lambda: lambda data, _: DeviceInformation.from_payload(data), [DEVICE]),
+    "stick configuration": (lambda: lambda data, _: SetConfiguration.from_payload(data), [CONFIGURATION]),
     "tasks": (lambda: _task, [json.dumps({"name": "x", "telegram_hex": TELEGRAMS[-5].hex()}).encode()]),
 }
 
@@ -186,8 +194,8 @@ def hostile(name: str, rounds: int, seed: int) -> dict[str, int]:
 
 @pytest.mark.parametrize("name", PARSERS)
 def test_any_bytes_give_a_value_or_a_named_error(name: str) -> None:
-    codes = hostile(name, 100_000, 3)
-    assert sum(codes.values()) == 100_000
+    codes = hostile(name, ROUNDS, 3)
+    assert sum(codes.values()) == ROUNDS
     assert "ok" in codes  # the whole ones among them reach the end
     assert len(codes) > 1
 
@@ -201,7 +209,7 @@ def test_every_kind_of_refusal_is_reached() -> None:
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("name", PARSERS)
 def test_any_bytes_for_long(name: str) -> None:
-    """Ten parsers, a million inputs each: 10^7 in all."""
+    """A million inputs for each parser: more than 10^7 in all."""
     assert sum(hostile(name, 1_000_000, 7).values()) == 1_000_000
 
 

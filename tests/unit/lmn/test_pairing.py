@@ -252,6 +252,9 @@ def test_the_meter_names_what_it_does_not_keep(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ hostile
 
 
+ROUNDS = 100_000
+
+
 def hostile(rounds: int, seed: int) -> int:
     """Mutated answers at the gateway's end; return how many were taken: only what was sent."""
     rng = random.Random(seed)
@@ -295,8 +298,8 @@ def hostile_der(rounds: int, seed: int) -> None:
 
 
 def test_mutated_answers_pair_nobody() -> None:
-    assert hostile(100_000, 1) > 500
-    hostile_der(50_000, 2)
+    assert hostile(ROUNDS, 1) > 500
+    hostile_der(ROUNDS, 2)
 
 
 @pytest.mark.nightly

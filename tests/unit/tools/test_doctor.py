@@ -10,6 +10,7 @@ import sys
 import tty
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -26,7 +27,7 @@ from tools.counterparts.meter_wired import DEFAULT_METER as WIRED_METER
 from tools.counterparts.meter_wired import make_identity
 from tools.counterparts.meter_wmbus import ElectricityMeter
 from tools.counterparts.sticks import EMULATED
-from tools.doctor import gateway, machine, ports
+from tools.doctor import gateway, machine, ports, running
 from tools.doctor.report import Finding, Severity
 
 RUN = CliRunner()
@@ -183,6 +184,51 @@ async def test_a_running_gateway_is_left_alone(tmp_path: Path, monkeypatch: pyte
     assert of(findings, "gateway") == [("ok", "runs: smgwd (4711)")]
     assert "left to the running gateway" in of(findings, "module")[0][1]
     assert "own process" in of(findings, "stick")[0][1]
+
+
+def told(**other: object) -> dict[str, Any]:
+    return {
+        "what": "stick", "port": "/dev/x", "kind": "auto", "device": "a stick", "mode": "T1", "open": True,
+        "last_byte_s": 0.5, "bytes": 9, "frames": 3, "crc_failures": 0, "garbage_bytes": 0, "duplicates": 1,
+        "restarts": 0,
+    } | other  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "severities"),
+    [
+        (told(), ["ok"]),
+        (told(duplicates=None, device=""), ["ok"]),
+        (told(open=False), ["error"]),
+        (told(frames=0, last_byte_s=None), ["ok", "note"]),
+        (told(crc_failures=2), ["ok", "warning"]),
+        (told(garbage_bytes=2, truncated=1), ["ok", "warning", "warning"]),
+        (told(silent=1), ["ok", "warning"]),
+    ],
+)
+def test_what_a_running_gateway_says_of_a_line(line: dict[str, Any], severities: list[str]) -> None:
+    found = list(running.findings("stick x", line))
+    assert [each.severity.value for each in found] == severities
+    if severities[0] == "ok":
+        assert "3 frames" in found[0].text or "0 frames" in found[0].text
+        assert ("doubled" in found[0].text) == (line["duplicates"] is not None)
+
+
+async def test_a_running_gateway_is_asked_about_its_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folder(tmp_path, gateway_id="ESGW0100000001")
+    (tmp_path / "state").mkdir()
+    monkeypatch.setattr(ports, "holders", lambda _paths: {4711: "smgwd"})
+    monkeypatch.setattr(ports, "look", None)  # whatever it says: nobody opens its ports
+    answer = {"status": {"lines": [told(port=str(tmp_path / "stick0"))]}}
+    monkeypatch.setattr(running, "ask", lambda _path, op: answer if op == "status" else None)
+    assert of(await examined(tmp_path), "stick") == [
+        (
+            "ok",
+            "in the running gateway: a stick, mode T1: 3 frames, 1 doubled, last byte 0.5 s ago, 0 restarts",
+        )
+    ]
 
 
 async def test_what_is_no_stick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
