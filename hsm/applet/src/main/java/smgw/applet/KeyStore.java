@@ -199,10 +199,9 @@ final class KeyStore {
         }
         byte pending = (byte) (reference | PENDING);
         require(pending);
-        byte curve = curve(pending);
         memory.begin();
+        // The mark of a deactivated key moves with it: activating its slot is not the administrator's word.
         memory.write(memory.image, record(pending), record(reference), RECORD);
-        memory.image[record(reference)] = curve;
         memory.wipe(record(pending), RECORD);
         memory.settle();
     }

@@ -28,8 +28,13 @@ final class KeyWrap {
         digest.update(secret, at, length);
         digest.update(FIRST_BLOCK, (short) 0, (short) FIRST_BLOCK.length);
         digest.doFinal(info, infoAt, infoLength, derived, (short) 0);
-        key.setKey(derived, (short) 0);
+        use(derived);
         Util.arrayFillNonAtomic(derived, (short) 0, KEY_BYTES, (byte) 0);
+    }
+
+    /** Takes a wrapping key of 32 octets. */
+    void use(byte[] wrapping) {
+        key.setKey(wrapping, (short) 0);
     }
 
     /** Wraps {@code length} octets, a multiple of 8 and no less than 16, into {@code out}; the wrapping key is gone afterwards. */
