@@ -248,8 +248,11 @@ def activate_pending(context: Context, reference: int) -> None:
     if reference | PENDING not in context.state.keys:
         raise Refused(Sw.REFERENCE)
     with context.changing() as state:
-        state.keys[reference] = state.keys.pop(reference | PENDING)
-        state.deactivated = [other for other in state.deactivated if other != reference]
+        pending = reference | PENDING
+        state.keys[reference] = state.keys.pop(pending)
+        # A key that was deactivated stays so: activating its slot is not the administrator's word.
+        others = {other for other in state.deactivated if other not in (reference, pending)}
+        state.deactivated = sorted(others | ({reference} if pending in state.deactivated else set()))
     context.keys.forget(context.state)
 
 

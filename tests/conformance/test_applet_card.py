@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hsm import curves
 from hsm.apdu import Sw
-from hsm.api import Curve, DataObject, KeySlot, PublicKey, SecurityModule
+from hsm.api import Curve, DataObject, KeySlot, LifeCycle, PublicKey, PublicSlot, SecurityModule
+from hsm.emulator.access import STATES, TABLE, Right
 from hsm.errors import CommandRefused, ModuleUnavailable, PinRefused
 from hsm.profile import PROJECT
 from hsm.session import ModuleSession
@@ -314,9 +315,8 @@ _CONSTANT = re.compile(
 _OTHER_NAMES = {
     "EPHEMERAL_FIRST": PROJECT.ephemeral_references[0],
     "EPHEMERAL_COUNT": len(PROJECT.ephemeral_references),
-    "FILE_CARD_ACCESS": int(DataObject.CARD_ACCESS),
-    "FILE_IDENTIFIERS": int(DataObject.IDENTIFIERS),
-    "SIZE_IDENTIFIERS": PROJECT.files[DataObject.IDENTIFIERS].size_bytes,
+    "SERVICE_FIRST": PROJECT.service_references[0],
+    "SERVICE_COUNT": len(PROJECT.service_references),
     "CLA_PLAIN": 0x00,
     "CLA_CHAIN": 0x10,
     "CLA_SECURE": 0x0C,
@@ -326,42 +326,19 @@ _OTHER_NAMES = {
     "SW_MORE": 0x6100,
     "P1P2_INCREASE": 0x0001,
 }
-# Codings of the whole command set: compared where the profile has them.
-_WIDER = {
-    "INS_READ_BINARY_ODD": 0xB1,
-    "INS_ACTIVATE": 0x44,
-    "INS_INCREASE": 0x32,
-    "P1_PENDING": 0x20,
-    "TAG_OFFSET": 0x54,
-    "TAG_DATA": 0x53,
-    "FILE_CRYPTO_INFO": 0x0102,
-    "FILE_CERTIFICATES": 0x0103,
-    "FILE_OWN_DATA": 0x0104,
-    "FILE_COUNTER": 0x0105,
-    "SIZE_CERTIFICATES": 16384,
-    "SIZE_OWN_DATA": 1024,
-    "SIZE_COUNTER": 8,
-}
-
-
-def _file(name: str, default: int) -> int:
-    found = DataObject.__members__.get(name.partition("_")[2])
-    if found is None:
-        return default
-    return int(found) if name.startswith("FILE_") else PROJECT.files[found].size_bytes
 
 
 def _expected(name: str) -> int:
     if name in _OTHER_NAMES:
         return _OTHER_NAMES[name]
-    if name in _WIDER:
-        literal = _WIDER[name]
-        known = (
-            _file(name, literal)
-            if name[:5] in ("FILE_", "SIZE_")
-            else getattr(PROJECT, name.lower(), literal)
-        )
-        return int(known)
+    if name.startswith("FILE_"):
+        return int(DataObject[name[5:]])
+    if name.startswith("SIZE_"):
+        return PROJECT.files[DataObject[name[5:]]].size_bytes
+    if name.startswith("PUBLIC_"):
+        return PROJECT.public_references[PublicSlot[name[7:]]]
+    if name.startswith("LIFE_"):
+        return PROJECT.life_cycles[LifeCycle[name[5:]]]
     if name.startswith("SW_"):
         return Sw[name[3:]]
     if name.startswith("CURVE_"):
@@ -383,6 +360,22 @@ def test_the_codings_of_the_applet_are_the_profiles() -> None:
         int(item, 0) if item.startswith("0x") else ord(item[1]) for item in re.findall(r"0x\w+|'.'", name[1])
     ]
     assert bytes(octets) == PROJECT.application
+
+
+def test_the_access_rules_of_the_applet_are_the_emulated_cards() -> None:
+    source = (SOURCES / "src/main/java/smgw/applet/Access.java").read_text(encoding="utf-8")
+    numbers = re.findall(r"static final byte ([A-Z_]{2,}) = (\d+);", source)
+    rows = re.findall(r"^ {8}([PGN]), ([PGN]), ([PGN]), // (\w+)$", source, re.MULTILINE)
+    letters = {Right.PACE: "P", Right.GWA: "G", Right.NEVER: "N"}
+    # What anybody may in every state has no row there; no applet is ever only initialised.
+    wanted = {
+        action.name: tuple(letters[right] for right in rights[1:])
+        for action, rights in TABLE.items()
+        if set(rights) != {Right.ALWAYS}
+    }
+    assert STATES[0] is LifeCycle.INITIALISED
+    assert [(name, str(place)) for place, (*_, name) in enumerate(rows)] == numbers
+    assert {name: tuple(rights) for *rights, name in rows} == wanted
 
 
 def test_the_applet_uses_what_a_card_has() -> None:

@@ -101,10 +101,6 @@ class Cards:
                 self.lacks = str(error)
         return self.places.get(number, "emulator")
 
-    def knows_operation(self, number: int) -> bool:
-        """Whether the module of a home knows the whole life cycle; the applet stays pre-personalised."""
-        return not self.places.get(number, "").startswith("tcp:")
-
     async def _behind_pcscd(self, folder: Path) -> str:
         self.through_pcscd = card = Counted(load_card(folder / "module"))
         port = await self.stack.enter_async_context(shown(card))

@@ -95,8 +95,7 @@ class Home:
         began_s = time.monotonic()
         async with ModuleSession(opener(way), lambda: pin) as module:
             requests = await make_triple(module, self.household.gateway_id)
-            if cards.knows_operation(self.household.number):
-                await put_into_operation(module, pki)
+            await put_into_operation(module, pki)
             self._note_module(module.statistics)
         self.boot_s = time.monotonic() - began_s
         certificates = self.folder / "pki"

@@ -44,7 +44,8 @@ final class Chain {
         }
         short filled = numbers[FILLED];
         short sw = Codings.SW_OK;
-        if (command.ins() != Codings.INS_UPDATE_BINARY && command.ins() != Codings.INS_PSO) {
+        byte ins = command.ins();
+        if (ins != Codings.INS_UPDATE_BINARY && ins != Codings.INS_PSO && ins != Codings.INS_EXTERNAL_AUTHENTICATE) {
             sw = Codings.SW_CHAINING;
         } else if (!secure) {
             sw = Codings.SW_SECURITY_STATUS;

@@ -25,6 +25,8 @@ final class Curves {
 
     static final short MAX_POINT = (short) (2 * MAX_FIELD + 1);
 
+    private static final byte[] ONE = {1};
+
     private final KeyAgreement agreeX = KeyAgreement.getInstance(KeyAgreement.ALG_EC_SVDP_DH_PLAIN, false);
     private final KeyAgreement agreePoint = KeyAgreement.getInstance(KeyAgreement.ALG_EC_SVDP_DH_PLAIN_XY, false);
     private final KeyAgreement mapNonce = KeyAgreement.getInstance(KeyAgreement.ALG_EC_PACE_GM, false);
@@ -115,18 +117,19 @@ final class Curves {
         }
     }
 
-    /** Checks r | s over a finished digest, both of field length and in {@code data} as the point is; 6A80 for a bad point. */
-    boolean verify(byte curve, byte[] data, short point, short pointLength, short digest, short signature) {
-        check(curve, data, point, pointLength);
+    /** Checks r | s over a finished digest, both of field length; 6A80 for a bad point. */
+    boolean verify(
+            byte curve, byte[] peer, short point, short pointLength, byte[] digest, short digestAt, byte[] signature, short signatureAt) {
+        check(curve, peer, point, pointLength);
         short field = fieldBytes(curve);
         Signature judge = field == 32 ? sign256 : field == 48 ? sign384 : sign512;
         ECPublicKey key = (ECPublicKey) KeyBuilder.buildKey(KeyBuilder.TYPE_EC_FP_PUBLIC, keyBits(curve), false);
         describe(key, curve, null, (short) 0);
-        short length = sequence(data, signature, field);
+        short length = sequence(signature, signatureAt, field);
         try {
-            key.setW(data, point, pointLength);
+            key.setW(peer, point, pointLength);
             judge.init(key, Signature.MODE_VERIFY);
-            return judge.verifyPreComputedHash(data, digest, field, der, (short) 0, length);
+            return judge.verifyPreComputedHash(digest, digestAt, field, der, (short) 0, length);
         } catch (CryptoException error) {
             ISOException.throwIt(Codings.SW_DATA);
         } catch (IllegalArgumentException error) {
@@ -134,6 +137,12 @@ final class Curves {
             ISOException.throwIt(Codings.SW_DATA);
         }
         return false;
+    }
+
+    /** 6A80 unless this is a point of the curve: the platform's agreement judges, with the factor one. */
+    void checkPoint(byte curve, byte[] peer, short point, short pointLength) {
+        ECPrivateKey one = load(curve, ONE, (short) 0, (short) 1);
+        agree(one, curve, peer, point, pointLength, der, (short) 0);
     }
 
     /** Writes SEQUENCE { INTEGER r, INTEGER s } into the DER buffer; returns its length. */

@@ -13,24 +13,35 @@ import javacard.security.ECPrivateKey;
 final class KeyStore {
     /** Set in the reference of the slot where a key's successor waits. */
     private static final byte PENDING = (byte) 0x80;
-    /** The store's key comes last: it alone has no successor. */
+    /** Those with a successor come first, then the successors in the same order, the store's key, service keys. */
     private static final byte[] STATIC = {
         0x01, 0x02, 0x03, 0x04, 0x05, 0x10, 0x11, 0x12, 0x13,
         (byte) 0x81, (byte) 0x82, (byte) 0x83, (byte) 0x84, (byte) 0x85, (byte) 0x90, (byte) 0x91, (byte) 0x92, (byte) 0x93,
-        0x08
+        0x08, 0x50, 0x51, 0x52, 0x53
     };
+    /** Set in the curve id of a record whose key is deactivated. */
+    private static final byte DEACTIVATED = (byte) 0x80;
+
+    // Kinds of keys, by what may be done with them.
+    static final byte GATEWAY = 1;
+    static final byte NET = 2;
+    static final byte STORE = 3;
+    static final byte SERVICE = 4;
+    static final byte EPHEMERAL = 5;
+
     private static final short SUCCEEDED = 9;
     private static final short SCALAR = 1;
     private static final short POINT = (short) (SCALAR + Curves.MAX_FIELD);
     private static final short RECORD = (short) (POINT + Curves.MAX_POINT);
 
     /** What the static keys take of the image. */
-    static final short STATIC_BYTES = (short) (19 * RECORD);
+    static final short STATIC_BYTES = (short) (23 * RECORD + Codings.SERVICE_COUNT * PublicKeys.RECORD);
 
     private final Memory memory;
     private final Curves curves;
     private final byte[] ephemeral =
             JCSystem.makeTransientByteArray((short) (Codings.EPHEMERAL_COUNT * RECORD), JCSystem.CLEAR_ON_RESET);
+    private final KeyWrap wrapping = new KeyWrap();
     private final byte[] fresh = JCSystem.makeTransientByteArray(RECORD, JCSystem.CLEAR_ON_RESET);
 
     KeyStore(Memory memory, Curves curves) {
@@ -44,14 +55,29 @@ final class KeyStore {
         return slot >= 0 && slot < Codings.EPHEMERAL_COUNT;
     }
 
-    /** True if there is a slot of this reference. */
-    static boolean isKnown(byte reference) {
-        return isEphemeral(reference) || index(reference) >= 0;
+    /** What a key of this reference is for; 6A88 if there is no such slot. */
+    static byte kind(byte reference) {
+        if (isEphemeral(reference)) {
+            return EPHEMERAL;
+        }
+        if (index(reference) < 0) {
+            ISOException.throwIt(Codings.SW_REFERENCE);
+        }
+        byte current = (byte) (reference & ~PENDING);
+        if (current == 0x08) {
+            return STORE;
+        }
+        return current >= Codings.SERVICE_FIRST ? SERVICE : current >= 0x10 ? NET : GATEWAY;
+    }
+
+    /** True for the slot of a successor. */
+    static boolean isPending(byte reference) {
+        return (reference & PENDING) != 0;
     }
 
     /** True if the slot holds a key. */
     boolean occupied(byte reference) {
-        return isKnown(reference) && bank(reference)[record(reference)] != 0;
+        return (isEphemeral(reference) || index(reference) >= 0) && bank(reference)[record(reference)] != 0;
     }
 
     /** 6A88 unless there is a key. */
@@ -63,19 +89,104 @@ final class KeyStore {
 
     byte curve(byte reference) {
         require(reference);
-        return bank(reference)[record(reference)];
+        return (byte) (bank(reference)[record(reference)] & ~DEACTIVATED);
+    }
+
+    /** The curve of a key that is to be worked with; 6A88, 6984 if it is deactivated. */
+    private byte use(byte reference) {
+        byte curve = curve(reference);
+        if (isDeactivated(reference)) {
+            ISOException.throwIt(Codings.SW_UNUSABLE);
+        }
+        return curve;
+    }
+
+    private boolean isDeactivated(byte reference) {
+        return (bank(reference)[record(reference)] & DEACTIVATED) != 0;
+    }
+
+    /** Makes a stored key unusable, or usable again; 6A88 if there is none, 6581. */
+    void suspend(byte reference, boolean active) {
+        if (isEphemeral(reference)) {
+            ISOException.throwIt(Codings.SW_REFERENCE);
+        }
+        byte curve = curve(reference);
+        memory.begin();
+        memory.image[record(reference)] = active ? curve : (byte) (curve | DEACTIVATED);
+        memory.settle();
+    }
+
+    /** Appends the references of the stored keys, or of those of them that are deactivated. */
+    void list(Reply reply, boolean deactivated) {
+        for (short i = 0; i < STATIC.length; i++) {
+            if (occupied(STATIC[i]) && (!deactivated || isDeactivated(STATIC[i]))) {
+                reply.append(STATIC[i]);
+            }
+        }
+    }
+
+    /**
+     * Makes a service key pair in a free slot, for the owner of a point known to be good; 6581 as {@link #generate}.
+     *
+     * @param receiver the curve of that point
+     */
+    void generateFor(byte reference, byte curve, byte receiver, byte[] data, short point) {
+        make(curve);
+        short place = receiverPlace(reference);
+        memory.begin();
+        move(reference);
+        memory.wipe(place, PublicKeys.RECORD);
+        memory.image[place] = receiver;
+        memory.write(data, point, (short) (place + 1), Curves.pointBytes(receiver));
+        memory.settle();
+    }
+
+    /**
+     * Appends 86 ephemeral point, 87 wrapped scalar of a service key, which is erased first; 6581, then nothing changed.
+     *
+     * <p>The wrapping key comes from an agreement with the receiver and the service key's own point (see {@code hsm.api.WrappedKey}).
+     */
+    void export(byte reference, Reply reply) {
+        byte curve = use(reference);
+        short field = Curves.fieldBytes(curve);
+        short record = record(reference);
+        short place = receiverPlace(reference);
+        byte receiver = memory.image[place];
+        short point = Curves.pointBytes(receiver);
+        ECPrivateKey ephemeral = curves.generate(receiver, null, (short) 0, fresh, POINT);
+        reply.open(Codings.TAG_PUBLIC_POINT, point);
+        reply.append(fresh, POINT, point);
+        try {
+            curves.agree(ephemeral, receiver, memory.image, (short) (place + 1), point, fresh, SCALAR);
+            wrapping.derive(fresh, SCALAR, Curves.fieldBytes(receiver),
+                    memory.image, (short) (record + POINT), Curves.pointBytes(curve));
+        } finally {
+            ephemeral.clearKey();
+            Util.arrayFillNonAtomic(fresh, (short) 0, RECORD, (byte) 0);
+        }
+        reply.open(Codings.TAG_WRAPPED, (short) (field + KeyWrap.OVERHEAD));
+        short at = reply.length();
+        // First: a refusal clears all that is counted.
+        reply.setLength((short) (at + field + KeyWrap.OVERHEAD));
+        wrapping.wrap(memory.image, (short) (record + SCALAR), field, reply.data, at);
+        erase(reference);
     }
 
     /** Makes a key pair in a known slot, replacing what was there; 6581 if it could not be stored, then nothing changed. */
     void generate(byte reference, byte curve) {
+        make(curve);
+        put(reference);
+    }
+
+    /** A new key pair in {@link #fresh}. */
+    private void make(byte curve) {
         ECPrivateKey key = curves.generate(curve, null, (short) 0, fresh, POINT);
         fresh[0] = curve;
         curves.scalar(key, curve, fresh, SCALAR);
         key.clearKey();
-        put(reference);
     }
 
-    /** Erases the key of an occupied slot; 6581 as {@link #generate}. */
+    /** Erases the key of an occupied slot, and whom it was made for; 6581 as {@link #generate}. */
     void erase(byte reference) {
         put(reference);
     }
@@ -89,11 +200,10 @@ final class KeyStore {
         byte pending = (byte) (reference | PENDING);
         require(pending);
         memory.begin();
-        Util.arrayCopyNonAtomic(memory.image, record(pending), memory.image, record(reference), RECORD);
-        Util.arrayFillNonAtomic(memory.image, record(pending), RECORD, (byte) 0);
-        if (!memory.commit()) {
-            ISOException.throwIt(Codings.SW_WRITE_FAILED);
-        }
+        // The mark of a deactivated key moves with it: activating its slot is not the administrator's word.
+        memory.write(memory.image, record(pending), record(reference), RECORD);
+        memory.wipe(record(pending), RECORD);
+        memory.settle();
     }
 
     /** Appends the point to a reply. */
@@ -103,7 +213,7 @@ final class KeyStore {
 
     /** Appends r | s; 6A80 unless the digest is as long as the hash that goes with the curve. */
     void sign(byte reference, byte[] digest, short length, Reply reply) {
-        byte curve = curve(reference);
+        byte curve = use(reference);
         short field = Curves.fieldBytes(curve);
         if (length != field) {
             ISOException.throwIt(Codings.SW_DATA);
@@ -114,9 +224,9 @@ final class KeyStore {
         reply.setLength((short) (reply.length() + 2 * field));
     }
 
-    /** Appends Z; 6A80 for a bad point or the slot's own, 6985 for a Z of zero. */
+    /** Appends Z; 6A80 for a bad point or the slot's own, 6984, 6985 for a Z of zero. */
     void agree(byte reference, byte[] peer, short at, short length, Reply reply) {
-        byte curve = curve(reference);
+        byte curve = use(reference);
         short field = Curves.fieldBytes(curve);
         short own = (short) (record(reference) + POINT);
         if (length == Curves.pointBytes(curve) && Util.arrayCompare(peer, at, bank(reference), own, length) == 0) {
@@ -149,16 +259,30 @@ final class KeyStore {
 
     /** Moves {@link #fresh} into a slot, and empties it. */
     private void put(byte reference) {
-        byte[] bank = bank(reference);
-        boolean lasting = bank == memory.image;
-        if (lasting) {
-            memory.begin();
+        if (isEphemeral(reference)) {
+            Util.arrayCopyNonAtomic(fresh, (short) 0, ephemeral, record(reference), RECORD);
+            Util.arrayFillNonAtomic(fresh, (short) 0, RECORD, (byte) 0);
+            return;
         }
-        Util.arrayCopyNonAtomic(fresh, (short) 0, bank, record(reference), RECORD);
+        boolean service = kind(reference) == SERVICE;
+        memory.begin();
+        move(reference);
+        if (service) {
+            memory.wipe(receiverPlace(reference), PublicKeys.RECORD);
+        }
+        memory.settle();
+    }
+
+    /** Moves {@link #fresh} into a stored slot, inside a change. */
+    private void move(byte reference) {
+        memory.write(fresh, (short) 0, record(reference), RECORD);
         Util.arrayFillNonAtomic(fresh, (short) 0, RECORD, (byte) 0);
-        if (lasting && !memory.commit()) {
-            ISOException.throwIt(Codings.SW_WRITE_FAILED);
-        }
+    }
+
+    /** Where a service key's receiver is: curve id | point. */
+    private short receiverPlace(byte reference) {
+        short first = (short) (memory.keysOffset() + STATIC.length * RECORD);
+        return (short) (first + (reference - Codings.SERVICE_FIRST) * PublicKeys.RECORD);
     }
 
     private byte[] bank(byte reference) {

@@ -61,7 +61,7 @@ final class Pace {
         Util.arrayFillNonAtomic(message, (short) 0, (short) message.length, (byte) 0);
     }
 
-    /** MSE:Set AT: chooses algorithm, password and curve. 6A80, 6A88; answers 63CX if tries are missing. */
+    /** MSE:Set AT: chooses algorithm, password and curve. 6A80, 6A88; answers 63CX if tries are missing, 6283 for a PIN that is off. */
     short select(byte[] data, short length) {
         byte suite = -1;
         byte password = 0;
@@ -107,6 +107,9 @@ final class Pace {
         state[CURVE] = curve;
         state[SUITE] = suite;
         state[STEP] = NONCE;
+        if (!memory.pinActive()) {
+            return Codings.SW_DEACTIVATED;
+        }
         return memory.pinUntouched() ? Codings.SW_OK : (short) (Codings.SW_COUNTER | memory.pinLeft());
     }
 
@@ -174,6 +177,9 @@ final class Pace {
     }
 
     private void giveNonce(Reply reply) {
+        if (!memory.pinActive()) {
+            ISOException.throwIt(Codings.SW_UNUSABLE);
+        }
         if (memory.pinLeft() == 0) {
             ISOException.throwIt(Codings.SW_BLOCKED);
         }

@@ -18,13 +18,14 @@ import javacardx.apdu.ExtendedLength;
 public class SecurityModuleApplet extends Applet implements ExtendedLength {
     private static final short REST_AT = 0;
     private static final short REST_SW = 1;
+    private static final short ENVELOPED = 2;
 
     private final Command command = new Command();
     private final Reply reply = new Reply();
     private final Messaging messaging;
     private final Commands commands;
     private final RandomData random;
-    private final short[] rest = JCSystem.makeTransientShortArray((short) 2, JCSystem.CLEAR_ON_RESET);
+    private final short[] rest = JCSystem.makeTransientShortArray((short) 3, JCSystem.CLEAR_ON_RESET);
 
     /**
      * Makes the applet on a memory, and registers it under its name.
@@ -49,7 +50,9 @@ public class SecurityModuleApplet extends Applet implements ExtendedLength {
         at += (short) (1 + (parameters[at] & 0xFF));
         at += (short) (1 + (parameters[at] & 0xFF));
         short count = (short) (parameters[at] & 0xFF);
-        new SecurityModuleApplet(new Memory(Memory.blank(parameters, (short) (at + 1), count), null));
+        byte[] serial = new byte[Memory.SERIAL_BYTES];
+        RandomData.getInstance(RandomData.ALG_KEYGENERATION).nextBytes(serial, (short) 0, Memory.SERIAL_BYTES);
+        new SecurityModuleApplet(new Memory(Memory.blank(parameters, (short) (at + 1), count, serial), null));
     }
 
     /** Mixes entropy of the outside into the generator; on a card with a good generator this adds nothing and harms nothing. */
@@ -83,8 +86,18 @@ public class SecurityModuleApplet extends Applet implements ExtendedLength {
             sw = rest[REST_SW];
         } else {
             rest[REST_AT] = 0;
-            reply.clear();
-            sw = answer(cla);
+            if ((cla & ~Codings.CLA_CHAIN) == 0 && command.ins() == Codings.INS_ENVELOPE) {
+                sw = open();
+                if (rest[ENVELOPED] != 0) {
+                    // The parts so far wait in the reply's place.
+                    apdu.setOutgoingLength((short) 0);
+                    return;
+                }
+            } else {
+                rest[ENVELOPED] = 0;
+                reply.clear();
+                sw = answer(cla);
+            }
         }
         short count = (short) (reply.length() - from);
         if (count > limit) {
@@ -130,6 +143,47 @@ public class SecurityModuleApplet extends Applet implements ExtendedLength {
         return true;
     }
 
+    /**
+     * Takes a part of a command that comes in envelopes, and with the last one answers it as if it had come whole.
+     *
+     * <p>The parts are kept where the reply will be built: between them there is nothing to say. Envelopes are no part of secure
+     * messaging and do not end it.
+     */
+    private short open() {
+        short filled = rest[ENVELOPED];
+        rest[ENVELOPED] = 0;
+        short sw = Codings.SW_OK;
+        if (commands.terminated()) {
+            sw = Codings.SW_CONDITIONS;
+        } else if (command.p1p2() != 0) {
+            sw = Codings.SW_P1P2;
+        } else if (command.length() > (short) (Reply.MAX_DATA - filled)) {
+            sw = Codings.SW_LENGTH;
+        }
+        if (sw != Codings.SW_OK) {
+            reply.clear();
+            return sw;
+        }
+        if (filled == 0) {
+            reply.clear();
+        }
+        reply.append(command.data, (short) 0, command.length());
+        if ((command.cla() & Codings.CLA_CHAIN) != 0) {
+            rest[ENVELOPED] = reply.length();
+            return Codings.SW_OK;
+        }
+        boolean whole = command.parse(reply.data, reply.length());
+        reply.clear();
+        if (!whole) {
+            endSession();
+            return Codings.SW_LENGTH;
+        }
+        if (command.ins() == Codings.INS_ENVELOPE || command.ins() == Codings.INS_GET_RESPONSE) {
+            return Codings.SW_DATA;
+        }
+        return answer(command.cla());
+    }
+
     /** Has the command answered and builds the reply, protected if the command was. */
     private short answer(byte cla) {
         if ((cla & ~(Codings.CLA_CHAIN | Codings.CLA_SECURE)) != 0
@@ -163,6 +217,7 @@ public class SecurityModuleApplet extends Applet implements ExtendedLength {
         messaging.end();
         commands.forget();
         rest[REST_AT] = 0;
+        rest[ENVELOPED] = 0;
     }
 
     /** Which part of a class byte is not served (ISO/IEC 7816-4, 5.4.1). */

@@ -10,6 +10,7 @@ import java.net.Socket;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.CodeSource;
+import java.security.SecureRandom;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.Set;
@@ -95,7 +96,9 @@ public final class Host {
                     throw new IOException("there is no card, and no PIN to make one with");
                 }
                 byte[] pin = Files.readString(Path.of(pinFile)).strip().getBytes("US-ASCII");
-                if (!file.keep(Memory.blank(pin, (short) 0, (short) pin.length))) {
+                byte[] serial = new byte[Memory.SERIAL_BYTES];
+                new SecureRandom().nextBytes(serial);
+                if (!file.keep(Memory.blank(pin, (short) 0, (short) pin.length, serial))) {
                     throw new IOException("the new card could not be stored");
                 }
             }

@@ -23,7 +23,7 @@ class MemoryTest {
     }
 
     private Memory fresh() {
-        return new Memory(Memory.blank(PIN, (short) 0, (short) PIN.length), this::keep);
+        return new Memory(Memory.blank(PIN, (short) 0, (short) PIN.length, new byte[Memory.SERIAL_BYTES]), this::keep);
     }
 
     @Test
@@ -60,7 +60,7 @@ class MemoryTest {
 
     @Test
     void aDamagedImageIsRefused() {
-        byte[] image = Memory.blank(PIN, (short) 0, (short) PIN.length);
+        byte[] image = Memory.blank(PIN, (short) 0, (short) PIN.length, new byte[Memory.SERIAL_BYTES]);
         for (int at : new int[] {0, 2, 5, 7, 40, image.length - 1}) {
             byte[] damaged = image.clone();
             damaged[at] ^= 1;
@@ -72,7 +72,7 @@ class MemoryTest {
     @Test
     void aPinHasTenDigits() {
         for (String pin : new String[] {"123456789", "12345678x0", "", "123456789012345678901234567890123"}) {
-            assertThrows(ISOException.class, () -> Memory.blank(pin.getBytes(), (short) 0, (short) pin.length()));
+            assertThrows(ISOException.class, () -> Memory.blank(pin.getBytes(), (short) 0, (short) pin.length(), new byte[Memory.SERIAL_BYTES]));
         }
     }
 }

@@ -33,7 +33,7 @@ class VpcdTest {
     }
 
     private SimulatedCard card() {
-        SimulatedCard card = new SimulatedCard(new Memory(Memory.blank(PIN, (short) 0, (short) PIN.length), image -> true));
+        SimulatedCard card = new SimulatedCard(new Memory(Memory.blank(PIN, (short) 0, (short) PIN.length, new byte[Memory.SERIAL_BYTES]), image -> true));
         card.reset();
         return card;
     }
@@ -47,7 +47,7 @@ class VpcdTest {
         try (ServerSocket server = new ServerSocket(0, 1, InetAddress.getLoopbackAddress());
                 Socket reader = new Socket(server.getInetAddress(), server.getLocalPort());
                 Socket accepted = server.accept()) {
-            SimulatedCard card = new SimulatedCard(new Memory(Memory.blank(PIN, (short) 0, (short) PIN.length), null));
+            SimulatedCard card = new SimulatedCard(new Memory(Memory.blank(PIN, (short) 0, (short) PIN.length, new byte[Memory.SERIAL_BYTES]), null));
             Thread serving = new Thread(() -> {
                 try {
                     new Vpcd(accepted).serve(card);
