@@ -37,6 +37,14 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
         "Ihr Haushalt gehört jetzt zum Netz {subject} mit {anonymity_set} Haushalten.",
         "Your household now belongs to net {subject} of {anonymity_set} households.",
     ),
+    "profile-change": (
+        "Der Administrator hat Ihre Profile geändert: {text}",
+        "The administrator changed profiles of yours: {text}",
+    ),
+    "concealment-undone": (
+        "ACHTUNG: Der Administrator lässt zu, dass ein offener Wert einen verborgenen aufdeckt: {text}",
+        "ATTENTION: the administrator lets a plain value uncover a hidden one: {text}",
+    ),
     "contract-change": ("Ihr Vertrag wurde geändert: {text}", "Your contract changed: {text}"),
     "data-released": (
         "{entries} Werte von {from_utc} bis {to_utc} gehen an {destination} ({subject}).",

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
-from firmware.log.access import Role
 from rich.console import Console
 
 from firmware.clock.clock import SystemClock
@@ -16,9 +15,10 @@ from firmware.enforcement.dcnet import graph
 from firmware.enforcement.dcnet.ledger import Ledger
 from firmware.enforcement.dcnet.machines import MemberState, Step
 from firmware.enforcement.dcnet.membership import Membership
-from firmware.enforcement.dcnet.messages import Roster, RosterEntry
+from firmware.enforcement.dcnet.messages import Administrator, Roster, RosterEntry
 from firmware.enforcement.dcnet.standing import anonymity_sets, describe
 from firmware.enforcement.dcnet.view import Head
+from firmware.enforcement.roles import Role
 from firmware.errors import AccessRefused
 from firmware.life.control import Request
 from firmware.log.entry import Event
@@ -76,8 +76,12 @@ def membership(size: int) -> Membership:
     entries = tuple(
         RosterEntry(i, bytes([i]) * 16, bytes([i]) * 32, "gwa", bytes(32)) for i in range(1, size + 1)
     )
-    roster = Roster(net.net, 1, bytes(32), net.policy_hash(), net.schema_hash(), 20_000, entries)
-    return Membership(net, roster, 2, {}, bytes(16))
+    party = Administrator("gwa", bytes(32), bytes(32))
+    roster = Roster(
+        net.net, 1, bytes(32), net.policy_hash(), net.schema_hash(), 20_000, bytes(32), (party,), entries
+    )
+    adjacent = graph.neighbours(graph.complete_graph(range(1, size + 1)))
+    return Membership(net, roster, 2, adjacent, 30_000, {}, bytes(16))
 
 
 def test_a_cut_graph_hides_nobody_among_all() -> None:
