@@ -115,12 +115,12 @@ async def _durable(folder: Path, module: SecurityModule, batch: int, rounds: int
     return Figure(
         f"durable sealed readings, {batch} a commit" + (" (the pipeline's own)" if own else ""),
         median(sealed), "1/s", bar=RATIO_BAR if own else None, at_least=True, bar_on_ratio=own,
-        reference="plain SQLite, same table", reference_value=median(plain),
+        reference="plain SQLite, a row a reading, one executemany", reference_value=median(plain),
     )  # fmt: skip
 
 
 class _Plain:
-    """The same table with nothing sealed: same log mode, same synchronisation, a thread of its own."""
+    """A table with nothing sealed: same log mode, same synchronisation, a thread of its own."""
 
     def __init__(self, path: Path) -> None:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -142,11 +142,13 @@ class _Plain:
         await asyncio.to_thread(self._write, readings)
 
     def _write(self, readings: Sequence[bytes]) -> None:
+        numbers = range(self._last + 1, self._last + 1 + len(readings))
         self._db.execute("BEGIN IMMEDIATE")
-        for reading in readings:
-            self._last += 1
-            self._db.execute("INSERT INTO record VALUES (1, ?, ?)", (self._last, reading))
+        self._db.executemany(
+            "INSERT INTO record VALUES (1, ?, ?)", zip(numbers, readings, strict=True)
+        )  # one prepared statement: the quickest plain way
         self._db.execute("COMMIT")
+        self._last += len(readings)
 
 
 # --- the start of a gateway ------------------------------------------------------------------------------
