@@ -122,9 +122,15 @@ def page() -> str:
             ],
         ),
         causes=_table(
-            ("cause", "state", "why", "ends by"),
+            ("cause", "state", "why", "goes on all the same", "ends by"),
             [
-                (cause.value, rule.state.name.lower(), rule.text, f"{rule.remedy} ({rule.end.value})")
+                (
+                    cause.value,
+                    rule.state.name.lower(),
+                    rule.text,
+                    ", ".join(one.value for one in Function if one in rule.spares),
+                    f"{rule.remedy} ({rule.end.value})",
+                )
                 for cause, rule in CAUSES.items()
             ],
         ),

@@ -22,7 +22,16 @@ from firmware.life import selftest
 from firmware.life.health import Health
 from firmware.life.lifecycle import LifeCycle
 from firmware.life.selftest import SelfTest, free_bytes, known_answers, program_digest
-from firmware.life.states import CAUSES, FORBIDDEN, Cause, End, Function, OperatingState, State
+from firmware.life.states import (
+    CAUSES,
+    FORBIDDEN,
+    Cause,
+    End,
+    Function,
+    OperatingState,
+    State,
+    forbidden_by,
+)
 from firmware.life.tamper import driver, gpio
 from firmware.life.tamper.driver import FileContact, GpioContact, TamperWatch
 from firmware.log.entry import Event, Level, LogKind, Outcome
@@ -109,6 +118,16 @@ def test_fpt_fls_1_states_as_the_reference_says():
     assert FORBIDDEN[State.BOOT] == set(Function)
 
 
+def test_fpt_fls_1_only_full_memory_spares_and_only_what_mends_it():
+    spared = {cause: rule.spares for cause, rule in CAUSES.items() if rule.spares}
+    assert spared == {Cause.MEMORY_CRITICAL: frozenset({Function.DELIVER})}
+    state = OperatingState()
+    state.enter(Cause.MEMORY_CRITICAL)
+    assert [one for one in Function if state.allows(one)] == [Function.DELIVER, Function.ADMINISTER]
+    state.enter(Cause.TAMPERED)  # another cause forbids for itself
+    assert not state.allows(Function.DELIVER)
+
+
 @pytest.mark.parametrize(("first", "second"), list(product(Cause, Cause)))
 def test_causes_add_up_and_go_one_by_one(first, second):
     state = OperatingState()
@@ -117,7 +136,7 @@ def test_causes_add_up_and_go_one_by_one(first, second):
     assert state.enter(first) is None
     assert state.state is max(CAUSES[first].state, CAUSES[second].state)
     for function in Function:
-        forbidden = any(function in FORBIDDEN[CAUSES[one].state] for one in (first, second))
+        forbidden = any(function in forbidden_by(one) for one in (first, second))
         assert state.allows(function) != forbidden
     for by in End:
         left = state.leave(first, by)

@@ -19,7 +19,7 @@ from firmware.metering.register import RegisteredValue
 from firmware.store.memory import MemoryWatch
 from firmware.store.operations import Append, Put, Trim
 from firmware.store.retention import day_of, expired, months_before
-from firmware.store.stores import Quotas, Stores
+from firmware.store.stores import Quotas, SealedOutbox, Stores
 from firmware.store.wiping import wipe_consumer
 from hsm.errors import ModuleUnavailable
 from lmn.model import MeterId, Obis
@@ -141,6 +141,62 @@ async def test_a_full_consumer_partition_leaves_room_for_the_system_log(tmp_path
         last = (await stores.consumer.span("a"))[1]
         await stores.consumer.commit([Trim("a", last)])
         assert await stores.consumer.append("a", b"x") == last + 1
+
+
+async def test_memory_at_its_limit_does_not_come_and_go(tmp_path, module):
+    """Each time would be an entry in the calibration log, which forgets nothing."""
+    async with await Stores.open(tmp_path, module, quotas=Quotas(consumer_bytes=400_000)) as stores:
+        watch = watch_of(stores, critical_percent=50)
+        said = []
+        while not said or not said[-1]:
+            await stores.consumer.append("a", bytes(3000))
+            said.append(await watch.critical())
+        number = (await stores.consumer.span("a"))[1]
+        for _ in range(10):  # one goes, one comes
+            number += 1
+            await stores.consumer.commit([Trim("a", number - 60)])
+            assert await watch.critical()
+            await stores.consumer.append("a", bytes(3000))
+        await stores.consumer.commit([Trim("a", number - 20)])
+        assert await watch.critical() == ""
+        free = [1000]
+        disk = MemoryWatch(stores, critical_percent=90, critical_bytes=1000, free=lambda: free[0])
+        told = []
+        for left in (1000, 999, 1001, 1052, 1053, 1000):
+            free[0] = left
+            told.append(bool(await disk.critical()))
+        assert told == [False, True, True, True, False, False]
+
+
+async def test_an_order_that_raises_the_limit_holds_at_once(tmp_path, module):
+    async with await Stores.open(tmp_path, module, quotas=Quotas(consumer_bytes=200_000)) as stores:
+        watch = watch_of(stores, critical_percent=50)
+        await stores.consumer.commit([Append("a", bytes(3000)) for _ in range(25)])
+        assert await watch.critical()
+        used = (await stores.consumer.usage()).percent
+        await watch.set_limit(int(used) + 1)
+        assert await watch.critical() == ""
+
+
+async def test_messages_leave_a_partition_that_takes_no_more(tmp_path, module):
+    """Full to the last page: noting that one arrived needs no room that its content does not give."""
+    async with await Stores.open(tmp_path, module, quotas=Quotas(consumer_bytes=300_000)) as stores:
+        outbox, count = SealedOutbox(stores.consumer), 0
+        with pytest.raises(StoreUnavailable, match="full"):  # noqa: PT012 - at which one is the disk's matter
+            while True:
+                await outbox.put(f"m-{count}", "supplier", bytes(2000))
+                count += 1
+        for small in range(100):
+            try:
+                await stores.consumer.append("log", bytes(10))
+            except StoreUnavailable:
+                break
+        assert count > 50
+        assert small < 99
+        for number in range(count):
+            await outbox.delivered(f"m-{number}")
+        assert not await outbox.pending("supplier")
+        assert await stores.consumer.append("log", bytes(3000))
 
 
 async def test_little_room_on_the_disk_is_critical(tmp_path, module):
