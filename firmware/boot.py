@@ -297,9 +297,18 @@ def _housekeeping(parts: Parts) -> Housekeeping:
         interval_months=table.interval_months,
         consumption_months=table.consumption_months,
         checkpoint_s=3600 * table.checkpoint_hours,
+        checkpoint_commits=table.checkpoint_commits,
         key_change_days=table.key_change_days,
     )
-    return Housekeeping(parts.stores, parts.logs, parts.clock, upkeep, time_valid=parts.clock.valid)
+    counts = parts.chronicle.counts
+    return Housekeeping(
+        parts.stores,
+        parts.logs,
+        parts.clock,
+        upkeep,
+        time_valid=parts.clock.valid,
+        orders=lambda: counts.orders_applied,
+    )
 
 
 async def _reception(gateway: Gateway, parts: Parts, register: Register) -> None:

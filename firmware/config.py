@@ -214,8 +214,10 @@ class StoreTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     interval_months: Annotated[int, msgspec.Meta(ge=1, le=1200)] = 24
     consumption_months: Annotated[int, msgspec.Meta(ge=1, le=1200)] = 36
     """How long registered values and what is derived from them are kept."""
-    checkpoint_hours: Annotated[float, msgspec.Meta(ge=0.1, le=8760)] = 6.0
+    checkpoint_hours: Annotated[float, msgspec.Meta(ge=0.1, le=8760)] = 1.0
     """How often the module's counter is increased: copies older than that are noticed, also after a kill."""
+    checkpoint_commits: Annotated[int, msgspec.Meta(ge=100)] = 10_000
+    """After so many transactions it is increased before."""
     key_change_days: Annotated[int, msgspec.Meta(ge=0, le=36500)] = 365
     """How often the partition keys are changed; 0: never by itself."""
 

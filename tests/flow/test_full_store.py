@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -41,8 +40,8 @@ async def leave_waiting(life: Life) -> None:
 
 async def test_fpt_fls_1_a_store_over_its_limit_delivers_and_recovers_by_itself(road: Road) -> None:
     site = road.site
-    text = Path(site.configuration).read_text(encoding="utf-8")
-    Path(site.configuration).write_text(text + "\n[store]\nconsumer_mb = 4\n", encoding="utf-8")
+    text = site.configuration.read_text(encoding="utf-8")
+    site.configuration.write_text(text + "\n[store]\nconsumer_mb = 4\n", encoding="utf-8")
     async with site.running() as life:
         road.order_bill()
         await life.entry(Event.ORDER_APPLIED)

@@ -63,6 +63,7 @@ async def run(rounds: int) -> list[Figure]:
             await module.generate_key_pair(KeySlot.STORE, STORE_CURVE)
             for batch in (1, 10, 100, BATCH):
                 figures.append(await _durable(folder, module, batch, rounds))
+            figures.append(await _checkpoint(folder / "stores", module, rounds))
     return figures + await _start(rounds)
 
 
@@ -116,6 +117,23 @@ async def _durable(folder: Path, module: SecurityModule, batch: int, rounds: int
         f"durable sealed readings, {batch} a commit" + (" (the pipeline's own)" if own else ""),
         median(sealed), "1/s", bar=RATIO_BAR if own else None, at_least=True, bar_on_ratio=own,
         reference="plain SQLite, a row a reading, one executemany", reference_value=median(plain),
+    )  # fmt: skip
+
+
+async def _checkpoint(folder: Path, module: SecurityModule, rounds: int) -> Figure:
+    """What binding the files to the module's counter anew takes: a note in each file, one count."""
+    took, commit = [], []
+    async with await Stores.open(folder, module) as stores:
+        for _ in range(20 * rounds):
+            began = perf_counter()
+            await stores.checkpoint()
+            between = perf_counter()
+            await stores.consumer.put("bench", "key", _READING)
+            took.append(1e3 * (between - began))
+            commit.append(1e3 * (perf_counter() - between))
+    return Figure(
+        "a checkpoint with the emulated module", median(took), "ms",
+        reference="one durable commit", reference_value=median(commit),
     )  # fmt: skip
 
 
