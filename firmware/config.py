@@ -262,6 +262,14 @@ class TamperTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     pull_up: bool = True
 
 
+class ControlTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """As whom the gateway's own user, and root, are answered at the control socket."""
+
+    roles: tuple[Literal["service-tech", "gwa"], ...] = ("service-tech",)
+    """Beside that of a consumer, which takes the consumer's code. An administrator proves himself by signed
+    orders; "gwa" here lets the machine's owner stand in for him."""
+
+
 class MemoryTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """From when on memory is critical: measuring stops until there is room again."""
 
@@ -284,6 +292,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     time: TimeTable = TimeTable()
     tamper: TamperTable | None = None
     memory: MemoryTable = MemoryTable()
+    control: ControlTable = ControlTable()
 
     def __post_init__(self) -> None:
         if self.gateway.state == self.module.state:
@@ -359,6 +368,11 @@ def read_secret(path: Path) -> bytes:
     if not secret:
         raise ConfigurationRefused([Fault(str(path), None, "(file)", "a file that is not empty")])
     return secret
+
+
+def read_optional_secret(path: Path) -> bytes | None:
+    """Return what `read_secret` does, None if there is no such file; ConfigurationRefused as there."""
+    return read_secret(path) if path.exists() else None
 
 
 def _plain_file(path: Path) -> str | None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,10 +16,12 @@ from typing import Any, Final
 
 from firmware.chronicle import Chronicle
 from firmware.clock.time_sync import DisciplinedClock, HostTime, TimeSync
-from firmware.config import GatewayConfig, TamperTable, load_meters
-from firmware.errors import Decommissioned
+from firmware.config import GatewayConfig, TamperTable, load_meters, read_optional_secret
+from firmware.enforcement.roles import Role
+from firmware.errors import AccessRefused, ConfigurationRefused, Decommissioned, StoreUnavailable
 from firmware.flow.intake import Statistics
 from firmware.life import decommission
+from firmware.life.callers import CODES, Callers
 from firmware.life.control import SOCKET, Control, Operation, Request
 from firmware.life.decommission import Decommissioning
 from firmware.life.health import Health
@@ -27,7 +30,7 @@ from firmware.life.selftest import SelfTest, free_bytes, program_digest
 from firmware.life.states import Cause, End
 from firmware.life.status import Sources, status
 from firmware.life.tamper.driver import Contact, FileContact, GpioContact, TamperWatch
-from firmware.log.entry import Event, Level, LogKind
+from firmware.log.entry import Event, Level, LogKind, Outcome
 from firmware.log.journal import Logs
 from firmware.log.notices import Notices
 from firmware.log.reading import LogReader
@@ -49,6 +52,7 @@ _LOG = logging.getLogger("smgw.firmware")
 _LAST_SEAL_S: Final = 2.0
 _RECEIPT_S: Final = 3.0
 """Time for the administrator's receipt to leave before keys and data go."""
+_OPERATION_CHARS: Final = 40
 
 
 class EndOfLife:
@@ -298,7 +302,13 @@ class Care:
             self._health,
             self._time,
             self._base.end,
-            Control(state / SOCKET, self._reader, operations),
+            Control(
+                state / SOCKET,
+                self._reader,
+                operations,
+                callers=callers(parts.config, parts.clock.monotonic),
+                refused=self._refused,
+            ),
         ]
         if parts.config.tamper is not None:
             found.append(TamperWatch(_contact(parts.config.tamper), parts.clock, self._tampered))
@@ -324,6 +334,19 @@ class Care:
     async def _tampered(self, seen: str) -> None:
         await self._base.life.enter(Cause.TAMPERED, seen)
 
+    async def _refused(self, operation: str, uid: int, refused: AccessRefused) -> None:
+        try:
+            await self._base.logs.system.write(
+                Event.ACCESS_DENIED,
+                Outcome.FAILURE,
+                level=Level.WARNING,
+                subject=f"control socket: {operation[:_OPERATION_CHARS]}",
+                user=f"user-{uid}",
+                text=str(refused),
+            )
+        except StoreUnavailable as fault:  # refused all the same
+            _LOG.warning("a refusal is not in the log: %s", fault)
+
     async def _test(self) -> str:
         checks = await self._self_test.test()
         failed = ", ".join(check.name for check in checks if not check.ok)
@@ -348,6 +371,18 @@ class Care:
     def _shortest_period_s(self) -> float | None:
         active = self._base.registry.active.processing
         return min((float(one.registration_period_s) for one in active), default=None)
+
+
+def callers(config: GatewayConfig, now_s: Callable[[], float]) -> Callers:
+    """Return who is answered at the control socket, and as whom."""
+
+    def codes() -> bytes | None:
+        try:
+            return read_optional_secret(config.gateway.state / CODES)
+        except ConfigurationRefused as refused:
+            raise AccessRefused(f"the file of consumers' codes cannot be used: {refused}") from refused
+
+    return Callers(os.geteuid(), [Role(name) for name in config.control.roles], codes, now_s)
 
 
 async def open_care(base: Base) -> Care:

@@ -81,10 +81,30 @@ async def test_status_and_log_of_a_running_gateway_and_the_check_of_an_export(
         code, _, said = await smgw("log", "calibration", "-c", configuration, "--role", "service-tech")
         assert code == 1
         assert "may not read" in said
+        code, _, said = await smgw("log", "calibration", "-c", configuration)
+        assert (code, "[control] roles in gateway.toml" in said) == (1, True)
+        code, _, said = await smgw("decommission", "-c", configuration, "--id", NAME)
+        assert (code, "[control] roles in gateway.toml" in said) == (1, True)
+        of_consumer = ("log", "consumer", "-c", configuration, "--consumer", CONSUMER)
+        code, _, said = await smgw(*of_consumer)
+        assert (code, f"smgw log code --consumer {CONSUMER}" in said) == (1, True)
+        await life.consumer().write(Event.METER_OK)
+        code, out, _ = await smgw("log", "code", "-c", configuration, "--consumer", CONSUMER, "--json")
+        (tmp_path / "code").write_text(json.loads(out)["code"])
+        code, out, _ = await smgw(*of_consumer, "--code-file", str(tmp_path / "code"), "--json")
+        assert code == 0
+        assert [one["event"] for one in json.loads(out)["entries"]] == ["meter-ok"]
+        for role in ("gwa", "service-tech"):
+            code, _, said = await smgw(*of_consumer, "--role", role)
+            assert (code, "may" in said) == (1, True)
         code, out, _ = await smgw("dcnet", "show", "-c", configuration)
         assert (code, out) == (0, "this gateway is in no net\n")
         code, _, said = await smgw("dcnet", "show", "-c", configuration, "--role", "emp")
-        assert (code, "may not read" in said) == (1, True)
+        assert (code, "nobody comes as emp" in said) == (1, True)
+        code, _, said = await smgw("dcnet", "show", "-c", configuration, "--consumer", CONSUMER)
+        assert (code, "that consumer's code" in said) == (1, True)
+        denied = [one for one in await life.system.entries() if one.event is Event.ACCESS_DENIED]
+        assert len(denied) >= 6
         export = str(tmp_path / "system.jsonl")
         code, out, _ = await smgw("log", "system", "-c", configuration, "--export", export)
         assert code == 0, out
