@@ -20,6 +20,7 @@ from firmware.enforcement.gate import Gate
 from firmware.enforcement.uniform import KEY_BYTES, offset
 from firmware.flow.consumer_statement import ConsumerStatements
 from firmware.flow.delivery import Delivery
+from firmware.flow.due import DueDeliveries
 from firmware.flow.evaluation import Evaluator
 from firmware.flow.intake import KEEP, Intake, Statistics
 from firmware.flow.pipeline import DeliveryPipeline, IntakePipeline, RegistrationPipeline
@@ -263,9 +264,11 @@ async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
         evaluator = Evaluator(
             originals, happenings, parts.gateway_id, partial(parts.module.sign, KeySlot.WAN_SIG)
         )
-        deliveries = DeliveryPipeline(
+        due = DueDeliveries(
             registry, originals, delivery, clock, happenings, evaluator, wait=partial(offset, spread_key)
         )
+        deliveries = DeliveryPipeline(due, clock)
+        registry.before_each_change(deliveries.settle)
         gateway.services.append(parts.gated(deliveries, Function.DELIVER))
     registering = RegistrationPipeline(
         registry,

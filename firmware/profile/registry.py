@@ -113,9 +113,11 @@ class Registry:
         self._record = NOTHING
         self._refusals: OrderedDict[str, Receipt] = OrderedDict()
         self._watchers: list[Callable[[ProfileSet], None]] = []
+        self._settlers: list[Callable[[ProfileSet], Awaitable[None]]] = []
         self._local = _access(local_meters)
         self._access = dict(self._local)
         self._peers: dict[str, Peer] = {}
+        self._former: dict[str, Peer] = {}
         self._applying = False
 
     @property
@@ -172,9 +174,20 @@ class Registry:
         """Return the recipients of the active set by name."""
         return self._peers
 
+    def former_peers(self) -> Mapping[str, Peer]:
+        """Return the recipients that the set before had and the active one lacks, by name.
+
+        The gate lets nothing out for them; what it let out before and still waits may reach them.
+        """
+        return self._former
+
     def watch(self, changed: Callable[[ProfileSet], None]) -> None:
         """Have `changed` called with every newly active set."""
         self._watchers.append(changed)
+
+    def before_each_change(self, settle: Callable[[ProfileSet], Awaitable[None]]) -> None:
+        """Have `settle` awaited with every set that is about to become active, while the old one still is."""
+        self._settlers.append(settle)
 
     async def load(self) -> None:
         """Take up what was active before the restart; call once, before anything else.
@@ -211,6 +224,9 @@ class Registry:
                 self._record, order, self._now_utc(), small_nets_allowed=self._small_nets_allowed
             )
             record = effect.record
+            if record is not None and effect.activates:
+                for settle in self._settlers:
+                    await settle(record.profiles)
             encoded = None if record is None else msgspec.json.encode(record)
             await self._store.keep(encoded, effect.receipt, effect.news)
             if record is not None:
@@ -243,7 +259,9 @@ class Registry:
         profiles = record.profiles
         access = {**self._local, **_access(profiles.meters)}
         peers = {one.peer.name: _peer(one) for one in profiles.communication}
-        self._access, self._peers = access, peers
+        before = () if record.before is None else record.before.communication
+        former = {one.peer.name: _peer(one) for one in before if one.peer.name not in peers}
+        self._access, self._peers, self._former = access, peers, former
         for changed in self._watchers:
             changed(profiles)
 
