@@ -216,6 +216,8 @@ class RegistrationPipeline:
             before = await self._originals.at(
                 processing.id, value.instant_utc - timedelta(seconds=processing.registration_period_s)
             )
+            if before is not None and before.instant_utc < since:
+                before = None  # measured under other rules, or for another consumer
             energy_wh = energy_between(before, value)
             try:
                 await self._gate.conceal(

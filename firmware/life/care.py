@@ -37,12 +37,12 @@ from firmware.log.reading import LogReader
 from firmware.log.sealer import Sealer
 from firmware.orders.desk import OrderDesk
 from firmware.orders.life import life_orders
-from firmware.orders.stores import Belongings, store_orders
+from firmware.orders.stores import store_orders
 from firmware.parts import Parts
 from firmware.profile.registry import Registry, SealedProfiles
 from firmware.store.memory import MemoryWatch
 from firmware.store.stores import Stores
-from firmware.store.wiping import wipe_consumer
+from firmware.store.wiping import Belongings, wipe_consumer
 from firmware.supervisor import Reporter, Service
 from hsm.errors import HsmError
 from hsm.session import ModuleSession, Priority
@@ -327,9 +327,10 @@ class Care:
             _LOG.warning("the logs are not sealed at the stop: %s", fault)
 
     async def _wipe(self, consumer: str, belongings: Belongings) -> int:
-        processing, names = belongings
-        meters = frozenset(str(MeterId.from_text(name)) for name in names)  # as readings name them
-        return await wipe_consumer(self._base.stores, consumer, processing=processing, meters=meters)
+        meters = {str(MeterId.from_text(name)): spans for name, spans in belongings.meters.items()}
+        return await wipe_consumer(  # meters as readings name them
+            self._base.stores, consumer, Belongings(belongings.processing, meters)
+        )
 
     async def _tampered(self, seen: str) -> None:
         await self._base.life.enter(Cause.TAMPERED, seen)

@@ -17,6 +17,15 @@ class Staged(msgspec.Struct, frozen=True, kw_only=True):
     profiles: ProfileSet
 
 
+class Tenure(msgspec.Struct, frozen=True, kw_only=True):
+    """Something was a consumer's, and then became another one's."""
+
+    key: str
+    """As in `ActiveRecord.owners`."""
+    consumer: str
+    until_utc: datetime
+
+
 class ActiveRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What is stored: the active set and what must be remembered of the sets before it."""
 
@@ -34,6 +43,8 @@ class ActiveRecord(msgspec.Struct, frozen=True, kw_only=True):
     staged: Staged | None = None
     owners: dict[str, str] = {}
     """"processing/<id>" or "meter/<meter>" of any set so far -> the consumer it was last given to."""
+    tenures: tuple[Tenure, ...] = ()
+    """Who had such a thing before its last consumer, in the order of time."""
 
     @property
     def floor(self) -> int:
@@ -45,6 +56,15 @@ def owners(profiles: ProfileSet) -> dict[str, str]:
     """Return whose each processing profile and meter of a set is, as `ActiveRecord.owners` has it."""
     found = {f"meter/{one.meter}": one.consumer for one in profiles.meters}
     return found | {f"processing/{one.id}": one.consumer for one in profiles.processing}
+
+
+def changed_hands(before: dict[str, str], profiles: ProfileSet, now_utc: datetime) -> tuple[Tenure, ...]:
+    """Return what a set gives to another consumer than it was last given to."""
+    return tuple(
+        Tenure(key=key, consumer=before[key], until_utc=now_utc)
+        for key, consumer in owners(profiles).items()
+        if before.get(key, consumer) != consumer
+    )
 
 
 NOTHING = ActiveRecord(version=0, profiles=ProfileSet(), since={}, history=())

@@ -22,6 +22,7 @@ from firmware.profile.record import NOTHING, ActiveRecord, owners
 from firmware.store.operations import Operation
 from firmware.store.partition import Partition
 from firmware.store.stores import ProfileArchive, ReplayMemory
+from firmware.store.wiping import Belongings, Span
 from lmn.model import MeterId
 from lmn.ports import MeterAccess
 from wan.ports import Order, Peer, Receipt
@@ -130,18 +131,30 @@ class Registry:
         """Return the version of the active set, 0 before the first order."""
         return self._record.version
 
-    def belongings(self, consumer: str) -> tuple[frozenset[str], frozenset[str]]:
-        """Return (processing profiles, meters) that are a consumer's, or were and are nobody else's now."""
+    def belongings(self, consumer: str) -> Belongings:
+        """Return what is or was a consumer's, each with the times in which it was.
+
+        What was measured at another time under the same profile, or by the same meter, is another's.
+        """
         owned = {
             **(owners(self._record.before) if self._record.before is not None else {}),
             **self._record.owners,
             **owners(self._record.profiles),
         }
-        of = [key.partition("/")[::2] for key, owner in owned.items() if owner == consumer]
-        return (
-            frozenset(name for kind, name in of if kind == "processing"),
-            frozenset(name for kind, name in of if kind == "meter"),
-        )
+        former = self._record.tenures
+        found: dict[str, dict[str, tuple[Span, ...]]] = {"processing": {}, "meter": {}}
+        for key, owner in owned.items():
+            before_utc, spans = None, []
+            for tenure in (one for one in former if one.key == key):
+                if tenure.consumer == consumer:
+                    spans.append(Span(before_utc, tenure.until_utc))
+                before_utc = tenure.until_utc
+            if owner == consumer:
+                spans.append(Span(before_utc))
+            kind, _, name = key.partition("/")
+            if spans:
+                found[kind][name] = tuple(spans)
+        return Belongings(found["processing"], found["meter"])
 
     def communication_since(self, profile: str) -> datetime | None:
         """Return when a communication profile became active with its present content, None if it is not.

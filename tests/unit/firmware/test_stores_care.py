@@ -20,7 +20,7 @@ from firmware.store.memory import MemoryWatch
 from firmware.store.operations import Append, Put, Trim
 from firmware.store.retention import day_of, expired, months_before
 from firmware.store.stores import Quotas, SealedOutbox, Stores
-from firmware.store.wiping import wipe_consumer
+from firmware.store.wiping import EVER, Belongings, wipe_consumer
 from hsm.errors import ModuleUnavailable
 from lmn.model import MeterId, Obis
 from tests.support.soft_module import SoftModule
@@ -305,6 +305,9 @@ def sql(copy, path):
 # ------------------------------------------------------------------ wiping
 
 
+ANNAS = Belongings({"p-anna": (EVER,)}, {str(METER): (EVER,)})
+
+
 def reading(meter):
     return json.dumps([str(meter), "1-0:1.8.0", "5", "Wh", START.isoformat(), 0]).encode()
 
@@ -325,7 +328,7 @@ async def test_nothing_of_a_wiped_consumer_is_found_in_the_files(tmp_path, modul
     assert len(old) > 200
     async with await Stores.open(tmp_path, module) as stores:
         lists, logs = OriginalLists(stores.consumer), Logs(stores, clock)
-        gone = await wipe_consumer(stores, "anna", processing={"p-anna"}, meters={str(METER)})
+        gone = await wipe_consumer(stores, "anna", ANNAS)
         assert gone >= 90
         files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
         assert [piece for piece in old if piece in files] == []
@@ -339,7 +342,7 @@ async def test_nothing_of_a_wiped_consumer_is_found_in_the_files(tmp_path, modul
         assert [text for _, text in await stores.consumer.records("reading")] == [reading(OTHER)] * 30
         assert len(await stores.consumer.items("counter")) == 2
         assert await stores.consumer.damage() == []
-        assert await wipe_consumer(stores, "anna", processing={"p-anna"}, meters={str(METER)}) == 0
+        assert await wipe_consumer(stores, "anna", ANNAS) == 0
     files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert [piece for piece in old if piece in files] == []
 
