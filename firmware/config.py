@@ -48,6 +48,9 @@ class GatewayTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     id: GatewayId
     state: Path
     """Folder of the three partitions; made at the first start."""
+    program: Literal["follow", "pinned"] = "follow"
+    """What a start does with another program than the last one: logs it, or lets nothing run but the control
+    socket. A start with "follow" makes the program there the known one."""
 
 
 class ModuleTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -20,13 +20,13 @@ from firmware.config import GatewayConfig, TamperTable, load_meters, read_option
 from firmware.enforcement.roles import Role
 from firmware.errors import AccessRefused, ConfigurationRefused, Decommissioned, StoreUnavailable
 from firmware.flow.intake import Statistics
-from firmware.life import decommission
+from firmware.life import decommission, manifest
 from firmware.life.callers import CODES, Callers
 from firmware.life.control import SOCKET, Control, Operation, Request
 from firmware.life.decommission import Decommissioning
 from firmware.life.health import Health
 from firmware.life.lifecycle import LifeCycle
-from firmware.life.selftest import SelfTest, free_bytes, program_digest
+from firmware.life.selftest import SelfTest, free_bytes
 from firmware.life.states import Cause, End
 from firmware.life.status import Sources, status
 from firmware.life.tamper.driver import Contact, FileContact, GpioContact, TamperWatch
@@ -53,6 +53,7 @@ _LAST_SEAL_S: Final = 2.0
 _RECEIPT_S: Final = 3.0
 """Time for the administrator's receipt to leave before keys and data go."""
 _OPERATION_CHARS: Final = 40
+_MANIFEST: Final = ("program", "manifest")
 
 
 class EndOfLife:
@@ -185,7 +186,7 @@ class Care:
             critical_bytes=config.memory.critical_bytes,
             free=partial(free_bytes, config.gateway.state),
         )
-        self.program = program_digest()
+        self.program = manifest.take()
         self._sealer = Sealer(base.logs, background, clock, gateway, interval_s=config.log.seal_s)
         self._self_test = SelfTest(
             background,
@@ -248,18 +249,38 @@ class Care:
     async def begin(self, parts: Parts) -> None:
         """Take the time, test what can be tested quickly, and note another program than last time."""
         await self._time.once()
-        kept = await parts.stores.system.get("program", "sha256")
-        if kept is not None and kept.decode() != self.program:
-            await parts.logs.system.write(Event.FIRMWARE_UPDATE, subject="program", sha256=self.program)
-            if not await parts.logs.calibration.is_full():
-                await parts.logs.calibration.write(
-                    Event.FIRMWARE_UPDATE, subject="program", sha256=self.program
-                )
-        if kept is None or kept.decode() != self.program:
-            await parts.stores.system.put("program", "sha256", self.program.encode())
+        await self._compare_program(parts)
         if await parts.logs.calibration.is_full():
             await parts.life.enter(Cause.CALIBRATION_LOG_FULL, "it takes no more entries")
         await self._self_test.test(quick=True)
+
+    async def _compare_program(self, parts: Parts) -> None:
+        """Hold the program against the sealed manifest, which the first start made.
+
+        A program that differs is logged, with the files, and becomes the known one; where `[gateway] program`
+        is "pinned" it does not, and nothing but the control socket runs.
+        """
+        kept = await parts.stores.system.get(*_MANIFEST)
+        found = None if kept is None else manifest.changes(manifest.decode(kept), self.program)
+        if found is not None and not found:
+            return
+        refused = bool(found) and parts.config.gateway.program == "pinned"
+        if found:
+            outcome = Outcome.FAILURE if refused else Outcome.SUCCESS
+            for journal in (parts.logs.system, parts.logs.calibration):
+                if not await journal.is_full():
+                    await journal.write(
+                        Event.FIRMWARE_UPDATE,
+                        outcome,
+                        level=Level.ERROR if refused else None,
+                        subject="program",
+                        text=str(found),
+                        sha256=manifest.digest(self.program),
+                    )
+        if refused:
+            await parts.life.enter(Cause.CODE_CHANGED, f"not what was pinned: {found}")
+        else:
+            await parts.stores.system.put(*_MANIFEST, manifest.encode(self.program))
 
     def services(
         self,
@@ -280,7 +301,7 @@ class Care:
             parts,
             self._sealer,
             self._self_test,
-            self.program,
+            manifest.digest(self.program),
             telegrams,
             lines,
             lambda: parts.module.statistics,

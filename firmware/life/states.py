@@ -122,7 +122,12 @@ CAUSES: Final[dict[Cause, Rule]] = {
     Cause.SELF_TEST_FAILED: Rule(
         State.BOOT, End.START, "an algorithm or the module gives wrong answers", "a start that passes"
     ),
-    Cause.CODE_CHANGED: Rule(State.BOOT, End.START, "the program's files were changed", "a start"),
+    Cause.CODE_CHANGED: Rule(
+        State.BOOT,
+        End.START,
+        "the program's files were changed",
+        'a start; where [gateway] program is "pinned", one with the known files, or with "follow"',
+    ),
     Cause.DECOMMISSIONED: Rule(State.DECOMMISSIONED, End.NEVER, "keys and data are destroyed", "nothing"),
 }
 """The table."""

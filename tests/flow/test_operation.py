@@ -230,11 +230,14 @@ async def test_another_program_than_last_time_is_logged_in_both_logs(site: Site)
     async with site.running():
         pass
     async with site.opened() as stores:
-        await stores.system.put("program", "sha256", b"00" * 32)
+        kept = json.loads(await stores.system.get("program", "manifest") or b"")
+        kept["firmware/boot.py"] = "00" * 32
+        await stores.system.put("program", "manifest", json.dumps(kept).encode())
     async with site.running() as life:
         entry = await life.entry(Event.FIRMWARE_UPDATE)
         [told] = await life.gateway._parts.logs.calibration.entries()
         assert (told.event, told.evidence) == (entry.event, entry.evidence)
+        assert entry.text == "changed: firmware/boot.py"
     async with site.running():
         pass
     assert [one.event for one in await site.log()].count(Event.FIRMWARE_UPDATE) == 1
