@@ -18,7 +18,13 @@ from firmware.chronicle import Chronicle
 from firmware.clock.time_sync import DisciplinedClock, HostTime, TimeSync
 from firmware.config import GatewayConfig, TamperTable, load_meters, read_optional_secret
 from firmware.enforcement.roles import Role
-from firmware.errors import AccessRefused, ConfigurationRefused, Decommissioned, StoreUnavailable
+from firmware.errors import (
+    AccessRefused,
+    ConfigurationRefused,
+    Decommissioned,
+    StoreCorrupt,
+    StoreUnavailable,
+)
 from firmware.flow.intake import Statistics
 from firmware.life import decommission, manifest
 from firmware.life.callers import CODES, Callers
@@ -338,13 +344,13 @@ class Care:
     async def last_seal(self) -> None:
         """Seal the logs at the orderly stop; a module that is away does not hold it up for long."""
         base = self._base
-        for partition in (base.stores.system, base.stores.consumer, base.stores.calibration):
-            await partition.commit(())  # behind whatever the sealer had handed in when it was cancelled
         module = base.module.at(Priority.HANDSHAKE, deadline_s=_LAST_SEAL_S)
         gateway = base.config.gateway.id.lower()
         try:
+            for partition in base.stores.partitions:
+                await partition.commit(())  # behind whatever the sealer had handed in when it was cancelled
             await Sealer(base.logs, module, base.clock, gateway).seal()
-        except HsmError as fault:
+        except (HsmError, StoreUnavailable, StoreCorrupt) as fault:
             _LOG.warning("the logs are not sealed at the stop: %s", fault)
 
     async def _wipe(self, consumer: str, belongings: Belongings) -> int:

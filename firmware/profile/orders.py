@@ -32,7 +32,7 @@ from firmware.profile import codec
 from firmware.profile.difference import Change, difference, summary
 from firmware.profile.fields import Name
 from firmware.profile.model import ProfileSet
-from firmware.profile.record import ActiveRecord, Staged, changed_hands, owners
+from firmware.profile.record import MAX_TENURES, ActiveRecord, Staged, changed_hands, owners
 from wan.ports import Order, Receipt
 
 _T = TypeVar("_T")
@@ -140,6 +140,13 @@ class _Work:
         """Make a set active."""
         given, undone = self.given(profiles, undo)
         known = {**self.record.owners, **owners(self.record.profiles)}
+        tenures = (*self.record.tenures, *changed_hands(known, profiles, self.now_utc))
+        if len(tenures) > MAX_TENURES:
+            _refuse(
+                "tenants",
+                f"profiles and meters changed hands more than {MAX_TENURES} times; a new tenant of one needs"
+                " a profile with an id of its own",
+            )
         return self.accepted(
             ActiveRecord(
                 version=self.order.version,
@@ -148,7 +155,7 @@ class _Work:
                 history=given,
                 before=self.record.profiles,
                 owners={**known, **owners(profiles)},
-                tenures=(*self.record.tenures, *changed_hands(known, profiles, self.now_utc)),
+                tenures=tenures,
             ),
             said,
             activates=True,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
 from firmware.enforcement.determination import Grid
 from firmware.profile.model import ProfileSet
+
+MAX_TENURES: Final = 2000
+"""Far more changes of tenant than a house sees; each is in the record that is kept with every order."""
 
 
 class Staged(msgspec.Struct, frozen=True, kw_only=True):

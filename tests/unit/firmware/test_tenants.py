@@ -13,6 +13,7 @@ from firmware.log.entry import Event
 from firmware.metering.happenings import Happenings
 from firmware.metering.register import RegisteredValue
 from firmware.metering.tariff.task import TariffEvent
+from firmware.profile import orders
 from firmware.profile.model import ProfileSet
 from firmware.store.stores import Stores
 from firmware.store.wiping import EVER, Span
@@ -115,6 +116,16 @@ async def test_whose_a_thing_was_outlives_restarts_and_roll_backs(world, module)
             METER: (Span(None, at(4 * HOUR)), Span(at(8 * HOUR), None))
         }
     assert again.registry.belongings("nobody").processing == {}
+
+
+async def test_changes_of_tenant_are_bounded(world, monkeypatch):
+    monkeypatch.setattr(orders, "MAX_TENURES", 4)  # a meter and a profile each time
+    for version, name in enumerate(("anna", "bert", "anna"), 1):
+        await live(world, 4 * version, name, version)
+    receipt = await world.registry.apply(order(tenant("bert"), version=9, identity="o-9"))
+    assert (receipt.accepted, receipt.code) == (False, "tenants")
+    assert world.registry.version == 3
+    assert (await world.registry.apply(order(tenant("anna"), version=10, identity="o-10"))).accepted
 
 
 async def test_what_nobody_else_ever_had_is_his_for_ever(world):
