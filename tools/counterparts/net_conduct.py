@@ -1,4 +1,4 @@
-"""How a supplier behaves beside the slots: calendar, receipts, refusals, rates, digests, outages, relayed members.
+"""How a supplier behaves beside the slots: calendar, receipts, refusals, rates, digests, outages.
 
 Shares the codecs of the product and none of its checks.
 """
@@ -27,7 +27,7 @@ from firmware.enforcement.dcnet.messages.conduct import (
     SlotDigest,
     Taken,
 )
-from firmware.enforcement.dcnet.messages.frames import MAC_BYTES
+from firmware.enforcement.dcnet.messages.frames import HEADER_BYTES, MAC_BYTES
 from firmware.enforcement.dcnet.messages.manifest import Verdict
 from firmware.enforcement.dcnet.messages.reports import (
     MemberRate,
@@ -40,8 +40,8 @@ from firmware.enforcement.dcnet.messages.roster import Attestation, SignedBundle
 from firmware.enforcement.dcnet.policy import NetRules
 from tools.counterparts.messages import MessageRefused
 from tools.counterparts.net_founding import CoordinatorKeys
-from tools.counterparts.net_tally import Tally, Terms
 from tools.counterparts.net_tally import Taken as Outcome
+from tools.counterparts.net_tally import Tally, Terms
 from tools.counterparts.server import Emit
 from wan.errors import WanError
 
@@ -58,7 +58,7 @@ _TAKEN: Final = {
 
 
 class Overseer(Protocol):
-    """One administrator as the supplier tells and asks it; each raises `WanError`, `OSError` or `ClientError`."""
+    """One administrator as the supplier tells and asks it; raises `WanError`, `OSError` or `ClientError`."""
 
     async def rates(self, report: bytes) -> bytes:
         """Take a `RatesReport`."""
@@ -145,12 +145,11 @@ class NetConduct:
 
     def receipt(self, index: int, slot: int, sealed: bytes, outcome: Outcome) -> bytes:
         """Return the receipt for a Submit, sealed; empty for what is no submission of this roster."""
-        if self._terms is None or outcome not in _TAKEN or len(sealed) <= MAC_BYTES:
-            return b""
+        if self._terms is None or outcome not in _TAKEN or len(sealed) <= HEADER_BYTES + MAC_BYTES:
+            return b""  # as long as a Hello, or shorter
         name, taken = hashlib.sha256(sealed[:-MAC_BYTES]).digest(), _TAKEN[outcome]
         day = self._receipts.setdefault(self._rules.epoch_of(slot), {}).setdefault(index, {})
-        if slot not in day or taken is Taken.CONFLICT:
-            day[slot] = (name, taken)
+        day.setdefault(slot, (name, taken))
         return self._sealed(index, slot, name, taken)
 
     def again(self, index: int, slot: int) -> bytes | None:

@@ -1,4 +1,4 @@
-"""The resources beside the slots at a supplier: calendar, receipts, refusals, digests, outages, and what is relayed."""
+"""A supplier's resources beside the slots: calendar, receipts, refusals, digests, outages, the relayed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def conduct_routes(
 
 
 def relayed_routes(base: str, handlers: Mapping[str, Handler]) -> list[web.RouteDef]:
-    """Return the routes by which an administrator brings what belongs to the founding for one of its gateways.
+    """Return the routes by which an administrator brings what belongs to a founding for its gateways.
 
     Args:
         base: path of the net.

@@ -84,8 +84,8 @@ class NetRules:
             raise NetRefused("only the lanes import, export, canary and recovery none are built")
         if policy.bridges:
             raise NetRefused(
-                f"bridges = {policy.bridges}: nets in service are not joined by edges; set bridges = 0 and add "
-                "their totals up (what bridges would give: smgw dcnet simulate --bridges)"
+                f"bridges = {policy.bridges}: nets in service are not joined by edges; set bridges = 0 and "
+                "add their totals up (what bridges would give: smgw dcnet simulate --bridges)"
             )
         rules = cls(
             net=bytes.fromhex(policy.net_id),

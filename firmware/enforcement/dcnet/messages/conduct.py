@@ -1,7 +1,7 @@
-"""Documents about how members and supplier treat each other: calendar, receipts, refusals, the day's digest. Codec only.
+"""How members and supplier treat each other: calendar, receipts, refusals, a day's digest. Codec.
 
-One encoding each, see `messages.roster`. Receipts and refusals carry the MAC of the member's frames behind the
-encoding; a frame begins with its version 1, a document with an array, so neither stands for the other.
+One encoding each, see `messages.roster`. Receipts and refusals carry the MAC of the member's frames behind
+the encoding; a frame begins with its version 1, a document with an array, so neither stands for the other.
 Spec: docs/dcnet.md, messages.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 from typing import ClassVar, Final, Self
 
 from cryptography.exceptions import InvalidSignature
@@ -44,7 +45,7 @@ class Calendar:
     blocked: tuple[tuple[int, int], ...]
     """(first, last) of each run of slots without a sum; they rise."""
     jitter_ms: int
-    """A submission leaves at an instant, drawn by its member, of so many milliseconds after the slot's end."""
+    """A submission leaves at an instant, drawn by its member, of so many ms after the slot's end."""
 
     @property
     def last_slot(self) -> int:
@@ -81,7 +82,7 @@ class Calendar:
             fields.number(U32),
         )
         ends = [slot for one in found.blocked for slot in one]
-        pairs = zip(ends, ends[1:], strict=False)
+        pairs = pairwise(ends)
         # Within a run the ends may be equal, between two runs they must rise.
         if any(b < a or (number % 2 and b == a) for number, (a, b) in enumerate(pairs)):
             raise MalformedObject("the blocked slots of a calendar do not rise")
@@ -323,7 +324,7 @@ def _at_most(items: list[object], limit: int) -> list[object]:
 
 
 def _rise(numbers: list[int]) -> None:
-    if any(b <= a for a, b in zip(numbers, numbers[1:], strict=False)):
+    if any(b <= a for a, b in pairwise(numbers)):
         raise MalformedObject("the slots of a day do not rise")
 
 

@@ -1,4 +1,4 @@
-"""Documents that bring an administrator into a net's daily life: rates, outage notices, complaints. Codec only.
+"""What brings an administrator into a net's daily life: rates, outage notices, complaints. Codec only.
 
 One encoding each, see `messages.roster`. Spec: docs/dcnet.md, messages.
 """

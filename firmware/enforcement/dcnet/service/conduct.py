@@ -1,7 +1,7 @@
 """How a member keeps its supplier to its word: calendars, receipts, refusals, the day's digest, complaints.
 
-Part of the driver: asks, keeps and tells; what a calendar may say and when an alarm is due is decided in `slot`.
-What must be told waits in a durable queue until it was taken, so a restart loses nothing.
+Part of the driver: asks, keeps and tells; what a calendar may say and when an alarm is due is decided in
+`slot`. What must be told waits in a durable queue until it was taken, so a restart loses nothing.
 Spec: docs/dcnet.md, calendars, receipts, refusals, the day's digest, complaints.
 """
 
@@ -88,7 +88,7 @@ class Conduct:
     # -- calendars -----------------------------------------------------------------------------------
 
     async def look_up(self, slot: int, now_slot: int) -> None:
-        """Ask for calendars if none is known that rules `slot`; those that break a rule are refused by name."""
+        """Ask for calendars if none is known that rules `slot`; what breaks a rule is refused by name."""
         if not self._rules.calendar or self.calendars.ruling(slot) is not None:
             return
         if (body := await self._client.calendar()) is None:
@@ -187,7 +187,7 @@ class Conduct:
     # -- complaints ----------------------------------------------------------------------------------
 
     async def accuse(self, proof: tuple[bytes, bytes], slot: int) -> None:
-        """Hand the proof of a lie to our administrator, once; `slot` is the last one followed, -1 if unknown."""
+        """Hand the proof of a lie to our administrator, once; `slot`: the last one followed, else -1."""
         if await self._ledger.kept(_ACCUSED) is None:
             first, last = (0, U32) if slot < 0 else (slot, slot + 1)
             calendars = self.calendars.signed_between(first, last)

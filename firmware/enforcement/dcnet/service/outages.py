@@ -1,4 +1,4 @@
-"""Asks whether an outage explains why so many are missing. No rule is in here. Spec: docs/dcnet.md, outages."""
+"""Asks whether an outage explains why so many are missing. No rule here. Spec: docs/dcnet.md, outages."""
 
 from __future__ import annotations
 
