@@ -116,6 +116,7 @@ class NetConduct:
         self._chain: list[bytes] = []
         self._counted: dict[str, Counter[int]] = {}
         self._span: list[int] = []
+        self._telling: set[asyncio.Task[None]] = set()
         self.disagreements: dict[tuple[int, int], list[int]] = {}
         """(epoch, index) -> slots in which a member's digest names other frames than we hold."""
 
@@ -256,9 +257,12 @@ class NetConduct:
         for kept in (self._receipts, self._opened):
             kept.pop(old, None)
         if len(self._span) >= self._report_slots:
-            await self._report()
+            report = await self._report()
+            task = asyncio.get_running_loop().create_task(self._tell(report))
+            self._telling.add(task)  # the next slot does not wait for the administrators
+            task.add_done_callback(self._telling.discard)
 
-    async def _report(self) -> None:
+    async def _report(self) -> bytes:
         assert self._terms is not None
         rows = tuple(
             MemberRate(
@@ -271,6 +275,9 @@ class NetConduct:
         report = RatesReport(await self._keys.sign(rates.to_bytes()), tuple(self._chain)).to_bytes()
         self._chain = self._chain[-1:]
         self._fresh()
+        return report
+
+    async def _tell(self, report: bytes) -> None:
         for name, one in self._overseers.items():
             try:
                 await one.rates(report)

@@ -19,7 +19,7 @@ from wan.errors import WanError
 OK: Final = frozenset({200, 201})
 TRY_AGAIN: Final = frozenset({404, 425, 429, 500, 502, 503, 504})
 RELAY_AFTER: Final = 30
-"""So often in a row the EMP may fail to serve a resource of the founding before the administrator is asked."""
+"""So often in a row the EMP may fail to serve a founding before the administrator is asked."""
 _RELAYED: Final = frozenset({"bundle", "roster", "reveal", "graph", "confirm"})
 _AWAY: Final = (WanError, TlsRefused, CertificateRefused, OSError)
 

@@ -43,7 +43,7 @@ class NetMember:
         key_slot: where (one net, one slot).
         emp_key: the EMP's public ENC key; its curve is the curve of the DCNET keys.
         exchange: the only way out, to the net's EMP.
-        administrator: the way to this gateway's administrator, for complaints and what the EMP does not bring;
+        administrator: the way to this gateway's administrator, for complaints and what the EMP withholds;
             None: there is none, they wait.
         store: sealed durable storage.
         clock: the gateway's.
