@@ -18,6 +18,7 @@ from firmware.enforcement.dcnet.messages.conduct import Calendar, ReceiptDay, Ta
 from firmware.enforcement.dcnet.messages.documents import document_hash, from_bitmap, to_bitmap
 from firmware.enforcement.dcnet.messages.manifest import EpochManifest, Manifest, Verdict
 from firmware.enforcement.dcnet.messages.reports import (
+    MILLION,
     Charge,
     Complaint,
     MemberRate,
@@ -31,10 +32,12 @@ from firmware.enforcement.dcnet.policy import NetRules
 from tools.counterparts.messages import MessageRefused, Trust, check_signed
 from tools.counterparts.net_witness import OrderedNet
 from tools.counterparts.server import Emit, gateway_of
+from wan.cms import signed
 from wan.errors import OrderRefused
 
-MAX_COMPLAINTS: Final = 256
-"""So many are kept of one net; more are told but not kept."""
+MAX_COMPLAINTS: Final = 16
+"""So many are kept of one gateway in one net; more are refused."""
+_MOST_PPM: Final = MILLION - 1
 _ENOUGH_SLOTS: Final = 8
 _FEW_SLOTS: Final = 4
 
@@ -132,6 +135,8 @@ class NetOversight:
             ):
                 reason = f"member {one.index}: the chain says otherwise"
                 raise self._refusal("rates", net, OrderRefused("count", reason))
+        if self._old(net, rates):
+            raise self._refusal("rates", net, OrderRefused("old", "later rates of this net are known"))
         slots = len(chain.slots)
         out = {str(one.index): why for one in rates.members if (why := suggestion(one, slots))}
         rows = [
@@ -143,6 +148,13 @@ class NetOversight:
         self._emit({"event": "rates", "net": net, **span, "members": rows, "suggest_removal": out})
         return b""
 
+    def _old(self, net: str, rates: Rates) -> bool:
+        data = self._kept.get(f"rates-{net}")
+        if data is None:
+            return False
+        known = Rates.from_bytes(signed.parse(RatesReport.from_bytes(data).signed).content)
+        return (known.version, known.last_slot) >= (rates.version, rates.first_slot)
+
     async def _follow(self, chain: Iterable[bytes], ordered: OrderedNet, roster: Roster) -> Chain:
         """Count along a signed chain; its first object is only where it begins."""
         size, name, roster_hash = len(roster.entries), document_hash(roster), b""
@@ -150,8 +162,8 @@ class NetOversight:
         accepted: frozenset[int] = frozenset()
         slots: list[int] = []
         expected, submitted, totalled = Counter[int](), Counter[int](), Counter[int]()
-        for signed in chain:
-            one = _link_of(await self._by_emp(signed, ordered))
+        for item in chain:
+            one = _link_of(await self._by_emp(item, ordered))
             if (one.net, one.version) != (roster.net, roster.version):
                 raise OrderRefused("net", "a chain of another net or roster")
             if isinstance(one, EpochManifest):
@@ -202,12 +214,13 @@ class NetOversight:
         except OrderRefused as refused:
             raise self._refusal("complaint", net, refused) from None
         name = hashlib.sha256(b"".join(said.objects)).hexdigest()[:16]
-        known = [one for one in self._kept if one.startswith(f"complaint-{net}-")]
+        known = [one for one in self._kept if one.startswith(f"complaint-{net}-{gateway}-")]
         key = f"complaint-{net}-{gateway}-{name}"
         if key in known:
             return b""
-        if len(known) < MAX_COMPLAINTS:
-            self._kept[key] = body
+        if len(known) >= MAX_COMPLAINTS:
+            raise self._refusal("complaint", net, OrderRefused("many", f"{len(known)} complaints are kept"))
+        self._kept[key] = body
         self._emit({"event": "complaint", "net": net, "gateway": gateway, "charge": about, "proven": proven})
         return b""
 
@@ -216,8 +229,8 @@ class NetOversight:
         rules = NetRules.from_profile(ordered.policy)
         if len(said.objects) < 2:
             raise OrderRefused("proof", "two objects are required")
-        one, two = [_link_of(await self._by_emp(signed, ordered)) for signed in said.objects[:2]]
-        calendars = [Calendar.from_bytes(await self._by_emp(signed, ordered)) for signed in said.objects[2:]]
+        one, two = [_link_of(await self._by_emp(item, ordered)) for item in said.objects[:2]]
+        calendars = [Calendar.from_bytes(await self._by_emp(item, ordered)) for item in said.objects[2:]]
         if {one.net, two.net} != {rules.net} or one.version != two.version:
             raise OrderRefused("proof", "two objects of different nets or rosters")
         if document_hash(one) == document_hash(two):
@@ -235,8 +248,8 @@ class NetOversight:
         rules = NetRules.from_profile(ordered.policy)
         out: set[int] = set()
         promised: set[int] = set()
-        for signed in said.objects:
-            content = await self._by_emp(signed, ordered)
+        for item in said.objects:
+            content = await self._by_emp(item, ordered)
             try:
                 day = ReceiptDay.from_bytes(content)
             except MalformedObject:
@@ -281,7 +294,7 @@ class NetOversight:
             outage.first_slot,
             outage.last_slot,
             lost,
-            outage.share_ppm,
+            min(outage.share_ppm, _MOST_PPM),
         )
         self._emit({"event": "outage", "net": net, "slot": slot, "members": list(outage.members)})
         return Attestation(self._certificate, await self._sign(notice.to_bytes())).to_bytes()
@@ -300,8 +313,8 @@ class NetOversight:
             raise OrderRefused("roster", "no roster of this version was countersigned")
         return Roster.from_bytes(data)
 
-    async def _by_emp(self, signed: bytes, ordered: OrderedNet) -> bytes:
-        checked = await check_signed(signed, self._trust)
+    async def _by_emp(self, item: bytes, ordered: OrderedNet) -> bytes:
+        checked = await check_signed(item, self._trust)
         if checked.signer != ordered.emp_certificate:
             raise OrderRefused("signer", "not signed by the supplier of this net")
         return checked.content

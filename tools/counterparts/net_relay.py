@@ -15,6 +15,8 @@ from tools.counterparts.server import Emit
 from wan.errors import OrderRefused, WanError
 
 MAX_RELAYED_BYTES: Final = 1 << 16
+MAX_WAITING: Final = 8
+"""So much of one gateway waits for a supplier at most."""
 _PUT: Final = re.compile(r"(bundle|reveal|confirm)/([1-9][0-9]{0,8})/([a-z0-9]{14})")
 _GET: Final = re.compile(r"(roster|graph)/([1-9][0-9]{0,8})")
 _OK: Final = frozenset({200, 201})
@@ -63,6 +65,9 @@ class NetRelay:
             raise OrderRefused("size", f"{len(body)} bytes")
         name = "-".join(("relay", net, *form.groups()))
         if method == "PUT":
+            waiting = [one for one in self._kept if one.startswith(f"relay-{net}-") and one.endswith(gateway)]
+            if name not in waiting and len(waiting) >= MAX_WAITING:
+                raise OrderRefused("many", f"{len(waiting)} things of {gateway} wait already")
             self._kept[name] = body
         else:
             await self._bring(net, except_for=name)

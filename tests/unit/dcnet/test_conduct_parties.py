@@ -258,6 +258,15 @@ async def test_receipts_prove_that_a_member_was_left_out(parties: Parties) -> No
     assert not (await parties.complain(*await parties.signed(*out, late), charge=charge))["proven"]
 
 
+async def test_a_gateway_cannot_fill_the_administrators_disk(parties: Parties) -> None:
+    for slot in range(1, 17):
+        manifest = await parties.signed(parties.link(parties.start(), slot, 2, 3))
+        await parties.complain(*manifest, charge=Charge.LEFT_OUT)
+    manifest = await parties.signed(parties.link(parties.start(), 17, 2, 3))
+    with pytest.raises(OrderRefused, match="many"):
+        await parties.complain(*manifest, charge=Charge.LEFT_OUT)
+
+
 async def test_a_complaint_of_being_left_out_is_about_the_member_itself(parties: Parties) -> None:
     start, charge = parties.start(), Charge.LEFT_OUT
     inside, out = parties.link(start, 1, 1, 2), parties.link(start, 1, 2, 3)
@@ -308,6 +317,7 @@ async def test_rates_are_counted_again_and_told(parties: Parties) -> None:
     assert (told["slots"], told["suggest_removal"]) == (4, {})
     assert [row["submitted"] for row in told["members"]] == [4, 4, 2, 4, 4]
     assert parties.kept[f"rates-{NET.hex()}"]
+    assert await Reported(parties).refused() == "old", "the same again is a replay"
 
 
 async def test_a_supplier_cannot_talk_a_member_down(parties: Parties) -> None:
@@ -566,3 +576,13 @@ async def test_nothing_else_is_relayed(method: str, resource: str, body: bytes) 
     with pytest.raises(OrderRefused):
         await world.relay.relay("00" * 8, GATEWAY, "GET", "roster/1", b"")
     assert not world.asked
+
+
+async def test_a_gateway_cannot_fill_the_relay() -> None:
+    world = Relayed()
+    world.answers = world.away
+    for version in range(1, 9):
+        assert (await world.ask("PUT", f"bundle/{version}/{GATEWAY}", b"bundle"))[0] == 202
+    with pytest.raises(OrderRefused, match="many"):
+        await world.ask("PUT", f"bundle/9/{GATEWAY}", b"bundle")
+    assert (await world.ask("PUT", f"bundle/8/{GATEWAY}", b"bundle"))[0] == 202
