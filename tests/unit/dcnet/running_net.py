@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ from hsm.x509 import Certificate
 from tests.support.pace import slot_s
 from tests.support.soft_module import SoftModule
 from tests.unit.dcnet.support import MemoryStore, policy
-from tests.unit.dcnet.test_whole_net import Line
+from tests.unit.dcnet.test_whole_net import Answer, Line
 from tests.unit.dcnet.whole_founding import Direct
 from tools.counterparts.net import NetCoordinator
 from tools.counterparts.net_keys import CmsKeys
 from tools.counterparts.net_oversight import NetOversight
+from tools.counterparts.net_relay import NetRelay
 from tools.counterparts.net_witness import NetWitness, OrderedNet
 from tools.counterparts.pki import issue_gateway, make_pki
 from wan.pki.enrol import make_triple
@@ -85,6 +87,7 @@ class Home:
             clock=SystemClock(),
             report=report,
             insecure_small_nets_allowed=True,
+            administrator=partial(self._net.ask_administrator, GATEWAYS[self.number - 1]),
         )
         self.task = asyncio.get_running_loop().create_task(self.member.run())
 
@@ -130,6 +133,30 @@ class RunningNet:
         self.oversight = NetOversight(*common, kept=kept)
         self.witness = Direct(NetWitness("gwa", *common, kept=kept))
         self.homes: list[Home] = []
+        self.relay = NetRelay(
+            lambda net, gateway: net == self.policy.net_id and gateway in GATEWAYS,
+            self._forward,
+            self.seen.append,
+            kept=kept,
+        )
+        self.session: ClientSession | None = None
+        self.base = ""
+
+    async def ask_administrator(self, gateway: str, method: str, resource: str, body: bytes) -> Answer:
+        """What a gateway's own link to its administrator brings."""
+        net, below = self.policy.net_id, resource.split("/", 4)[4]
+        if below == "complaint":
+            return Answer(200, await self.oversight.complaint(net, gateway, body))
+        return Answer(*await self.relay.relay(net, gateway, method, below.removeprefix("relay/"), body))
+
+    async def _forward(
+        self, net: str, gateway: str, method: str, resource: str, body: bytes
+    ) -> tuple[int, bytes]:
+        assert self.session is not None
+        url = f"{self.base}/dcnet/v1/{net}/relay/{gateway}/{resource}"
+        headers = {"X-Gateway": "the administrator"}
+        async with self.session.request(method, url, data=body, headers=headers) as reply:
+            return reply.status, await reply.read()
 
     def coordinator(self, **options: Any) -> NetCoordinator:
         return NetCoordinator(
@@ -140,6 +167,7 @@ class RunningNet:
             administrators={"gwa": self.witness},
             overseers={"gwa": Watching(self.oversight, self.policy.net_id)},
             identity=lambda request: request.headers["X-Gateway"],
+            relayed_by=lambda request: request.headers["X-Gateway"] == "the administrator",
             **options,
         )
 
@@ -168,17 +196,22 @@ class RunningNet:
 
 @asynccontextmanager
 async def running(
-    folder: Path, options: Mapping[str, Any] | None = None, **changes: Any
+    folder: Path,
+    options: Callable[[NetRules], Mapping[str, Any]] = lambda _rules: {},
+    *,
+    shunned: int = 0,
+    **changes: Any,
 ) -> AsyncIterator[tuple[RunningNet, int]]:
     """Give a founded net and the first slot that can be used; everything ends with the block.
 
     Args:
         folder: for keys and certificates.
-        options: of the coordinator.
+        options: of the coordinator, by the net's rules.
+        shunned: the number of a home whose bundle the supplier refuses.
         changes: to the policy.
     """
     net = RunningNet(folder, changes)
-    coordinator = net.coordinator(**(options or {}))
+    coordinator = net.coordinator(**options(net.rules))
     app = web.Application()
     app.add_routes(coordinator.routes())
     async with AsyncExitStack() as stack, asyncio.timeout(120):
@@ -188,13 +221,16 @@ async def running(
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         session = await stack.enter_async_context(ClientSession())
         base = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        net.session, net.base = session, base
         task = asyncio.get_running_loop().create_task(coordinator.run())
         stack.callback(task.cancel)
         for number, gateway in enumerate(GATEWAYS, 1):
             module = SoftModule()
             issued = issue_gateway(folder, gateway, await make_triple(module, gateway))
             sig = Certificate.from_pem(issued[CertificateUse.SIG].encode())
-            net.homes.append(Home(net, number, Line(session, base, gateway), module, sig))
+            line = Line(session, base, gateway)
+            line.cut = {"/bundle/"} if number == shunned else set()
+            net.homes.append(Home(net, number, line, module, sig))
             stack.push_async_callback(net.homes[-1].stop)
         for home in net.homes:
             await home.joined()

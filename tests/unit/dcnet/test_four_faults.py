@@ -93,8 +93,7 @@ async def test_fault_4_a_whole_street_is_gone(tmp_path: Path) -> None:
 
 
 async def test_fault_4_with_a_notice_of_the_administrator_the_rest_is_summed(tmp_path: Path) -> None:
-    options = {"report_slots": 2}
-    async with running(tmp_path / "pki", options) as (net, first):
+    async with running(tmp_path / "pki", lambda _rules: {"report_slots": 2}) as (net, first):
         net.oversight.announce(net.policy.net_id, Outage(first, first + 1, (4, 5, 6)))
         for home in net.homes[3:]:
             await home.stop()
