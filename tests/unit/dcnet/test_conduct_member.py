@@ -15,6 +15,7 @@ from firmware.enforcement.dcnet.machines import SlotState
 from firmware.enforcement.dcnet.messages.conduct import SentFrames, Taken
 from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, digest
 from firmware.enforcement.dcnet.messages.reports import Charge
+from firmware.enforcement.dcnet.messages.roster import Attestation
 from firmware.errors import ReadingRefused
 from tests.unit.dcnet.attentive_emp import Watched
 from tests.unit.dcnet.fake_emp import altered
@@ -295,6 +296,20 @@ async def test_a_notice_that_is_not_for_this_slot_and_roster_changes_nothing(cha
     assert await served(world, 1) == {1: OWED}
     assert not world.emp.opened
     assert Refusal.EXCLUDED.value in reasons(world, NetEventKind.OWED)[0]
+
+
+def _forged(one: Attestation) -> tuple[Attestation, ...]:
+    return (replace(one, signed=signed_by("emp", one.signed.partition(b"|")[2])),)
+
+
+@pytest.mark.parametrize("altered_to", [_forged, lambda one: (one, one), lambda one: ()])
+async def test_a_notice_that_only_shows_the_administrators_certificate_is_none(altered_to: Any) -> None:
+    world = Watched()
+    world.emp.left_out[1] = {2, 3}
+    world.outage(2, 3)
+    good = world.emp.notices
+    world.emp.notices = lambda slot: altered_to(*good(slot))
+    assert await served(world, 1) == {1: OWED}
 
 
 async def test_a_notice_cannot_lift_the_floors() -> None:
