@@ -112,6 +112,7 @@ class NetCoordinator:
                 slot += 1
             if epoch != (epoch := self.rules.epoch_of(slot)):
                 previous = await self._begin_epoch(roster, epoch, slot, present, terms.size)
+            self.conduct.latest = slot
             tally = self._tally = Tally(terms, slot, epoch, previous, present)
             result = await self._play(tally, result)
             assert tally.manifest is not None

@@ -46,6 +46,8 @@ from tools.counterparts.server import Emit
 from wan.errors import WanError
 
 _KEPT_EPOCHS: Final = 3
+KEPT_SLOTS: Final = 256
+"""Words about older slots, or about those to come, are not taken."""
 _MAX_DIGEST_BYTES: Final = 1 << 20
 _DAY_S: Final = 86400
 _EPOCH_ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -116,6 +118,8 @@ class NetConduct:
         self._chain: list[bytes] = []
         self._counted: dict[str, Counter[int]] = {}
         self._span: list[int] = []
+        self.latest = -1
+        """The slot that was begun last."""
         self._telling: set[asyncio.Task[None]] = set()
         self.disagreements: dict[tuple[int, int], list[int]] = {}
         """(epoch, index) -> slots in which a member's digest names other frames than we hold."""
@@ -149,14 +153,18 @@ class NetConduct:
         if self._terms is None or outcome not in _TAKEN or len(sealed) <= HEADER_BYTES + MAC_BYTES:
             return b""  # as long as a Hello, or shorter
         name, taken = hashlib.sha256(sealed[:-MAC_BYTES]).digest(), _TAKEN[outcome]
-        day = self._receipts.setdefault(self._rules.epoch_of(slot), {}).setdefault(index, {})
-        day.setdefault(slot, (name, taken))
+        if self._recent(slot):
+            day = self._receipts.setdefault(self._rules.epoch_of(slot), {}).setdefault(index, {})
+            day.setdefault(slot, (name, taken))
         return self._sealed(index, slot, name, taken)
 
     def again(self, index: int, slot: int) -> bytes | None:
         """Return the receipt of a slot once more."""
         known = self._receipts.get(self._rules.epoch_of(slot), {}).get(index, {}).get(slot)
         return None if known is None else self._sealed(index, slot, *known)
+
+    def _recent(self, slot: int) -> bool:
+        return self.latest - KEPT_SLOTS < slot <= self.latest
 
     def _sealed(self, index: int, slot: int, name: bytes, taken: Taken) -> bytes:
         assert self._terms is not None
@@ -184,7 +192,7 @@ class NetConduct:
 
     def refusal(self, index: int, slot: int, sealed: bytes) -> bool:
         """Take a member's reason why it does not open; False if it is not its word about this slot."""
-        if self._terms is None or not MAC_BYTES < len(sealed) <= 1024:
+        if self._terms is None or not MAC_BYTES < len(sealed) <= 1024 or not self._recent(slot):
             return False
         mac = CMAC(AES(self._terms.mac_keys[index]))
         mac.update(sealed[:-MAC_BYTES])
@@ -217,7 +225,12 @@ class NetConduct:
         except (DcNetError, MessageRefused):
             return False
         meant = (self._rules.net, self._terms.version, index, epoch)
-        if signer != gateway or (said.net, said.version, said.index, said.epoch) != meant:
+        today = self._rules.epoch_of(self.latest)
+        if (
+            signer != gateway
+            or not today - _KEPT_EPOCHS < epoch <= today
+            or (said.net, said.version, said.index, said.epoch) != meant
+        ):
             return False
         name = hashlib.sha256(content).digest()
         if (known := self._digests.get((epoch, index))) is not None:
@@ -256,6 +269,8 @@ class NetConduct:
         old = self._rules.epoch_of(tally.slot) - _KEPT_EPOCHS
         for kept in (self._receipts, self._opened):
             kept.pop(old, None)
+        self._refusals.pop(tally.slot - KEPT_SLOTS, None)
+        self._outages.pop(tally.slot - KEPT_SLOTS, None)
         if len(self._span) >= self._report_slots:
             report = await self._report()
             task = asyncio.get_running_loop().create_task(self._tell(report))

@@ -405,40 +405,53 @@ class Supplier:
 
     def __init__(self, parties: Parties, **options: Any) -> None:
         self.conduct = NetConduct(rules(calendar="signed"), parties.emp, parties.seen.append, **options)
+        self.conduct.latest = 300
         self.conduct.begin(Terms(NET, 1, SIZE, 3, dict.fromkeys(range(1, SIZE + 1), KEY)))
 
 
 async def test_refusals_are_counted_once_and_only_from_their_member(parties: Parties) -> None:
     supplier = Supplier(parties).conduct
-    said = RefusalNotice(NET, 1, 5, 2, Refusal.DEGREE, HASH)
+    said = RefusalNotice(NET, 1, 205, 2, Refusal.DEGREE, HASH)
     sealed = seal_note(said.to_bytes(), KEY)
-    assert supplier.refusal(2, 5, sealed)
-    assert supplier.refusal(2, 5, sealed)
+    assert supplier.refusal(2, 205, sealed)
+    assert supplier.refusal(2, 205, sealed)
     assert [one["refusals"] for one in parties.seen if one["event"] == "refusal"] == [1]
     for index, slot, body in (
-        (3, 5, sealed),
-        (2, 6, sealed),
-        (2, 5, seal_note(said.to_bytes(), b"x" * 16)),
-        (2, 5, seal_note(replace(said, net=bytes(8)).to_bytes(), KEY)),
-        (2, 5, seal_note(replace(said, version=2).to_bytes(), KEY)),
-        (2, 5, b""),
-        (2, 5, seal_note(bytes(5000), KEY)),
+        (3, 205, sealed),
+        (2, 206, sealed),
+        (2, 205, seal_note(said.to_bytes(), b"x" * 16)),
+        (2, 205, seal_note(replace(said, net=bytes(8)).to_bytes(), KEY)),
+        (2, 205, seal_note(replace(said, version=2).to_bytes(), KEY)),
+        (2, 205, b""),
+        (2, 205, seal_note(bytes(5000), KEY)),
     ):
         assert not supplier.refusal(index, slot, body)
+
+
+async def test_words_about_other_times_fill_no_memory(parties: Parties) -> None:
+    supplier = Supplier(parties).conduct
+    for slot in (0, 44, 301, 2**32 - 1):
+        said = RefusalNotice(NET, 1, slot, 2, Refusal.LATE, bytes(32))
+        assert not supplier.refusal(2, slot, seal_note(said.to_bytes(), KEY))
+        assert supplier.receipt(2, slot, seal(bytes(88), KEY), Outcome.LATE)
+        assert supplier.again(2, slot) is None
+    for epoch in (EPOCH - 3, EPOCH + 1):
+        digest = SlotDigest(NET, 1, 1, epoch, bytes(32), (SentFrames(205, HASH),))
+        assert not await supplier.digest(1, epoch, GATEWAY, await parties.one.state(digest.to_bytes()))
 
 
 async def test_a_receipt_says_what_was_done_and_the_first_one_counts(parties: Parties) -> None:
     supplier = Supplier(parties).conduct
     frame, other = seal(bytes(88), KEY), seal(bytes(96), KEY)
     for outcome, body in ((Outcome.NEW, frame), (Outcome.KNOWN, frame), (Outcome.CONFLICT, other)):
-        assert unseal_note(supplier.receipt(2, 5, body, outcome), KEY)
-    assert supplier.receipt(2, 5, frame, Outcome.REFUSED) == b""
-    assert supplier.receipt(2, 5, seal(bytes(64), KEY), Outcome.LATE) == b"", "a Hello gets none"
-    assert supplier.again(2, 6) is None
+        assert unseal_note(supplier.receipt(2, 205, body, outcome), KEY)
+    assert supplier.receipt(2, 205, frame, Outcome.REFUSED) == b""
+    assert supplier.receipt(2, 205, seal(bytes(64), KEY), Outcome.LATE) == b"", "a Hello gets none"
+    assert supplier.again(2, 206) is None
     signed = await supplier.receipts(EPOCH, 2)
     assert signed is not None
     day = ReceiptDay.from_bytes(cms.parse(signed).content)
-    assert day.receipts == ((5, hashlib.sha256(bytes(88)).digest(), Taken.ACCEPTED),)
+    assert day.receipts == ((205, hashlib.sha256(bytes(88)).digest(), Taken.ACCEPTED),)
     assert await supplier.receipts(EPOCH, 3) is None
 
 
@@ -446,10 +459,10 @@ async def test_a_digest_is_compared_with_what_the_supplier_holds(parties: Partie
     supplier = Supplier(parties).conduct
     submitted, opened = seal(bytes(88), KEY), seal(bytes(90), KEY)
     names = [hashlib.sha256(bytes(size)).digest() for size in (88, 90)]
-    for slot in (5, 6):
+    for slot in (205, 206):
         supplier.receipt(1, slot, submitted, Outcome.NEW)
-    supplier.opened(1, 5, opened)
-    good = SlotDigest(NET, 1, 1, EPOCH, bytes(32), (SentFrames(5, *names), SentFrames(6, names[0])))
+    supplier.opened(1, 205, opened)
+    good = SlotDigest(NET, 1, 1, EPOCH, bytes(32), (SentFrames(205, *names), SentFrames(206, names[0])))
     for index, epoch, gateway, body in (
         (1, EPOCH, OTHER, await parties.one.state(good.to_bytes())),
         (2, EPOCH, GATEWAY, await parties.one.state(good.to_bytes())),
@@ -469,17 +482,17 @@ async def test_a_digest_is_compared_with_what_the_supplier_holds(parties: Partie
 @pytest.mark.parametrize(
     ("frames", "differs"),
     [
-        ((SentFrames(5, HASH), SentFrames(6, hashlib.sha256(bytes(88)).digest())), [5]),
-        ((SentFrames(5, hashlib.sha256(bytes(88)).digest(), HASH),), [5, 6]),
+        ((SentFrames(205, HASH), SentFrames(206, hashlib.sha256(bytes(88)).digest())), [205]),
+        ((SentFrames(205, hashlib.sha256(bytes(88)).digest(), HASH),), [205, 206]),
     ],
 )
 async def test_a_digest_that_denies_what_was_sent_is_noticed(
     parties: Parties, frames: tuple[SentFrames, ...], differs: list[int]
 ) -> None:
     supplier = Supplier(parties).conduct
-    for slot in (5, 6):
+    for slot in (205, 206):
         supplier.receipt(1, slot, seal(bytes(88), KEY), Outcome.NEW)
-    supplier.opened(1, 5, seal(bytes(90), KEY))
+    supplier.opened(1, 205, seal(bytes(90), KEY))
     said = SlotDigest(NET, 1, 1, EPOCH, HASH, frames)
     assert await supplier.digest(1, EPOCH, GATEWAY, await parties.one.state(said.to_bytes()))
     assert (parties.event("digest")["differs"], parties.event("digest")["chain_broken"]) == (differs, True)
@@ -497,15 +510,15 @@ async def test_without_every_administrators_notice_nothing_is_published(parties:
         async def outage(self, version: int, slot: int) -> bytes:
             return await parties.oversight.outage(NET.hex(), version, slot)
 
-    parties.oversight.announce(NET.hex(), Outage(5, 6, (2,)))
+    parties.oversight.announce(NET.hex(), Outage(205, 206, (2,)))
     alone, both = (
         Supplier(parties, overseers=overseers).conduct
         for overseers in ({"gwa": Asked()}, {"gwa": Asked(), "other": Silent()})
     )
     for supplier in (alone, both):
-        await supplier.ask_outage(5)
-    assert alone.outage(5) is not None
-    assert both.outage(5) is None
+        await supplier.ask_outage(205)
+    assert alone.outage(205) is not None
+    assert both.outage(205) is None
 
 
 # -- relay ---------------------------------------------------------------------------------------------
