@@ -60,8 +60,8 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
         "Somebody in net {subject} broke the rules; your household takes no part any more. {text}",
     ),
     "peer-misbehaved/left-out": (
-        "Der Lieferant hat Ihren Wert (Zeit {slot}) im Netz {subject} angenommen und doch ausgelassen: {text}",
-        "The supplier accepted your value (slot {slot}) in net {subject} and left it out all the same: {text}",
+        "Der Lieferant hat Ihren Wert (Zeit {slot}) im Netz {subject} angenommen und ausgelassen: {text}",
+        "The supplier accepted your value (slot {slot}) in net {subject} and left it out: {text}",
     ),
     "self-test": ("Das Gateway hat sich selbst geprüft. {text}", "The gateway tested itself. {text}"),
     "decommissioned": (
