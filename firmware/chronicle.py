@@ -36,6 +36,7 @@ _NET_EVENTS: Final = {
     NetEventKind.TOTALLED: (Event.CONCEALED_CONTRIBUTION, Outcome.SUCCESS),
     NetEventKind.OWED: (Event.CONCEALMENT_ABORTED, Outcome.FAILURE),
     NetEventKind.QUARANTINE: (Event.PEER_MISBEHAVED, Outcome.FAILURE),
+    NetEventKind.LEFT_OUT: (Event.PEER_MISBEHAVED, Outcome.FAILURE),
     NetEventKind.REFUSED: (Event.CONCEALMENT_ABORTED, Outcome.FAILURE),
 }
 

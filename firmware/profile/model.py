@@ -146,6 +146,10 @@ class NetPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Largest energy of one slot that a gateway contributes; beyond it the slot is refused."""
     n_max: Annotated[int, msgspec.Meta(ge=3, le=1_000_000)] = 4096
     """Largest number of members; n_max * max_wh * 10 must stay below 2**63 so that no sum wraps."""
+    bridges: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
+    """Edges between this net and the supplier's next one. A gateway refuses a net with bridges by name."""
+    calendar: Literal["none", "signed"] = "none"
+    """Whether the supplier may block slots by calendars that it signs."""
 
 
 class CommunicationProfile(

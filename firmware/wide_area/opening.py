@@ -31,6 +31,7 @@ from hsm.session import Priority
 from hsm.tls import WAN, TlsContext
 from hsm.tls.driver import EventLoop
 from hsm.x509 import Certificate
+from wan.emp.client import EmpClient
 from wan.emp.outbox import Outbox
 from wan.gwa.client import AdministratorLink
 from wan.ports import Release
@@ -158,6 +159,16 @@ def _net_member(
         release = await gate.release_frame(profile.id, resource, body)  # also where nothing but a name leaves
         return await client.exchange(method, resource, release if body else None)
 
+    administrator = EmpClient(
+        links.channel(links.administrator.name, timeout_s=NET_TIMEOUT_S),
+        links.administrator.name,
+        parts.gateway_id,
+    )
+
+    async def to_administrator(method: str, resource: str, body: bytes) -> Answer:
+        release = await gate.release_to_administrator(profile.id, resource, body)
+        return await administrator.exchange(method, resource, release if body else None)
+
     return NetMember(
         NetRules.from_profile(profile.net),
         parts.gateway_id,
@@ -175,6 +186,7 @@ def _net_member(
         key_slot=slot,
         emp_key=emp_enc.public_key,
         exchange=exchange,
+        administrator=to_administrator,
         store=parts.stores.consumer,
         clock=parts.clock,
         report=partial(parts.chronicle.net, consumer),

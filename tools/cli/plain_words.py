@@ -59,6 +59,10 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
         "Im Netz {subject} hat sich jemand falsch verhalten; Ihr Haushalt nimmt nicht mehr teil. {text}",
         "Somebody in net {subject} broke the rules; your household takes no part any more. {text}",
     ),
+    "peer-misbehaved/left-out": (
+        "Der Lieferant hat Ihren Wert (Zeit {slot}) im Netz {subject} angenommen und ausgelassen: {text}",
+        "The supplier accepted your value (slot {slot}) in net {subject} and left it out: {text}",
+    ),
     "self-test": ("Das Gateway hat sich selbst geprüft. {text}", "The gateway tested itself. {text}"),
     "decommissioned": (
         "Das Gateway wird außer Betrieb genommen; Schlüssel und Daten werden vernichtet.",
@@ -107,7 +111,8 @@ def sentence(entry: Mapping[str, Any], lang: Lang) -> str:
     """Return one entry of a consumer's log, as the gateway hands it out, as a sentence."""
     which = 0 if lang is Lang.DE else 1
     name = entry["event"]
-    known = WORDS.get("joined" if name == "contract-change" and entry["sub_event"] == "joined" else name)
+    joined = name == "contract-change" and entry["sub_event"] == "joined"
+    known = WORDS.get(f"{name}/{entry['sub_event']}", WORDS.get("joined" if joined else name))
     if known is None:
         return " ".join(filter(None, (name, entry["subject"], entry["text"])))
     said = _Blanks({key: str(value) for key, value in entry["evidence"].items() if value != ""})

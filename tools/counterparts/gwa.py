@@ -19,6 +19,7 @@ from hsm.api import KeySlot
 from hsm.x509.certificate import Certificate
 from tools.counterparts.keys import SoftwareKeys
 from tools.counterparts.net_mount import mount_witness
+from tools.counterparts.net_oversight_mount import mount_oversight
 from tools.counterparts.server import (
     MAX_BODY_BYTES,
     Emit,
@@ -128,6 +129,7 @@ class Administrator:
             partners=self._settings.partners,
             refused_peers=self._settings.refused_peers,
         )
+        mount_oversight(app, self._folder, self._emit)
         return app
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> Listening:

@@ -6,18 +6,21 @@ Shares the codecs of the product and none of its checks. Mounted into the EMP's 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from aiohttp import web
 
+from firmware.enforcement.dcnet.messages.conduct import Calendar
 from firmware.enforcement.dcnet.messages.documents import document_hash, to_bitmap
 from firmware.enforcement.dcnet.messages.frames import FrameType
 from firmware.enforcement.dcnet.messages.manifest import EpochManifest, ManifestReply, SlotResult, Verdict
 from firmware.enforcement.dcnet.messages.roster import Roster
 from firmware.enforcement.dcnet.policy import CANARY_LANE, TENTHS, NetRules
 from firmware.profile.model import NetPolicy
+from tools.counterparts.net_conduct import NetConduct, Overseer, settle
+from tools.counterparts.net_conduct_routes import conduct_routes, relayed_routes
 from tools.counterparts.net_founding import CoordinatorKeys, Countersigner, Founding, FoundingRefused
 from tools.counterparts.net_tally import Taken, Tally
 from tools.counterparts.server import Emit
@@ -41,6 +44,10 @@ class NetCoordinator:
         now_utc: the supplier's clock.
         version: of the roster.
         tell_totals: whether members learn the totals.
+        calendars: which slots are blocked.
+        overseers: the administrators as those who are told rates and asked for outage notices.
+        report_slots: after so many slots rates are told; a day's if None.
+        relayed_by: whether a request comes from an administrator of this net, who may speak for members.
     """
 
     def __init__(
@@ -56,6 +63,10 @@ class NetCoordinator:
         now_utc: Callable[[], datetime] = lambda: datetime.now(UTC),
         version: int = 1,
         tell_totals: bool = True,
+        calendars: Sequence[Calendar] = (),
+        overseers: Mapping[str, Overseer] | None = None,
+        report_slots: int | None = None,
+        relayed_by: Callable[[web.Request], bool] = lambda _request: False,
     ) -> None:
         self.rules = NetRules.from_profile(policy)
         self.members = tuple(members)
@@ -75,6 +86,12 @@ class NetCoordinator:
             now_utc=now_utc,
             version=version,
         )
+        names = sorted({chosen.get(member, first) for member in self.members})
+        told = {name: one for name in names if (one := (overseers or {}).get(name)) is not None}
+        self.conduct = NetConduct(
+            self.rules, keys, emit, calendars=calendars, overseers=told, report_slots=report_slots
+        )
+        self._relayed_by = relayed_by
         self._taken = asyncio.Event()
         self._tally: Tally | None = None
         self._epochs: dict[int, bytes] = {}
@@ -86,12 +103,16 @@ class NetCoordinator:
     async def run(self) -> None:
         """Serve until cancelled."""
         roster, terms = await self._founding.found()
+        self.conduct.begin(terms)
         slot = max(0, self.rules.slot_at(self._now_utc()) + 1)
         present, result = frozenset(range(1, terms.size + 1)), None
         epoch, previous = -1, b""
         while True:
+            while self.conduct.blocked(slot):
+                slot += 1
             if epoch != (epoch := self.rules.epoch_of(slot)):
                 previous = await self._begin_epoch(roster, epoch, slot, present, terms.size)
+            self.conduct.latest = slot
             tally = self._tally = Tally(terms, slot, epoch, previous, present)
             result = await self._play(tally, result)
             assert tally.manifest is not None
@@ -106,6 +127,7 @@ class NetCoordinator:
             self.rules.net, self._version, document_hash(roster), epoch, slot, to_bitmap(present, size)
         )
         self._epochs[epoch] = await self._keys.sign(manifest.to_bytes())
+        self.conduct.epoch(self._epochs[epoch])
         return document_hash(manifest)
 
     async def _play(self, tally: Tally, before: SlotResult | None) -> SlotResult:
@@ -114,7 +136,11 @@ class NetCoordinator:
         await self._until(rules.submit_until(slot), lambda: tally.everybody_spoke)
         manifest = tally.close(before)
         self._manifests[slot] = (tally, await self._keys.sign(manifest.to_bytes()))
+        asked = None
+        if not rules.enough_of(len(tally.accepted), len(tally.present)):
+            asked = asyncio.get_running_loop().create_task(self.conduct.ask_outage(slot))
         await self._until(rules.open_until(slot), lambda: tally.complete)
+        await settle(asked)
         limit = rules.max_wh * TENTHS
         result = tally.result((limit, limit, 1), CANARY_LANE)
         told = (
@@ -123,6 +149,7 @@ class NetCoordinator:
             else SlotResult(result.net, slot, result.manifest_hash, result.verdict)
         )
         self._results[slot] = await self._keys.sign(told.to_bytes())
+        await self.conduct.done(tally, self._manifests[slot][1], result.verdict)
         self._manifests.pop(slot - KEPT_SLOTS, None)
         self._results.pop(slot - KEPT_SLOTS, None)
         accepted = tally.accepted
@@ -164,10 +191,23 @@ class NetCoordinator:
             web.get(base + "/result/{slot:\\d+}", self._get_result),
             web.put(base + "/submit/{slot:\\d+}/{index:\\d+}", self._put_submit),
             web.put(base + "/open/{slot:\\d+}/{index:\\d+}", self._put_open),
+            *conduct_routes(base, self.conduct, self._gateway, self._index),
+            *relayed_routes(
+                base,
+                {
+                    "bundle": self._put_bundle,
+                    "reveal": self._put_reveal,
+                    "roster": self._get_roster,
+                    "graph": self._get_graph,
+                },
+            ),
         ]
 
     def _gateway(self, request: web.Request) -> str:
-        gateway = self._identity(request)
+        spoken_for = request.match_info.get("spoken_for")
+        if spoken_for is not None and not self._relayed_by(request):
+            raise web.HTTPForbidden(text="not an administrator of this net")
+        gateway = self._identity(request) if spoken_for is None else spoken_for
         if gateway not in self.members:
             raise web.HTTPForbidden(text="not a member of this net")
         return gateway
@@ -254,8 +294,13 @@ class NetCoordinator:
             self._emit(event | {"lanes": list(frame.lanes)})
         elif taken not in (Taken.NEW, Taken.KNOWN):
             self._refuse(gateway, "submit", taken.name.lower())
+        receipt = (
+            b""
+            if frame is not None and frame.type is FrameType.HELLO
+            else self.conduct.receipt(index, slot, body, taken)
+        )
         self._taken.set()
-        return web.Response(status=taken.value)
+        return web.Response(status=taken.value, body=receipt)
 
     async def _put_open(self, request: web.Request) -> web.Response:
         index, gateway, body = self._index(request), self._gateway(request), await self._body(request)
@@ -266,6 +311,8 @@ class NetCoordinator:
         taken = Taken.LATE if late else tally.open(index, body)
         if taken not in (Taken.NEW, Taken.KNOWN):
             self._refuse(gateway, "open", taken.name.lower())
+        elif taken is Taken.NEW:
+            self.conduct.opened(index, slot, body)
         self._taken.set()
         return web.Response(status=taken.value)
 

@@ -16,10 +16,13 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
+from firmware.enforcement.dcnet.messages.conduct import Calendar
+from firmware.enforcement.dcnet.policy import NetRules
 from firmware.profile.model import CommunicationProfile, NetPolicy
 from hsm.x509.certificate import load_pem_chain
 from tools.counterparts.kept_files import KeptFiles
 from tools.counterparts.net import NetCoordinator
+from tools.counterparts.net_conduct import calendar_of
 from tools.counterparts.net_keys import CmsKeys
 from tools.counterparts.net_witness import NetWitness, OrderedNet
 from tools.counterparts.server import Emit, client_context, gateway_of, peer_common_name, split_address
@@ -27,6 +30,7 @@ from tools.counterparts.spool import profiles_ordered
 from wan.errors import OrderRefused, UnexpectedReply
 
 _ANSWER_TIMEOUT_S: Final = 20.0
+_ADMINISTRATOR: Final = ".GWA"
 _NET: Final = "{net:[0-9a-f]{16}}"
 _VERSION: Final = "{version:[1-9][0-9]{0,8}}"
 
@@ -43,6 +47,16 @@ class AdministratorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_un
     """Gateway ids, lower case, of `NetSettings.members` that it administers."""
 
 
+class CalendarSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which slots of a net are blocked."""
+
+    first_slot: int
+    slots: int
+    blocked: list[tuple[int, int]] = []
+    """[first, last] of each run, rising."""
+    jitter_s: float = 0.0
+
+
 class NetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One [[net]] of emp.toml."""
 
@@ -56,6 +70,8 @@ class NetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The administrator's name in rosters."""
     others: list[AdministratorSettings] = []
     """Administrators of the members that are not `administrator`'s."""
+    calendar: list[CalendarSettings] = []
+    """What is blocked, if the policy has `calendar = "signed"`; never changed once published."""
 
 
 def identity(request: web.Request) -> str:
@@ -69,12 +85,16 @@ def identity(request: web.Request) -> str:
 def mount_coordinators(app: web.Application, folder: Path, nets: list[NetSettings], emit: Emit) -> None:
     """Add the routes of each net to the supplier's server, and run its coordinator while it is up."""
     for settings in nets:
+        administrators = _administrators(folder, settings)
         coordinator = NetCoordinator(
             settings.policy,
             settings.members,
             CmsKeys(folder),
             emit,
-            administrators=_administrators(folder, settings),
+            administrators=administrators,
+            overseers=administrators,
+            calendars=_calendars(settings),
+            relayed_by=lambda request: peer_common_name(request).endswith(_ADMINISTRATOR),
             identity=identity,
             administrator_of={member: one.name for one in settings.others for member in one.members},
         )
@@ -95,6 +115,14 @@ def _running(coordinator: NetCoordinator, emit: Emit) -> Callable[[web.Applicati
         await asyncio.wait([task])
 
     return context
+
+
+def _calendars(settings: NetSettings) -> list[Calendar]:
+    rules = NetRules.from_profile(settings.policy)
+    return [
+        calendar_of(rules, one.first_slot, one.slots, one.blocked, round(one.jitter_s * 1000))
+        for one in settings.calendar
+    ]
 
 
 def _administrators(folder: Path, settings: NetSettings) -> dict[str, AdministratorClient]:
@@ -129,6 +157,14 @@ class AdministratorClient:
     async def authorise(self, version: int) -> bytes:
         """Ask whom its gateways may share keys with."""
         return await self._ask(f"authorise/{version}", b"")
+
+    async def rates(self, report: bytes) -> bytes:
+        """Tell how often members took part."""
+        return await self._ask("rates", report)
+
+    async def outage(self, version: int, slot: int) -> bytes:
+        """Ask for an outage notice."""
+        return await self._ask(f"outage/{version}/{slot}", b"")
 
     async def _ask(self, what: str, body: bytes) -> bytes:
         timeout = aiohttp.ClientTimeout(total=_ANSWER_TIMEOUT_S)
@@ -220,11 +256,13 @@ def ordered_net(folder: Path, net: str) -> OrderedNet | None:
 def to_toml(settings: NetSettings) -> str:
     """Write a [[net]] for emp.toml."""
     table: dict[str, Any] = msgspec.to_builtins(settings, builtin_types=(datetime,))
-    policy, others = table.pop("policy"), table.pop("others")
+    policy, others, calendars = table.pop("policy"), table.pop("others"), table.pop("calendar")
     lines = ["", "[[net]]", *(f"{key} = {_value(value)}" for key, value in table.items())]
     lines += ["[net.policy]", *(f"{key} = {_value(value)}" for key, value in policy.items())]
     for other in others:
         lines += ["[[net.others]]", *(f"{key} = {_value(value)}" for key, value in other.items())]
+    for one in calendars:
+        lines += ["[[net.calendar]]", *(f"{key} = {_value(value)}" for key, value in one.items())]
     return "\n".join(lines) + "\n"
 
 

@@ -57,6 +57,11 @@ class Tally:
         return sorted(self._submitted)
 
     @property
+    def opened(self) -> list[int]:
+        """Indices that have opened, ascending."""
+        return sorted(self._opened)
+
+    @property
     def everybody_spoke(self) -> bool:
         """Whether each member of the roster has submitted or said hello: waiting longer brings nothing."""
         return len(self._submitted.keys() | self.hello) == self.terms.size

@@ -49,6 +49,22 @@ class OpeningRefused(DcNetError):
         self.refusal = refusal
 
 
+class CalendarRefused(DcNetError):
+    """A calendar asks for more than calendars may; `code` names the check."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code, self.detail = code, detail
+
+
+class OutageRefused(DcNetError):
+    """An outage notice lifts nothing in this slot; `code` names the check."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code, self.detail = code, detail
+
+
 class SharesRefused(DcNetError):
     """Shares of a seed are too few, or contradict each other."""
 

@@ -15,6 +15,8 @@ class NetEventKind(Enum):
     OWED = "owed"
     QUARANTINE = "quarantine"
     REFUSED = "refused"
+    LEFT_OUT = "left-out"
+    """Again not in a manifest, though the supplier had confirmed the submission."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,10 @@ class NetRules:
     """t, how many of them give the seed."""
     f_max: int = 2
     """Most lost neighbours that a member may have in one recovery."""
+    bridges: int = 0
+    """Edges between this net and the next of its supplier; nets in service have none."""
+    calendar: bool = False
+    """Whether the supplier's signed calendars are asked for and obeyed."""
 
     @classmethod
     def from_profile(cls, policy: NetPolicy) -> Self:
@@ -78,6 +82,11 @@ class NetRules:
         """
         if tuple(policy.lanes) != LANES or policy.recovery != "none":
             raise NetRefused("only the lanes import, export, canary and recovery none are built")
+        if policy.bridges:
+            raise NetRefused(
+                f"bridges = {policy.bridges}: nets in service are not joined by edges; set bridges = 0 and "
+                "add their totals up (what bridges would give: smgw dcnet simulate --bridges)"
+            )
         rules = cls(
             net=bytes.fromhex(policy.net_id),
             slot_s=policy.slot_s,
@@ -92,6 +101,8 @@ class NetRules:
             max_wh=policy.max_wh,
             n_max=policy.n_max,
             insecure_small_nets=policy.insecure_small_nets,
+            bridges=policy.bridges,
+            calendar=policy.calendar == "signed",
         )
         rules.check()
         return rules
@@ -204,5 +215,7 @@ class NetRules:
             self.holders,
             self.threshold,
             self.f_max,
+            self.bridges,
+            self.calendar,
         ]
         return hashlib.sha256(encode(fields)).digest()

@@ -31,6 +31,7 @@ from firmware.enforcement.dcnet.messages.roster import (
 )
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.primitives import merkle
+from firmware.enforcement.dcnet.service.client import Exchange
 from firmware.enforcement.dcnet.service.driver import NetMember
 from hsm.api import Curve, KeySlot, PublicKey
 from tests.support.soft_module import SoftModule
@@ -241,6 +242,7 @@ class World:
         self.clock = JumpingClock(self.rules.t0_utc)
         self.emp, self.store, self.module = FakeEmp(self.rules, self.clock), MemoryStore(), SoftModule()
         self.events: list[NetEvent] = []
+        self.administrator: Exchange | None = None
 
     async def member(self) -> NetMember:
         if not hasattr(self.emp, "enc"):
@@ -261,6 +263,7 @@ class World:
             clock=self.clock,
             report=report,
             insecure_small_nets_allowed=True,
+            administrator=self.administrator,
         )
 
     async def run(self, member: NetMember, until_slot: int) -> None:

@@ -309,6 +309,32 @@ async def test_frames_need_a_right():
     await world.refused(world.gate.release_frame("total", FRAME, b""), Reason.RECIPIENT)
 
 
+@pytest.mark.parametrize("below", ["complaint", "relay/bundle/1/esgw0100000001", "relay/roster/1"])
+async def test_complaints_and_foundings_go_to_the_administrator(below):
+    world = World(household())
+    release = await world.gate.release_to_administrator("total", f"/dcnet/v1/{NET_ID}/{below}", b"\x01")
+    assert (release.recipient, release.body) == ("gwa", b"\x01")
+
+
+@pytest.mark.parametrize(
+    ("communication", "resource", "reason"),
+    [
+        ("nothing", f"/dcnet/v1/{NET_ID}/complaint", Reason.PROFILE),
+        ("billing", f"/dcnet/v1/{NET_ID}/complaint", Reason.NOT_CONCEALED),
+        ("total", "/dcnet/v1/ffffffffffffffff/complaint", Reason.RESOURCE),
+        ("total", FRAME, Reason.RESOURCE),
+        ("total", f"/dcnet/v1/{NET_ID}/complaint/more", Reason.RESOURCE),
+        ("total", f"/dcnet/v1/{NET_ID}/relay/submit/1/1", Reason.RESOURCE),
+        ("total", f"/dcnet/v1/{NET_ID}/relay/open/1/1", Reason.RESOURCE),
+        ("total", f"/dcnet/v1/{NET_ID}/relay/bundle", Reason.RESOURCE),
+        ("total", f"/dcnet/v1/{NET_ID}/relay/bundle/../submit/1", Reason.RESOURCE),
+    ],
+)
+async def test_nothing_else_of_a_net_goes_to_the_administrator(communication, resource, reason):
+    world = World(household())
+    await world.refused(world.gate.release_to_administrator(communication, resource, b""), reason)
+
+
 def test_receipts_go_to_the_administrator():
     world = World(household())
     receipt = Receipt("order-1", accepted=False, code="version", reason="old")

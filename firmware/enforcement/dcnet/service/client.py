@@ -17,7 +17,10 @@ from hsm.errors import CertificateRefused, TlsRefused
 from wan.errors import WanError
 
 OK: Final = frozenset({200, 201})
-_TRY_AGAIN: Final = frozenset({404, 425, 429, 500, 502, 503, 504})
+TRY_AGAIN: Final = frozenset({404, 425, 429, 500, 502, 503, 504})
+RELAY_AFTER: Final = 30
+"""So often in a row the EMP may fail to serve a founding before the administrator is asked."""
+_RELAYED: Final = frozenset({"bundle", "roster", "reveal", "graph", "confirm"})
 _AWAY: Final = (WanError, TlsRefused, CertificateRefused, OSError)
 
 
@@ -60,8 +63,13 @@ class NetClient:
         clock: Clock,
         poll_s: float,
         log: logging.LoggerAdapter[logging.Logger],
+        administrator: Exchange | None = None,
     ) -> None:
-        """Talk about `net`; `poll_s` is the pause between two tries, `log` says which net it is."""
+        """Talk about `net`; `poll_s` is the pause between two tries, `log` says which net it is.
+
+        `administrator` is the way to the gateway's own administrator, which relays what the EMP does not.
+        """
+        self._administrator, self._failed = administrator, dict[str, int]()
         self._base, self._exchange = f"/dcnet/v1/{net.hex()}", exchange
         self._clock, self._poll_s, self._log = clock, poll_s, log
 
@@ -102,7 +110,40 @@ class NetClient:
         """Return a slot's signed result, None while there is none."""
         return await self._read(f"result/{slot}")
 
-    async def deliver(self, what: str, slot: int, index: int, frame: bytes, until: datetime) -> bool:
+    async def calendar(self) -> bytes | None:
+        """Return the EMP's `CalendarPublication`, None while there is none."""
+        return await self._read("calendar")
+
+    async def receipt(self, slot: int, index: int) -> bytes | None:
+        """Return the receipt for our submission of a slot, None if there is none."""
+        return await self._read(f"receipt/{slot}/{index}")
+
+    async def receipts(self, epoch: int, index: int) -> bytes | None:
+        """Return the signed list of our receipts of an epoch (`ReceiptDay`), None if there is none."""
+        return await self._read(f"receipt/day/{epoch}/{index}")
+
+    async def outage(self, slot: int) -> bytes | None:
+        """Return the administrators' `OutagePublication` for a slot, None while there is none."""
+        return await self._read(f"outage/{slot}")
+
+    async def tell(self, method: str, resource: str, body: bytes, *, administrator: bool) -> int | None:
+        """Send something to the EMP or to our administrator once; the status, None if nobody answered."""
+        if not administrator:
+            return await self._try(method, resource, body)
+        if self._administrator is None:
+            return None
+        answer = await self._through(self._administrator, method, resource, body)
+        return None if answer is None else answer.status
+
+    async def deliver(
+        self,
+        what: str,
+        slot: int,
+        index: int,
+        frame: bytes,
+        until: datetime,
+        heard: Callable[[bytes], Awaitable[None]] | None = None,
+    ) -> bool:
         """Send a frame, the same bytes again and again until an answer came or the deadline is over.
 
         Args:
@@ -111,14 +152,17 @@ class NetClient:
             index: our own.
             frame: with its MAC.
             until: no try begins later.
+            heard: takes the body of the answer, if it has one.
 
         Returns:
             Whether the EMP took it (it may have, even if not).
         """
         while self._clock.now_utc() < until:
-            status = await self._try("PUT", f"{what}/{slot}/{index}", frame)
-            if status is not None and status not in _TRY_AGAIN:
-                return status in OK
+            answer = await self._ask("PUT", f"{what}/{slot}/{index}", frame)
+            if answer is not None and answer.status not in TRY_AGAIN:
+                if heard is not None and answer.body:
+                    await heard(answer.body)
+                return answer.status in OK
             await self.pause()
         return False
 
@@ -131,8 +175,21 @@ class NetClient:
         return answer.body if answer is not None and answer.status in OK else None
 
     async def _ask(self, method: str, resource: str, body: bytes) -> Answer | None:
+        answer = await self._through(self._exchange, method, resource, body)
+        if self._administrator is None or resource.split("/")[0] not in _RELAYED:
+            return answer
+        if answer is not None and answer.status in OK:
+            self._failed.pop(resource, None)
+            return answer
+        failed = self._failed[resource] = self._failed.get(resource, 0) + 1
+        if failed % RELAY_AFTER:
+            return answer
+        relayed = await self._through(self._administrator, method, f"relay/{resource}", body)
+        return answer if relayed is None or relayed.status not in OK else relayed
+
+    async def _through(self, way: Exchange, method: str, resource: str, body: bytes) -> Answer | None:
         try:
-            return await self._exchange(method, f"{self._base}/{resource}", body)
+            return await way(method, f"{self._base}/{resource}", body)
         except _AWAY as error:
             self._log.info("%s %s: %s", method, resource.split("/")[0], error)
         except ReleaseRefused as error:

@@ -19,6 +19,7 @@ from firmware.enforcement.dcnet.founding.roster import Signatures
 from firmware.enforcement.dcnet.machines import MEMBER, RESUMABLE, MemberState, MemberStep, SlotState
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.service.client import Clock, Exchange, NetClient
+from firmware.enforcement.dcnet.service.conduct import Conduct
 from firmware.enforcement.dcnet.service.joining import Joining
 from firmware.enforcement.dcnet.service.serving import REFUSED, Serving
 from firmware.enforcement.dcnet.slot.chain import ManifestChain
@@ -42,6 +43,8 @@ class NetMember:
         key_slot: where (one net, one slot).
         emp_key: the EMP's public ENC key; its curve is the curve of the DCNET keys.
         exchange: the only way out, to the net's EMP.
+        administrator: the way to this gateway's administrator, for complaints and what the EMP withholds;
+            None: there is none, they wait.
         store: sealed durable storage.
         clock: the gateway's.
         report: takes events for the consumer log and the system log.
@@ -69,6 +72,7 @@ class NetMember:
         entries: Callable[[NetEvent], Sequence[Operation]] = lambda _event: (),
         insecure_small_nets_allowed: bool = False,
         roster_version: int = 1,
+        administrator: Exchange | None = None,
     ) -> None:
         rules.check()
         self.insecure = rules.admit(insecure_small_nets_allowed=insecure_small_nets_allowed)
@@ -76,7 +80,7 @@ class NetMember:
         self.rules, self.state = rules, MemberState.PROVISIONED
         self._clock, self._report = clock, report
         self._log = prefixed(_LOG, f"{INSECURE_SMALL_NET if self.insecure else 'net'} {rules.net.hex()}")
-        self._client = NetClient(rules.net, exchange, clock, rules.poll_ms / 1000, self._log)
+        self._client = NetClient(rules.net, exchange, clock, rules.poll_ms / 1000, self._log, administrator)
         self._ledger = Ledger(store, rules.net)
         self.chain = ManifestChain(self._ledger)
         self.membership: Membership | None = None
@@ -92,6 +96,15 @@ class NetMember:
             ledger=self._ledger,
             today=lambda: rules.epoch_of(rules.slot_at(clock.now_utc())),
         )
+        self._conduct = Conduct(
+            rules,
+            roster_version,
+            client=self._client,
+            ledger=self._ledger,
+            signatures=signatures,
+            tell=self._tell,
+            log=self._log,
+        )
         self._serving = Serving(
             rules,
             client=self._client,
@@ -103,6 +116,7 @@ class NetMember:
             enter=self._enter,
             tell=self._tell,
             entries=entries,
+            conduct=self._conduct,
             insecure=self.insecure,
             log=self._log,
         )
@@ -175,7 +189,11 @@ class NetMember:
         except Equivocation as lie:
             await self._tell(NetEventKind.QUARANTINE, lie.slot, 0, str(lie))
         self._enter(MemberStep.ACCUSE)
+        assert self.chain.proof is not None
+        head = self.chain.head
+        await self._conduct.accuse(self.chain.proof, -1 if head is None else head.slot)
         while True:  # values still come in, and are owed
+            await self._conduct.flush()
             slot = self._earliest()
             await self._serving.give_up_before(slot, "quarantine", finally_=True)
             await self._clock.sleep_until(self.rules.submit_until(slot))
@@ -185,6 +203,7 @@ class NetMember:
             if not self._ready:
                 await self._ledger.load()
                 await self.chain.load()
+                await self._conduct.load()
                 self._ready = True
 
     # -- joining -------------------------------------------------------------------------------------
@@ -217,7 +236,13 @@ class NetMember:
         while True:
             slot = self._next()
             await self._serving.give_up_before(slot, "interrupted")
-            if await self._measured(slot):
+            if self._clock.now_utc() < self.rules.slot_end(slot):
+                await self._conduct.flush()
+            await self._conduct.look_up(slot, slot)
+            if self._conduct.calendars.blocked(slot):
+                if await self._measured(slot):
+                    await self._serving.pass_over(membership, slot)
+            elif await self._measured(slot):
                 await self._serving.serve(membership, slot)
             elif self._ledger.entry(slot) is None:
                 await self._serving.greet(membership, slot)

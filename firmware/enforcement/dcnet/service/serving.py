@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from firmware.enforcement.dcnet.errors import DcNetError, Equivocation, OpeningRefused, Refusal
@@ -25,8 +27,11 @@ from firmware.enforcement.dcnet.messages.manifest import (
 )
 from firmware.enforcement.dcnet.policy import TENTHS, NetRules
 from firmware.enforcement.dcnet.service.client import Clock, NetClient
+from firmware.enforcement.dcnet.service.conduct import Conduct
+from firmware.enforcement.dcnet.service.outages import Outages
 from firmware.enforcement.dcnet.slot.chain import ManifestChain
 from firmware.enforcement.dcnet.slot.ledger import Ledger, SlotEntry
+from firmware.enforcement.dcnet.slot.outage import Lifted
 from firmware.enforcement.dcnet.slot.round import Round
 from firmware.enforcement.dcnet.slot.view import View, link
 from firmware.store.operations import Operation
@@ -39,6 +44,7 @@ Tell = Callable[[NetEventKind, int | None, int, str], Awaitable[None]]
 REFUSED: Final = (WanError, CertificateRefused, DcNetError)
 """What a signed object can be refused with; the object is dropped, the service goes on."""
 _SEED_BYTES: Final = 16
+_DRAWN_BYTES: Final = 4
 
 
 class Serving:
@@ -55,6 +61,7 @@ class Serving:
         enter: takes what a slot does to the membership.
         tell: takes what the logs are told.
         entries: what a log is told of a total, for the commit that keeps it.
+        conduct: calendars, receipts and refusals.
         insecure: whether the net is a small one that had to be permitted.
         log: diagnostics.
     """
@@ -72,6 +79,7 @@ class Serving:
         enter: Callable[[MemberStep], None],
         tell: Tell,
         entries: Callable[[NetEvent], Sequence[Operation]],
+        conduct: Conduct,
         insecure: bool,
         log: logging.LoggerAdapter[logging.Logger],
     ) -> None:
@@ -80,6 +88,8 @@ class Serving:
         self._signatures, self._module, self._clock = signatures, module, clock
         self._enter, self._tell, self._entries = enter, tell, entries
         self.insecure, self._log = insecure, log
+        self._conduct = conduct
+        self._outages = Outages(rules, client, signatures, log)
 
     async def serve(self, membership: Membership, slot: int) -> None:
         """Serve one slot from its value to its result; whatever goes wrong, its energy is owed."""
@@ -94,6 +104,7 @@ class Serving:
                 entry = self._entry(slot)
             if entry.state is SlotState.OPENED:
                 until = self.rules.open_until(slot)
+                await self._conduct.opening(slot, entry.opened)
                 await self._client.deliver("open", slot, view.index, entry.opened, until)
                 await self._result(slot)
         except Equivocation:
@@ -122,10 +133,28 @@ class Serving:
             reading = (entry.import_wh * TENTHS, entry.export_wh * TENTHS, 1)
             frame = seal(current.submit(reading, seed), membership.mac_key)
             await self._ledger.submitting(slot, epoch=view.epoch, seed=seed, frame=frame, previous=head.hash)
+            await self._jitter(slot)
         self._enter(MemberStep.TAKE_PART)
         submitted = self._entry(slot).submitted
-        await self._client.deliver("submit", slot, view.index, submitted, self.rules.submit_until(slot))
+        await self._conduct.submitting(membership, view.epoch, slot, submitted)
+        until, heard = self.rules.submit_until(slot), partial(self._conduct.receipt, membership, slot)
+        await self._client.deliver("submit", slot, view.index, submitted, until, heard)
+        await self._conduct.ask_receipt(membership, slot)
         await self._open(membership, view, current)
+
+    async def _jitter(self, slot: int) -> None:
+        """Wait for an instant of the calendar's window that nobody outside can foretell."""
+        if window_ms := self._conduct.calendars.jitter_ms(slot):
+            drawn = int.from_bytes(await self._module.random(_DRAWN_BYTES), "big")
+            delay = timedelta(milliseconds=drawn * window_ms >> 8 * _DRAWN_BYTES)
+            await self._clock.sleep_until(self.rules.slot_end(slot) + delay)
+
+    async def pass_over(self, membership: Membership, slot: int) -> None:
+        """A calendar blocks this slot: what was measured in it is owed."""
+        if self._entry(slot).state is SlotState.MEASURED:
+            await self._fail(slot, Step.LEAVE_OUT, "blocked by the calendar")
+        else:
+            await self.serve(membership, slot)  # begun before the calendar was known
 
     async def greet(self, membership: Membership, slot: int) -> None:
         """Say hello in a slot without a value, so that the next one counts us in."""
@@ -148,10 +177,11 @@ class Serving:
         await self._clock.sleep_until(self.rules.submit_until(slot))
         while self._clock.now_utc() < self.rules.manifest_until(slot):
             try:
-                if (reply := await self._client.manifest(slot, view.index)) is not None:
-                    await self._judge(membership, view, current, reply)
+                reply = await self._client.manifest(slot, view.index)
+                if reply is not None and await self._judge(membership, view, current, reply):
                     return
             except OpeningRefused as refused:
+                await self._conduct.refused(membership, slot, refused.refusal, current.found)
                 await self._fail(slot, Step.REFUSE, str(refused))
                 return
             except Equivocation:
@@ -159,28 +189,40 @@ class Serving:
             except REFUSED as error:  # not the EMP's word: as good as no answer
                 self._log.info("slot %d: a manifest is ignored: %s", slot, error)
             await self._client.pause()
+        await self._conduct.refused(membership, slot, Refusal.LATE, current.found)
         await self._fail(slot, Step.REFUSE, f"{Refusal.LATE.value}: no manifest in time")
 
-    async def _judge(self, membership: Membership, view: View, current: Round, reply: ManifestReply) -> None:
+    async def _judge(self, membership: Membership, view: View, current: Round, reply: ManifestReply) -> bool:
+        """Take a manifest; False if an outage notice that alone could save the slot may still come."""
         manifest = Manifest.from_bytes(await self._signatures.by_emp(reply.signed))
+        allowed: Lifted | None = None
+        if current.excludes(manifest):
+            allowed = await self._outages.ask(membership, current.slot)
+            last_try = self.rules.manifest_until(current.slot) - 2 * timedelta(
+                milliseconds=self.rules.poll_ms
+            )
+            if allowed is None and self._clock.now_utc() < last_try:
+                return False
         try:
-            state = current.consider(manifest, reply.siblings, reply.signed)
+            state = current.consider(manifest, reply.siblings, reply.signed, allowed)
         except OpeningRefused as refused:
             await self._unless_forked(refused, reply.signed)
             if current.found is not None:
                 await self._chain.follow(current.found, reply.signed)
             raise
         assert current.found is not None
+        await self._conduct.seen(membership, current.found, reply.signed)
         await self._chain.follow(current.found, reply.signed)
         await self._settle(manifest)
         if state is SlotState.LEFT_OUT:
             await self._fail(current.slot, Step.LEAVE_OUT, "left out by the manifest")
-            return
+            return True
         frame = seal(current.open(), membership.mac_key)
         found = current.found
         await self._ledger.opening(
             current.slot, manifest_hash=found.hash, members=len(found.accepted), frame=frame
         )
+        return True
 
     async def _catch_up(self, membership: Membership, view: View, slot: int) -> bool:
         """Follow the chain to the manifest before `slot`; False if it cannot be had in time."""
@@ -198,8 +240,11 @@ class Serving:
                 assert head is not None
                 if head.slot >= slot:
                     return False
+                if self._conduct.calendars.blocked(head.slot + 1):
+                    await self._chain.skip(view.version)
+                    continue
                 if (reply := await self._client.manifest(head.slot + 1, view.index)) is not None:
-                    await self._follow(view, reply)
+                    await self._follow(membership, view, reply)
                     continue
             await self._client.pause()
         return False
@@ -208,7 +253,7 @@ class Serving:
         head = self._chain.head
         return head is not None and head.slot == slot - 1 and self._chain.in_epoch(view.epoch)
 
-    async def _follow(self, view: View, reply: ManifestReply) -> None:
+    async def _follow(self, membership: Membership, view: View, reply: ManifestReply) -> None:
         assert self._chain.head is not None
         manifest = Manifest.from_bytes(await self._signatures.by_emp(reply.signed))
         try:
@@ -216,6 +261,7 @@ class Serving:
         except OpeningRefused as refused:
             await self._unless_forked(refused, reply.signed)
             raise
+        await self._conduct.seen(membership, found, reply.signed)
         await self._chain.follow(found, reply.signed)
         await self._settle(manifest)
 
@@ -241,7 +287,7 @@ class Serving:
 
     async def _settle(self, manifest: Manifest) -> None:
         """Take what a manifest says about the slot before; silence means aborted."""
-        slot = manifest.slot - 1
+        slot = self._conduct.calendars.before(manifest.slot)
         entry = self._ledger.entry(slot)
         if entry is not None and entry.state is SlotState.OPENED:
             await self._take(slot, manifest.result)

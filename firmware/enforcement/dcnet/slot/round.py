@@ -24,11 +24,21 @@ from firmware.enforcement.dcnet.policy import LANES, Recovery
 from firmware.enforcement.dcnet.primitives import graph, merkle
 from firmware.enforcement.dcnet.primitives.arithmetic import opening, submission
 from firmware.enforcement.dcnet.slot import recovery
+from firmware.enforcement.dcnet.slot.outage import Lifted, enough_of
 from firmware.enforcement.dcnet.slot.view import Head, Link, View, link
 
 
-def check_opening(view: View, head: Head, found: Link, own_digest: bytes, siblings: Sequence[bytes]) -> None:
+def check_opening(
+    view: View,
+    head: Head,
+    found: Link,
+    own_digest: bytes,
+    siblings: Sequence[bytes],
+    allowed: Lifted | None = None,
+) -> None:
     """Apply every rule that stands between an accepted submission and its opening.
+
+    `allowed` is what the administrators forgive in this slot.
 
     Raises:
         OpeningRefused: naming the first rule that is broken.
@@ -41,7 +51,7 @@ def check_opening(view: View, head: Head, found: Link, own_digest: bytes, siblin
         raise OpeningRefused(Refusal.LEAF, "own submission is not under the root")
     if not accepted <= head.present:
         raise OpeningRefused(Refusal.NOT_PRESENT, "a member was accepted that was not expected")
-    if not rules.enough_of(len(accepted), len(head.present)):
+    if not enough_of(rules, accepted, head.present, allowed):
         raise OpeningRefused(Refusal.EXCLUDED, f"{len(accepted)} of {len(head.present)} members accepted")
     if (reached := len(graph.component(view.index, view.adjacent, accepted))) < rules.n_min:
         raise OpeningRefused(Refusal.COMPONENT, f"component of {reached} members")
@@ -103,7 +113,13 @@ class Round:
         """Return the Hello frame without its MAC: back again, to be counted from the next slot on."""
         return self._frame(FrameType.HELLO, self._head.hash, ())
 
-    def consider(self, manifest: Manifest, siblings: Sequence[bytes], signed: bytes = b"") -> SlotState:
+    def consider(
+        self,
+        manifest: Manifest,
+        siblings: Sequence[bytes],
+        signed: bytes = b"",
+        allowed: Lifted | None = None,
+    ) -> SlotState:
         """Judge the manifest of this slot: ACCEPTED (open now) or LEFT_OUT.
 
         The same manifest again changes nothing.
@@ -112,6 +128,7 @@ class Round:
             manifest: its signature already checked.
             siblings: our own Merkle path.
             signed: the signed form, evidence if the supplier lies.
+            allowed: what the administrators forgive in this slot.
 
         Raises:
             OpeningRefused: a check failed; the slot is REFUSED and stays closed.
@@ -128,7 +145,7 @@ class Round:
             if self._view.index not in found.accepted:
                 self.state = SLOT.advance(self.state, Step.LEAVE_OUT)
                 return self.state
-            check_opening(self._view, self._head, found, self._digest, siblings)
+            check_opening(self._view, self._head, found, self._digest, siblings, allowed)
         except OpeningRefused:
             self.refuse()
             raise
@@ -181,6 +198,16 @@ class Round:
     def view(self) -> View:
         """What this member knows."""
         return self._view
+
+    def excludes(self, manifest: Manifest) -> bool:
+        """Tell whether a manifest leaves out more members than delta, so that only a notice can save it."""
+        try:
+            accepted = link(self._view, self._head, manifest).accepted
+        except OpeningRefused:
+            return False  # `consider` refuses it with its reason
+        return self._view.index in accepted and not enough_of(
+            self._view.rules, accepted, self._head.present, None
+        )
 
     @property
     def found(self) -> Link | None:
