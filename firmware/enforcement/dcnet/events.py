@@ -15,6 +15,12 @@ class NetEventKind(Enum):
     OWED = "owed"
     QUARANTINE = "quarantine"
     REFUSED = "refused"
+    RECOVERED = "recovered"
+    """Shares were given for members lost after the manifest; `members` counts the shares."""
+    AUDITED = "audited"
+    """Canary words of one slot were stated."""
+    RECONCILED = "reconciled"
+    """What was owed is in the total of a reconcile slot; `slot` is that of the reconcile net."""
 
 
 @dataclass(frozen=True, slots=True)

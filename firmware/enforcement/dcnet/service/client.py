@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from firmware.enforcement.dcnet.messages.manifest import ManifestReply
+from firmware.enforcement.dcnet.messages.witnessed import OrderReply
 from firmware.errors import ReleaseRefused
 from hsm.errors import CertificateRefused, TlsRefused
 from wan.errors import WanError
@@ -60,9 +61,14 @@ class NetClient:
         clock: Clock,
         poll_s: float,
         log: logging.LoggerAdapter[logging.Logger],
+        *,
+        below: str = "",
     ) -> None:
-        """Talk about `net`; `poll_s` is the pause between two tries, `log` says which net it is."""
-        self._base, self._exchange = f"/dcnet/v1/{net.hex()}", exchange
+        """Talk about `net`; `poll_s` is the pause between two tries, `log` says which net it is.
+
+        With `below` everything lies below that resource of the net: its reconcile net does.
+        """
+        self._base, self._exchange = f"/dcnet/v1/{net.hex()}{below}", exchange
         self._clock, self._poll_s, self._log = clock, poll_s, log
 
     async def pause(self) -> None:
@@ -102,6 +108,19 @@ class NetClient:
         """Return a slot's signed result, None while there is none."""
         return await self._read(f"result/{slot}")
 
+    async def order(self, slot: int, index: int) -> OrderReply | None:
+        """Return a slot's co-signed recovery order with the frames we hold shares of, None while none is.
+
+        Raises:
+            MalformedObject: the answer is no such thing.
+        """
+        body = await self._read(f"order/{slot}/{index}")
+        return None if body is None else OrderReply.from_bytes(body)
+
+    async def audit(self, slot: int) -> bytes | None:
+        """Return a slot's signed audit order, None while there is none."""
+        return await self._read(f"audit/{slot}")
+
     async def deliver(self, what: str, slot: int, index: int, frame: bytes, until: datetime) -> bool:
         """Send a frame, the same bytes again and again until an answer came or the deadline is over.
 
@@ -115,8 +134,12 @@ class NetClient:
         Returns:
             Whether the EMP took it (it may have, even if not).
         """
+        return await self.deliver_to(f"{what}/{slot}/{index}", frame, until)
+
+    async def deliver_to(self, resource: str, body: bytes, until: datetime) -> bool:
+        """Send something, as `deliver` does; `resource` lies below the net's own."""
         while self._clock.now_utc() < until:
-            status = await self._try("PUT", f"{what}/{slot}/{index}", frame)
+            status = await self._try("PUT", resource, body)
             if status is not None and status not in _TRY_AGAIN:
                 return status in OK
             await self.pause()

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 from firmware.enforcement.dcnet.errors import Equivocation
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind, Report
@@ -20,7 +21,9 @@ from firmware.enforcement.dcnet.machines import MEMBER, RESUMABLE, MemberState, 
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.service.client import Clock, Exchange, NetClient
 from firmware.enforcement.dcnet.service.joining import Joining
+from firmware.enforcement.dcnet.service.reconciling import Reconciling
 from firmware.enforcement.dcnet.service.serving import REFUSED, Serving
+from firmware.enforcement.dcnet.service.standing import describe_faults
 from firmware.enforcement.dcnet.slot.chain import ManifestChain
 from firmware.enforcement.dcnet.slot.ledger import Ledger, LedgerStore, Owed, SlotEntry
 from firmware.errors import ReadingRefused
@@ -106,6 +109,22 @@ class NetMember:
             insecure=self.insecure,
             log=self._log,
         )
+        self._reconciling = (
+            Reconciling(
+                rules,
+                self._ledger,
+                signatures=signatures,
+                module=module,
+                exchange=exchange,
+                store=store,
+                clock=clock,
+                tell=self._tell,
+                insecure=self.insecure,
+                log=self._log,
+            )
+            if rules.reconcile_slots
+            else None
+        )
         self._loaded = asyncio.Lock()
         self._ready = False
         self._missing: set[int] = set()
@@ -157,6 +176,14 @@ class NetMember:
         await self._load()
         return self._ledger.entries()
 
+    async def faults(self) -> dict[str, Any]:
+        """Return how the net deals with faults, as `standing.describe_faults` says it; holds no reading."""
+        await self._load()
+        recovered = await self._serving.recovering.recovered()
+        return describe_faults(
+            self.rules, await self._serving.auditing.mode(), await self._serving.auditing.last(), recovered
+        )
+
     # -- the service ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -169,9 +196,9 @@ class NetMember:
         await self._load()
         self.state = MemberState.PROVISIONED
         try:
-            if self.chain.proof is None:
+            if not self._proven:
                 self.membership = await self._join()
-                await self._serve(self.membership)
+                await self._serve_both(self.membership)
         except Equivocation as lie:
             await self._tell(NetEventKind.QUARANTINE, lie.slot, 0, str(lie))
         self._enter(MemberStep.ACCUSE)
@@ -185,6 +212,8 @@ class NetMember:
             if not self._ready:
                 await self._ledger.load()
                 await self.chain.load()
+                if self._reconciling is not None:
+                    await self._reconciling.load()
                 self._ready = True
 
     # -- joining -------------------------------------------------------------------------------------
@@ -213,7 +242,31 @@ class NetMember:
 
     # -- slot after slot -----------------------------------------------------------------------------
 
+    async def _serve_both(self, membership: Membership) -> None:
+        """Serve the net, and its reconcile net beside it, until one of them fails."""
+        services = [self._serve(membership)]
+        if self._reconciling is not None and membership.reconcile is not None:
+            services.append(self._reconciling.run(membership.reconcile))
+        tasks = [asyncio.ensure_future(service) for service in services]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done:
+            task.result()
+
+    @property
+    def _proven(self) -> bool:
+        """Whether a lie of the supplier was proven, in the net or in its reconcile net."""
+        reconciling = self._reconciling
+        return self.chain.proof is not None or (
+            reconciling is not None and reconciling.chain.proof is not None
+        )
+
     async def _serve(self, membership: Membership) -> None:
+        await self._serving.resume(membership)
         while True:
             slot = self._next()
             await self._serving.give_up_before(slot, "interrupted")
@@ -230,14 +283,12 @@ class NetMember:
 
     def _next(self) -> int:
         """Return the slot to serve next: never one dealt with before, except one to go on with."""
-        now, in_time = (
-            self._clock.now_utc(),
-            {
-                SlotState.MEASURED: self.rules.submit_until,
-                SlotState.SUBMITTED: self.rules.manifest_until,
-                SlotState.OPENED: self.rules.open_until,
-            },
-        )
+        now = self._clock.now_utc()
+        in_time: dict[SlotState, Callable[[int], datetime]] = {
+            SlotState.MEASURED: self.rules.submit_until,
+            SlotState.SUBMITTED: self.rules.manifest_until,
+            SlotState.OPENED: lambda slot: self.rules.slot_end(slot + 1),  # its result, or others' shares
+        }
         for entry in self._ledger.entries():
             until = in_time.get(entry.state)
             if entry.slot > self._served and until is not None and now < until(entry.slot):

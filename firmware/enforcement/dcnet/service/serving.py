@@ -10,12 +10,18 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from firmware.enforcement.dcnet.errors import DcNetError, Equivocation, OpeningRefused, Refusal
+from firmware.enforcement.dcnet.errors import (
+    DcNetError,
+    Equivocation,
+    MembershipRefused,
+    OpeningRefused,
+    Refusal,
+)
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
 from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.founding.roster import Signatures
 from firmware.enforcement.dcnet.machines import MemberStep, SlotState, Step
-from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, seal
+from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, Frame, seal
 from firmware.enforcement.dcnet.messages.manifest import (
     EpochManifest,
     Manifest,
@@ -23,10 +29,14 @@ from firmware.enforcement.dcnet.messages.manifest import (
     SlotResult,
     Verdict,
 )
-from firmware.enforcement.dcnet.policy import TENTHS, NetRules
+from firmware.enforcement.dcnet.policy import CANARY_LANE, TENTHS, NetRules, Recovery
+from firmware.enforcement.dcnet.service.auditing import Auditing
 from firmware.enforcement.dcnet.service.client import Clock, NetClient
+from firmware.enforcement.dcnet.service.recovering import Recovering
+from firmware.enforcement.dcnet.service.witnessing import content_of
 from firmware.enforcement.dcnet.slot.chain import ManifestChain
 from firmware.enforcement.dcnet.slot.ledger import Ledger, SlotEntry
+from firmware.enforcement.dcnet.slot.opened import OpenedSlot
 from firmware.enforcement.dcnet.slot.round import Round
 from firmware.enforcement.dcnet.slot.view import View, link
 from firmware.store.operations import Operation
@@ -79,6 +89,19 @@ class Serving:
         self._client, self._ledger, self._chain = client, ledger, chain
         self._signatures, self._module, self._clock = signatures, module, clock
         self._enter, self._tell, self._entries = enter, tell, entries
+        self.recovering = Recovering(
+            rules,
+            client=client,
+            ledger=ledger,
+            chain=chain,
+            signatures=signatures,
+            clock=clock,
+            tell=tell,
+            log=log,
+        )
+        self.auditing = Auditing(
+            rules, client=client, ledger=ledger, signatures=signatures, clock=clock, tell=tell, log=log
+        )
         self.insecure, self._log = insecure, log
 
     async def serve(self, membership: Membership, slot: int) -> None:
@@ -95,12 +118,23 @@ class Serving:
             if entry.state is SlotState.OPENED:
                 until = self.rules.open_until(slot)
                 await self._client.deliver("open", slot, view.index, entry.opened, until)
-                await self._result(slot)
+                await self._result(membership, view, slot)
+                await self.auditing.go_on(view, slot)
         except Equivocation:
             raise
         except REFUSED as error:
             self._log.info("slot %d is given up: %s", slot, error)
             await self.give_up_before(slot + 1, str(error))
+
+    async def resume(self, membership: Membership) -> None:
+        """After a start: answer an audit that may still be waiting for this member."""
+        opened = await OpenedSlot.kept(self._ledger)
+        if opened is None or self._clock.now_utc() >= self.rules.slot_end(opened.slot + 1):
+            return
+        try:
+            await self.auditing.go_on(membership.view(self.rules.epoch_of(opened.slot)), opened.slot)
+        except MembershipRefused as error:  # another roster, or keys that are erased
+            self._log.info("slot %d is not audited any more: %s", opened.slot, error)
 
     async def _submit(self, membership: Membership, view: View, slot: int) -> None:
         """Submit, or send the same bytes again, and go on to the manifest."""
@@ -120,12 +154,18 @@ class Serving:
         else:
             seed = await self._module.random(_SEED_BYTES)
             reading = (entry.import_wh * TENTHS, entry.export_wh * TENTHS, 1)
-            frame = seal(current.submit(reading, seed), membership.mac_key)
+            frame = seal(current.submit(reading, seed, await self._coefficients()), membership.mac_key)
             await self._ledger.submitting(slot, epoch=view.epoch, seed=seed, frame=frame, previous=head.hash)
         self._enter(MemberStep.TAKE_PART)
         submitted = self._entry(slot).submitted
         await self._client.deliver("submit", slot, view.index, submitted, self.rules.submit_until(slot))
         await self._open(membership, view, current)
+
+    async def _coefficients(self) -> list[bytes]:
+        """Draw what turns the seed into shares, where others may have to recover it."""
+        if self.rules.recovery is not Recovery.WITNESS:
+            return []
+        return [await self._module.random(_SEED_BYTES) for _ in range(self.rules.threshold - 1)]
 
     async def greet(self, membership: Membership, slot: int) -> None:
         """Say hello in a slot without a value, so that the next one counts us in."""
@@ -162,7 +202,9 @@ class Serving:
         await self._fail(slot, Step.REFUSE, f"{Refusal.LATE.value}: no manifest in time")
 
     async def _judge(self, membership: Membership, view: View, current: Round, reply: ManifestReply) -> None:
-        manifest = Manifest.from_bytes(await self._signatures.by_emp(reply.signed))
+        manifest = Manifest.from_bytes(await self._content(membership, reply.signed))
+        head = self._chain.head
+        assert head is not None
         try:
             state = current.consider(manifest, reply.siblings, reply.signed)
         except OpeningRefused as refused:
@@ -176,8 +218,10 @@ class Serving:
         if state is SlotState.LEFT_OUT:
             await self._fail(current.slot, Step.LEAVE_OUT, "left out by the manifest")
             return
-        frame = seal(current.open(), membership.mac_key)
-        found = current.found
+        body, found = current.open(), current.found
+        canary = Frame.from_bytes(body).lanes[CANARY_LANE]
+        await OpenedSlot(head, manifest, canary).keep(self._ledger, view.size)
+        frame = seal(body, membership.mac_key)
         await self._ledger.opening(
             current.slot, manifest_hash=found.hash, members=len(found.accepted), frame=frame
         )
@@ -187,7 +231,7 @@ class Serving:
         while self._clock.now_utc() < self.rules.submit_until(slot) or self._reached(view, slot):
             if not self._chain.in_epoch(view.epoch):
                 if (signed := await self._client.epoch(view.epoch)) is not None:
-                    started = EpochManifest.from_bytes(await self._signatures.by_emp(signed))
+                    started = EpochManifest.from_bytes(await self._content(membership, signed))
                     membership.check_epoch(started, view.epoch)
                     await self._chain.start(started, signed)
                     continue
@@ -199,7 +243,7 @@ class Serving:
                 if head.slot >= slot:
                     return False
                 if (reply := await self._client.manifest(head.slot + 1, view.index)) is not None:
-                    await self._follow(view, reply)
+                    await self._follow(membership, view, reply)
                     continue
             await self._client.pause()
         return False
@@ -208,9 +252,12 @@ class Serving:
         head = self._chain.head
         return head is not None and head.slot == slot - 1 and self._chain.in_epoch(view.epoch)
 
-    async def _follow(self, view: View, reply: ManifestReply) -> None:
+    async def _content(self, membership: Membership, envelope: bytes) -> bytes:
+        return await content_of(self.rules, membership.roster, self._signatures, envelope)
+
+    async def _follow(self, membership: Membership, view: View, reply: ManifestReply) -> None:
         assert self._chain.head is not None
-        manifest = Manifest.from_bytes(await self._signatures.by_emp(reply.signed))
+        manifest = Manifest.from_bytes(await self._content(membership, reply.signed))
         try:
             found = link(view, self._chain.head, manifest)
         except OpeningRefused as refused:
@@ -226,17 +273,21 @@ class Serving:
 
     # -- results -------------------------------------------------------------------------------------
 
-    async def _result(self, slot: int) -> None:
-        """Ask for the result until the next slot needs us; the next manifest tells it otherwise."""
+    async def _result(self, membership: Membership, view: View, slot: int) -> None:
+        """Ask for the result until the next slot needs us; the next manifest tells it otherwise.
+
+        While there is none, others may be lost: whoever asks for our shares of them in order gets them.
+        """
         while self._clock.now_utc() < self.rules.slot_end(slot + 1):
-            if (signed := await self._client.result(slot)) is not None:
-                try:
-                    result = SlotResult.from_bytes(await self._signatures.by_emp(signed))
-                except REFUSED as error:
-                    self._log.info("slot %d: a result is ignored: %s", slot, error)
-                else:
-                    await self._take(slot, result)
-                    return
+            if (result := await self._asked(slot)) is not None:
+                await self._take(slot, result)
+                return
+            try:
+                await self.recovering.follow(membership, view, slot)
+            except Equivocation:
+                raise
+            except REFUSED as error:
+                self._log.info("slot %d: an order is ignored: %s", slot, error)
             await self._client.pause()
 
     async def _settle(self, manifest: Manifest) -> None:
@@ -247,7 +298,16 @@ class Serving:
             await self._take(slot, manifest.result)
         for old in self._ledger.entries():
             if old.state is SlotState.OPENED and old.slot < slot:
-                await self._fail(old.slot, Step.ABORT, "no result")
+                await self._take(old.slot, await self._asked(old.slot))
+
+    async def _asked(self, slot: int) -> SlotResult | None:
+        """Ask once more for a result: what is in a total must not be owed as well."""
+        try:
+            signed = await self._client.result(slot)
+            return None if signed is None else SlotResult.from_bytes(await self._signatures.by_emp(signed))
+        except REFUSED as error:
+            self._log.info("slot %d: a result is ignored: %s", slot, error)
+            return None
 
     async def _take(self, slot: int, result: SlotResult | None) -> None:
         entry = self._entry(slot)
