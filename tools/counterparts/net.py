@@ -412,7 +412,7 @@ class ReconcileCoordinator(NetCoordinator):
         version: int,
         tell_totals: bool,
     ) -> None:
-        """As `NetCoordinator`, of the net with the rules `regular`; what that one founds is told to `play`."""
+        """As `NetCoordinator`, beside the net with the rules `regular`, whose founding it shares."""
         self.members, self.reconciling = tuple(members), None
         self._keys, self._emit = keys, emit
         self._identity, self._now_utc = identity, now_utc
