@@ -122,9 +122,15 @@ class Auditor:
         self._untold: list[tuple[str, bytes]] = []
 
     async def begin(self, tally: Tally) -> None:
-        """Order an audit of a slot whose canary lane does not count its members."""
+        """Order an audit of a slot whose canary lane does not count its members.
+
+        Not if all its members have answered one lately: they would refuse, and rightly.
+        """
         assert tally.manifest is not None
         terms = tally.terms
+        if self._excused(tally) >= set(tally.accepted):
+            self._emit({"event": "audit impossible", "net": terms.net.hex(), "slot": tally.slot})
+            return
         order = AuditOrder(terms.net, terms.version, tally.slot, document_hash(tally.manifest))
         self._statements, self._order = {}, await self._keys.sign(order.to_bytes())
         self._tally = tally
@@ -161,11 +167,7 @@ class Auditor:
         if (tally := self._tally) is None:
             return None
         assert tally.manifest is not None
-        excused = {
-            index
-            for index, epoch in self._stated.items()
-            if tally.epoch - epoch < EPOCHS_BETWEEN and index in tally.accepted
-        }
+        excused = self._excused(tally)
         wanted = set(tally.accepted) - excused
         while not wanted <= self._statements.keys() and (left := (until - now_utc()).total_seconds()) > 0:
             self._spoke.clear()
@@ -195,6 +197,14 @@ class Auditor:
         self._untold += [(name, signed) for name in self._administrators]
         await self.tell()
         return found
+
+    def _excused(self, tally: Tally) -> set[int]:
+        """Return the accepted members whose budget is spent."""
+        return {
+            index
+            for index, epoch in self._stated.items()
+            if tally.epoch - epoch < EPOCHS_BETWEEN and index in tally.accepted
+        }
 
     async def tell(self) -> None:
         """Tell the administrators what they could not be told before; one try each."""

@@ -20,19 +20,22 @@ from aiohttp.test_utils import make_mocked_request
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
 from firmware.enforcement.dcnet.founding.authorisation import PeerAuthorisation
 from firmware.enforcement.dcnet.founding.beacon import BeaconCommit, BeaconReveal
-from firmware.enforcement.dcnet.messages.documents import document_hash
+from firmware.enforcement.dcnet.machines import SlotState
+from firmware.enforcement.dcnet.messages.documents import Document, document_hash
 from firmware.enforcement.dcnet.messages.faults import AuditReport, RecoveryOrder
 from firmware.enforcement.dcnet.messages.manifest import EpochManifest, Manifest
 from firmware.enforcement.dcnet.messages.roster import Attestation, Roster, RosterDraft, SignedBundle
+from firmware.enforcement.dcnet.messages.witnessed import Witnessed
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.service.driver import NetMember
 from firmware.profile.model import NetPolicy
 from hsm.api import Curve, KeySlot, PublicKey
 from tests.support.soft_module import SoftModule
 from tests.unit.dcnet.support import NET, MemoryStore, NamedSignatures, attested_by, policy, signed_by
+from tools.counterparts.messages import MessageRefused
 from tools.counterparts.net import NetCoordinator
 from tools.counterparts.net_recovery import SlotWitness
-from wan.errors import OrderRefused, PeerUnavailable
+from wan.errors import OrderRefused, PeerUnavailable, SignatureRefused
 
 _T = TypeVar("_T")
 
@@ -167,7 +170,10 @@ class SupplierKeys:
 
     async def open_bundle(self, bundle: SignedBundle) -> tuple[str, bytes]:
         name = bundle.certificate.decode().removeprefix("certificate of ")
-        return name, await NamedSignatures(name).by_member(bundle.signed, bundle.certificate)
+        try:
+            return name, await NamedSignatures(name).by_member(bundle.signed, bundle.certificate)
+        except SignatureRefused as error:
+            raise MessageRefused("signature", str(error)) from error
 
     async def open_attestation(self, attestation: Attestation) -> bytes:
         name = attestation.certificate.decode().removeprefix("certificate of ")
@@ -187,8 +193,25 @@ class Home:
     sent: list[tuple[str, bytes]] = field(default_factory=list)
     alter: Callable[[str, bytes], bytes] = lambda _resource, body: body
     """What an answer is turned into on its way."""
+    forge: Callable[[str, bytes], bytes] = lambda _resource, body: body
+    """What a request's body is turned into on its way."""
+    delay_s: Callable[[str], float] = lambda _resource: 0.01
+    """How long an answer takes."""
     member: NetMember | None = None
     task: asyncio.Task[None] | None = None
+
+    def bodies(self, part: str) -> list[bytes]:
+        """What was sent to resources with this in their names."""
+        return [body for request, body in self.sent if part in request]
+
+    async def states(self) -> dict[int, SlotState]:
+        assert self.member is not None
+        return {entry.slot: entry.state for entry in await self.member.slots()}
+
+    async def owed(self) -> dict[int, int]:
+        """First slot -> import in Wh of what is owed."""
+        assert self.member is not None
+        return {one.first_slot: one.import_wh for one in await self.member.owed()}
 
     def kinds(self) -> list[NetEventKind]:
         return [event.kind for event in self.events]
@@ -268,6 +291,11 @@ class RunningNet:
         )
         home.task = asyncio.ensure_future(home.member.run())
 
+    async def restart(self, home: Home) -> None:
+        """Take the power away and give it back at once."""
+        await self.kill(home)
+        self.start(home)
+
     async def kill(self, home: Home) -> None:
         """Take a gateway's power away."""
         if home.task is not None:
@@ -279,9 +307,10 @@ class RunningNet:
         async def exchange(method: str, resource: str, body: bytes) -> Answer:
             if home.cut(resource):
                 raise PeerUnavailable("the line is down")
+            body = home.forge(resource, body)
             home.sent.append((f"{method} {resource}", body))
-            await asyncio.sleep(0.01)
             answer = await self.ask(home.name, method, resource, body)
+            await asyncio.sleep(home.delay_s(resource))
             return Answer(answer.status, home.alter(resource, answer.body))
 
         return exchange
@@ -317,6 +346,12 @@ class RunningNet:
             energy = energy_of(home, slot) if readings is None else readings.get(home.name)
             if home.member is not None and home.task is not None and energy is not None:
                 await home.member.contribute(slot, energy)
+
+    def cosigned(self, document: Document) -> bytes:
+        """A document with every signature a member asks for: supplier and administrators work together."""
+        content = document.to_bytes()
+        signed = tuple(attested_by(name, content) for name in sorted(self.administrators))
+        return Witnessed(signed_by("emp", content), signed).to_bytes()
 
     # -- what is seen ------------------------------------------------------------------------------------
 
