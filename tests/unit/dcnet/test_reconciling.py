@@ -51,7 +51,7 @@ def test_what_was_not_totalled_is_in_the_sum_of_the_period() -> None:
                 assert (await home.states())[slot] is SlotState.SETTLED
                 (told,) = [event for event in home.events if event.kind is NetEventKind.RECONCILED]
                 assert (told.net, told.members) == (net.rules.net.hex(), SIZE)
-                submits = [body for body in home.bodies("/reconcile/submit/")]
+                submits = home.bodies("/reconcile/submit/")
                 frames = [Frame.from_bytes(body[:-MAC_BYTES]) for body in submits]
                 assert {frame.flags for frame in frames} == {RECONCILE}
                 assert not [key for _, key in home.store.data if "/carried-" in key]
@@ -152,7 +152,7 @@ def test_i12_totals_reconcile_and_what_is_owed_are_what_was_measured(seed: int) 
     chance = random.Random(seed)
 
     async def main() -> None:
-        async with net_of(recovery=chance.choice(["none", "witness"]), poll_s=2.0) as net:
+        async with net_of(recovery=chance.choice(["none", "witness"]), poll_s=4.0) as net:
             measured = 0
             begin = net.first
             for slot in range(begin, end_of_period(begin + 1) + PERIOD + 1):
