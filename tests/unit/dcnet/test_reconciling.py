@@ -15,6 +15,7 @@ from firmware.enforcement.dcnet.policy import reconcile_net
 from tests.unit.dcnet.running_net import Home, RunningNet, energies, energy_of, run
 
 SIZE = 8
+UNDECIDED = (SlotState.MEASURED, SlotState.SUBMITTED, SlotState.OPENED, SlotState.REFUSED)
 PERIOD = 4
 
 
@@ -174,15 +175,17 @@ def test_i12_totals_reconcile_and_what_is_owed_are_what_was_measured(seed: int) 
             for home in net.homes:
                 home.cut = lambda _resource: False
             await net.until(slot + PERIOD, 55)
+            for home in net.homes:
+                assert home.member is not None
+                await home.member.contribute(slot + PERIOD + 1, 0)  # so that everybody learns every result
+            await net.until(slot + PERIOD + 1, 59)
             still = 0
             for home in net.homes:
                 assert home.member is not None
                 await net.kill(home)
                 still += sum(one.import_wh for one in await home.member.owed())
                 still += sum(
-                    entry.import_wh
-                    for entry in await home.member.slots()
-                    if entry.state in (SlotState.MEASURED, SlotState.SUBMITTED, SlotState.OPENED)
+                    entry.import_wh for entry in await home.member.slots() if entry.state in UNDECIDED
                 )
             assert reconciled(net) + still == measured, seed
 

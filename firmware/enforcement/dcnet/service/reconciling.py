@@ -116,7 +116,8 @@ class Reconciling:
             await self._clock.sleep_until(self.rules.slot_end(slot))
             await self._contribute(slot)
             await self._serving.serve(membership, slot)
-            await self._conclude(slot)
+            for entry in self._ledger.entries():
+                await self._conclude(entry.slot)
 
     def _next(self) -> int:
         """Return the slot to serve next: one to go on with, else the one that ends next."""
@@ -140,11 +141,21 @@ class Reconciling:
             return
         name = f"{_CARRIED}-{slot}"
         if (data := await self._owing.kept(name)) is None:
-            carried = carry(self._owing.owed(), self._period * (slot + 1), self.rules.max_wh)
+            waiting = await self._waiting()
+            owed = [one for one in self._owing.owed() if (one.first_slot, one.last_slot) not in waiting]
+            carried = carry(owed, self._period * (slot + 1), self.rules.max_wh)
             await self._owing.keep(name, carried.to_bytes())
         else:
             carried = Carried.from_bytes(data)
         await self._ledger.measure(slot, carried.import_wh, carried.export_wh)
+
+    async def _waiting(self) -> set[tuple[int, int]]:
+        """Return what earlier slots carry whose results are not known: in one of their totals it may be."""
+        spans: set[tuple[int, int]] = set()
+        for entry in self._ledger.entries():
+            if (data := await self._owing.kept(f"{_CARRIED}-{entry.slot}")) is not None:
+                spans |= set(Carried.from_bytes(data).spans)
+        return spans
 
     async def _conclude(self, slot: int) -> None:
         """Settle what a totalled slot carried, or leave it owed; said again, it changes nothing."""

@@ -21,6 +21,7 @@ from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
 from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.founding.roster import Signatures
 from firmware.enforcement.dcnet.machines import MemberStep, SlotState, Step
+from firmware.enforcement.dcnet.messages.documents import document_hash, from_bitmap
 from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, Frame, seal
 from firmware.enforcement.dcnet.messages.manifest import (
     EpochManifest,
@@ -49,6 +50,8 @@ Tell = Callable[[NetEventKind, int | None, int, str], Awaitable[None]]
 REFUSED: Final = (WanError, CertificateRefused, DcNetError)
 """What a signed object can be refused with; the object is dropped, the service goes on."""
 _SEED_BYTES: Final = 16
+_UNDECIDED: Final = frozenset({SlotState.OPENED, SlotState.REFUSED})
+"""Its result says whether a total contains the slot: it was opened, or others may have recovered it."""
 
 
 class Serving:
@@ -115,6 +118,8 @@ class Serving:
                     return
                 await self._submit(membership, view, slot)
                 entry = self._entry(slot)
+            if entry.state is SlotState.REFUSED and entry.manifest_hash:
+                await self._result(membership, view, slot)
             if entry.state is SlotState.OPENED:
                 until = self.rules.open_until(slot)
                 await self._client.deliver("open", slot, view.index, entry.opened, until)
@@ -143,7 +148,7 @@ class Serving:
         current = Round(view, head)
         if entry.state is SlotState.SUBMITTED:
             if entry.previous != head.hash:
-                await self._fail(slot, Step.REFUSE, "the chain changed during an interruption")
+                await self._refuse(view, slot, "the chain changed during an interruption")
                 return
             current = Round.resume(view, head, entry.seed, entry.submitted[:-MAC_BYTES])
         elif not current.expected:
@@ -192,14 +197,35 @@ class Serving:
                     await self._judge(membership, view, current, reply)
                     return
             except OpeningRefused as refused:
-                await self._fail(slot, Step.REFUSE, str(refused))
+                await self._refuse(view, slot, str(refused))
                 return
             except Equivocation:
                 raise
             except REFUSED as error:  # not the EMP's word: as good as no answer
                 self._log.info("slot %d: a manifest is ignored: %s", slot, error)
             await self._client.pause()
-        await self._fail(slot, Step.REFUSE, f"{Refusal.LATE.value}: no manifest in time")
+        await self._refuse(view, slot, f"{Refusal.LATE.value}: no manifest in time")
+
+    async def _refuse(self, view: View, slot: int, reason: str) -> None:
+        """Close a submitted slot: its energy is owed, unless others may still recover it."""
+        if self.rules.recovery is not Recovery.WITNESS:
+            await self._fail(slot, Step.REFUSE, reason)
+            return
+        await self._ledger.undecided(slot, reason)
+        await self._tell(NetEventKind.REFUSED, None, 0, f"slot {slot} is not opened: {reason}")
+        head = self._chain.head
+        if head is not None and head.slot == slot:  # who submitted is in P of the next slot only if accepted
+            await self._decide(view, slot, head.hash, head.present)
+
+    async def _decide(self, view: View, slot: int, manifest_hash: bytes, accepted: frozenset[int]) -> None:
+        """Note of an undecided slot whether its manifest has us: only then a total contains its energy."""
+        entry = self._ledger.entry(slot)
+        if entry is None or entry.state is not SlotState.REFUSED:
+            return
+        if view.index in accepted:
+            await self._ledger.accepted(slot, manifest_hash=manifest_hash, members=len(accepted))
+        else:
+            await self._fail(slot, Step.LEAVE_OUT, entry.reason)
 
     async def _judge(self, membership: Membership, view: View, current: Round, reply: ManifestReply) -> None:
         manifest = Manifest.from_bytes(await self._content(membership, reply.signed))
@@ -214,7 +240,7 @@ class Serving:
             raise
         assert current.found is not None
         await self._chain.follow(current.found, reply.signed)
-        await self._settle(manifest)
+        await self._settle(membership, view, manifest)
         if state is SlotState.LEFT_OUT:
             await self._fail(current.slot, Step.LEAVE_OUT, "left out by the manifest")
             return
@@ -264,7 +290,8 @@ class Serving:
             await self._unless_forked(refused, reply.signed)
             raise
         await self._chain.follow(found, reply.signed)
-        await self._settle(manifest)
+        await self._decide(view, manifest.slot, found.hash, found.accepted)
+        await self._settle(membership, view, manifest)
 
     async def _unless_forked(self, refused: OpeningRefused, signed: bytes) -> None:
         """Raise `Equivocation` if the EMP's own signature denies the manifest it signed before."""
@@ -290,15 +317,30 @@ class Serving:
                 self._log.info("slot %d: an order is ignored: %s", slot, error)
             await self._client.pause()
 
-    async def _settle(self, manifest: Manifest) -> None:
+    async def _settle(self, membership: Membership, view: View, manifest: Manifest) -> None:
         """Take what a manifest says about the slot before; silence means aborted."""
         slot = manifest.slot - 1
         entry = self._ledger.entry(slot)
-        if entry is not None and entry.state is SlotState.OPENED:
+        if entry is not None and entry.state in _UNDECIDED:
             await self._take(slot, manifest.result)
         for old in self._ledger.entries():
-            if old.state is SlotState.OPENED and old.slot < slot:
-                await self._take(old.slot, await self._asked(old.slot))
+            if old.state in _UNDECIDED and old.slot < slot:
+                if not old.manifest_hash:
+                    await self._look_up(membership, view, old.slot)
+                if self._entry(old.slot).state in _UNDECIDED:
+                    await self._take(old.slot, await self._asked(old.slot))
+
+    async def _look_up(self, membership: Membership, view: View, slot: int) -> None:
+        """Find out from the manifest of a slot that the chain has left behind whether we are in it."""
+        try:
+            if (reply := await self._client.manifest(slot, view.index)) is None:
+                return
+            manifest = Manifest.from_bytes(await self._content(membership, reply.signed))
+            if (manifest.net, manifest.slot, manifest.version) == (self.rules.net, slot, view.version):
+                accepted = from_bitmap(manifest.accepted, view.size)
+                await self._decide(view, slot, document_hash(manifest), accepted)
+        except REFUSED as error:
+            self._log.info("slot %d: a manifest is ignored: %s", slot, error)
 
     async def _asked(self, slot: int) -> SlotResult | None:
         """Ask once more for a result: what is in a total must not be owed as well."""
@@ -328,9 +370,12 @@ class Serving:
     async def give_up_before(self, slot: int, reason: str, *, finally_: bool = False) -> None:
         """Owe what was measured or submitted before `slot`; with `finally_` also what waits for a result."""
         for entry in self._ledger.entries():
-            if entry.slot < slot and entry.state in (SlotState.MEASURED, SlotState.SUBMITTED):
+            recovered = self.rules.recovery is Recovery.WITNESS and entry.state is SlotState.SUBMITTED
+            if entry.slot < slot and recovered and not finally_:
+                await self._ledger.undecided(entry.slot, reason)
+            elif entry.slot < slot and entry.state in (SlotState.MEASURED, SlotState.SUBMITTED):
                 await self._fail(entry.slot, Step.LEAVE_OUT, reason)
-            elif entry.slot < slot and finally_ and entry.state is SlotState.OPENED:
+            elif entry.slot < slot and finally_ and entry.state in _UNDECIDED:
                 await self._fail(entry.slot, Step.ABORT, reason)
 
     async def _fail(self, slot: int, step: Step, reason: str) -> None:
