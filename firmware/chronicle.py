@@ -37,9 +37,9 @@ _NET_EVENTS: Final = {
     NetEventKind.OWED: (Event.CONCEALMENT_ABORTED, Outcome.FAILURE),
     NetEventKind.QUARANTINE: (Event.PEER_MISBEHAVED, Outcome.FAILURE),
     NetEventKind.REFUSED: (Event.CONCEALMENT_ABORTED, Outcome.FAILURE),
-    NetEventKind.RECOVERED: (Event.CONTRACT_CHANGE, Outcome.SUCCESS),
-    NetEventKind.AUDITED: (Event.PEER_MISBEHAVED, Outcome.FAILURE),
-    NetEventKind.RECONCILED: (Event.CONTRACT_CHANGE, Outcome.SUCCESS),
+    NetEventKind.RECOVERED: (Event.CONCEALMENT_REPAIRED, Outcome.SUCCESS),
+    NetEventKind.AUDITED: (Event.CONCEALMENT_REPAIRED, Outcome.SUCCESS),
+    NetEventKind.RECONCILED: (Event.CONCEALMENT_REPAIRED, Outcome.SUCCESS),
 }
 
 
