@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
+from firmware.enforcement.dcnet.errors import MalformedObject
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
 from firmware.enforcement.dcnet.founding.authorisation import PeerAuthorisation
 from firmware.enforcement.dcnet.founding.beacon import BeaconCommit, BeaconReveal
@@ -26,7 +27,7 @@ from firmware.enforcement.dcnet.messages.faults import AuditReport, RecoveryOrde
 from firmware.enforcement.dcnet.messages.manifest import EpochManifest, Manifest
 from firmware.enforcement.dcnet.messages.roster import Attestation, Roster, RosterDraft, SignedBundle
 from firmware.enforcement.dcnet.messages.witnessed import Witnessed
-from firmware.enforcement.dcnet.policy import NetRules
+from firmware.enforcement.dcnet.policy import NetRules, Recovery
 from firmware.enforcement.dcnet.service.driver import NetMember
 from firmware.profile.model import NetPolicy
 from hsm.api import Curve, KeySlot, PublicKey
@@ -35,6 +36,7 @@ from tests.unit.dcnet.support import NET, MemoryStore, NamedSignatures, attested
 from tools.counterparts.messages import MessageRefused
 from tools.counterparts.net import NetCoordinator
 from tools.counterparts.net_recovery import SlotWitness
+from tools.dcnet.record import PublicNet, Seen
 from wan.errors import OrderRefused, PeerUnavailable, SignatureRefused
 
 _T = TypeVar("_T")
@@ -362,8 +364,34 @@ class RunningNet:
             if event["event"] == "total" and ("reconciles" in event) == reconcile
         }
 
+    def record(self) -> list[Seen]:
+        """Everything the supplier has seen of the regular net's slots, as `smgw dcnet leak` reads it."""
+        rules, adjacent = self.rules, self.coordinator._adjacent
+        edges = tuple(sorted((a, b) for a in adjacent for b in adjacent[a] if a < b))
+        threshold = rules.threshold if rules.recovery is Recovery.WITNESS else 0
+        public = PublicNet(rules.net, rules.n_min, rules.d_min, threshold, len(self.homes), edges)
+        seen = [Seen("emp", "all", "net", public.to_bytes())]
+        envelopes = [*self.coordinator._epochs.values()]
+        seen += [Seen("emp", "all", "epoch", content_of(one)) for one in envelopes]
+        seen += [
+            Seen("emp", "all", "manifest", content_of(one)) for _, one in self.coordinator._manifests.values()
+        ]
+        for home in self.homes:
+            for request, body in home.sent:
+                resource = request.partition(f"/{rules.net.hex()}/")[2].partition("/")[0]
+                if request.startswith("PUT") and resource in ("submit", "open", "share"):
+                    seen.append(Seen(home.name, "emp", resource, body))
+        return seen
+
     def of(self, kind: str) -> list[Mapping[str, Any]]:
         return [event for event in self.events if event["event"] == kind]
+
+
+def content_of(envelope: bytes) -> bytes:
+    """What a document's envelope holds, with co-signatures or without."""
+    with contextlib.suppress(MalformedObject):
+        envelope = Witnessed.from_bytes(envelope).signed
+    return envelope.partition(b"|")[2]
 
 
 def energy_of(home: Home, slot: int) -> int:

@@ -12,8 +12,12 @@ from firmware.enforcement.dcnet.events import NetEventKind
 from firmware.enforcement.dcnet.machines import Mode, SlotState
 from firmware.enforcement.dcnet.messages.documents import document_hash
 from firmware.enforcement.dcnet.messages.faults import AuditOrder, CanaryStatement
+from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, Frame
+from firmware.enforcement.dcnet.primitives.arithmetic import Purpose, to_lanes
+from firmware.enforcement.dcnet.slot.opened import OpenedSlot
 from tests.unit.dcnet.running_net import Answer, Home, RunningNet, energies, energy_of, run
 from tests.unit.dcnet.support import signed_by
+from tools.dcnet.leak import known
 from tools.homes.liar import Lie, corrupt
 
 SIZE = 8
@@ -191,5 +195,42 @@ def test_statements_are_taken_from_their_members_only() -> None:
             assert (await net.ask("gw2", "PUT", f"{base}/2", said.signed)).status == 200
             other = signed_by("gw2", replace(good, mask=good.mask ^ 1).to_bytes())
             assert (await net.ask("gw2", "PUT", f"{base}/2", other)).status == 409
+
+    run(main())
+
+
+def test_nothing_that_an_audit_or_a_recovery_shows_opens_a_reading() -> None:
+    async def main() -> None:
+        async with RunningNet(SIZE, recovery="witness") as net:
+            slot = net.first
+            net.homes[6].cut = lambda resource: "/open/" in resource  # lost, recovered, and then miscounted
+            await lying(net, Lie.CONTRADICTION, slot)
+            net.homes[6].cut = lambda _resource: False
+            await net.contribute(slot + 1)
+            await net.until(slot + 1, 59)
+            assert net.totals()[slot + 1]["verdict"] == "totalled"
+            record = net.record()
+            assert {one.kind for one in record} == {"net", "epoch", "manifest", "submit", "open", "share"}
+            for corrupt_members in ((), ("5",)):
+                found = known(record, corrupt_members)
+                assert not found.too_small
+                assert not found.singles
+            # The checker knows pads as a whole. So: every word of a statement is one of the canary lane.
+            for index, home in enumerate(net.homes, start=1):
+                assert home.member is not None
+                assert home.member.membership is not None
+                opened = await OpenedSlot.kept(home.member._ledger)
+                assert opened is not None
+                view = home.member.membership.view(opened.head.epoch)
+                for body in set(home.bodies("/canary/")):
+                    said = CanaryStatement.from_bytes(body.partition(b"|")[2])
+                    frame = Frame.from_bytes(home.bodies(f"/submit/{slot}/")[0][:-MAC_BYTES])
+                    others = set()
+                    for peer, word in said.pads:
+                        pad = to_lanes(view.edges[peer].output(frame.reference, slot, Purpose.PAD, 24))
+                        assert word == pad[2]
+                        others |= set(pad[:2])
+                    assert not others & {said.mask, *(word for _, word in said.pads)}
+                    assert said.index == index
 
     run(main())
