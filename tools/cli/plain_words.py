@@ -42,7 +42,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
         "In net {subject} a fault of slot {slot} was looked for; no value was opened for it.",
     ),
     "reconciled": (
-        "Was im Gateway geblieben war, ist nun im Netz {subject} in einer Summe von {anonymity_set} Haushalten.",
+        "Was im Gateway blieb, ist nun im Netz {subject} in einer Summe von {anonymity_set} Haushalten.",
         "What had stayed in the gateway went into a sum of {anonymity_set} households in net {subject}.",
     ),
     "joined": (

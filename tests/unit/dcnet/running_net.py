@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import selectors
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,6 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from aiohttp import web
-from aiohttp.test_utils import make_mocked_request
 
 from firmware.enforcement.dcnet.errors import MalformedObject
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
@@ -95,6 +95,29 @@ class LoopClock:
 class Answer:
     status: int
     body: bytes
+
+
+@dataclass
+class _Request:
+    """What the supplier's resources ask of a request; aiohttp's own double is a hundred times slower."""
+
+    headers: Mapping[str, str]
+    match_info: Mapping[str, str]
+    body: bytes
+
+    @property
+    def content_length(self) -> int:
+        return len(self.body)
+
+    async def read(self) -> bytes:
+        return self.body
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    """A route's path, as aiohttp reads it."""
+    return re.compile(
+        re.sub(r"\{(\w+)(?::([^}]+))?\}", lambda part: f"(?P<{part[1]}>{part[2] or '[^/]+'})", path)
+    )
 
 
 class Administrator:
@@ -255,8 +278,9 @@ class RunningNet:
             identity=lambda request: request.headers["X-Gateway"],
             now_utc=self.clock.now_utc,
         )
-        self._app = web.Application()
-        self._app.add_routes(self.coordinator.routes())
+        self._resources = [
+            (route.method, _pattern(route.path), route.handler) for route in self.coordinator.routes()
+        ]
         self._supplier = asyncio.ensure_future(self.coordinator.run())
         for home in self.homes:
             self.start(home)
@@ -319,16 +343,16 @@ class RunningNet:
 
     async def ask(self, gateway: str, method: str, resource: str, body: bytes) -> Answer:
         """Ask the supplier's real resources as a gateway."""
-        request = make_mocked_request(method, resource, {"X-Gateway": gateway})
-        request._read_bytes = body
-        found = await self._app.router.resolve(request)
-        request._match_info = found
-        try:
-            response = await found.handler(request)
-        except web.HTTPException as refused:
-            return Answer(refused.status, b"")
-        content = getattr(response, "body", None)
-        return Answer(response.status, content if isinstance(content, bytes) else b"")
+        for of, pattern, handler in self._resources:
+            if of == method and (found := pattern.fullmatch(resource)) is not None:
+                request: Any = _Request({"X-Gateway": gateway}, found.groupdict(), body)
+                try:
+                    response = await handler(request)
+                except web.HTTPException as refused:
+                    return Answer(refused.status, b"")
+                content = getattr(response, "body", None)
+                return Answer(response.status, content if isinstance(content, bytes) else b"")
+        return Answer(404, b"")
 
     def _alive(self) -> None:
         if self._supplier.done():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from datetime import timedelta
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -146,10 +147,20 @@ def reconciled(total_of: RunningNet) -> int:
     return sum(one[0] for one in lanes if one) // 10
 
 
-@settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=5, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.integers(0, 2**32))
 def test_i12_totals_reconcile_and_what_is_owed_are_what_was_measured(seed: int) -> None:
     """Drop-outs and kills at any instant: nothing is lost and nothing counted twice."""
+    measured_energy_arrives_once(seed)
+
+
+@pytest.mark.nightly
+def test_i12_over_many_nets() -> None:
+    for seed in range(150):
+        measured_energy_arrives_once(seed)
+
+
+def measured_energy_arrives_once(seed: int) -> None:
     chance = random.Random(seed)
 
     async def main() -> None:
