@@ -38,6 +38,9 @@ _NET_EVENTS: Final = {
     NetEventKind.QUARANTINE: (Event.PEER_MISBEHAVED, Outcome.FAILURE),
     NetEventKind.LEFT_OUT: (Event.PEER_MISBEHAVED, Outcome.FAILURE),
     NetEventKind.REFUSED: (Event.CONCEALMENT_ABORTED, Outcome.FAILURE),
+    NetEventKind.RECOVERED: (Event.CONCEALMENT_REPAIRED, Outcome.SUCCESS),
+    NetEventKind.AUDITED: (Event.CONCEALMENT_REPAIRED, Outcome.SUCCESS),
+    NetEventKind.RECONCILED: (Event.CONCEALMENT_REPAIRED, Outcome.SUCCESS),
 }
 
 

@@ -61,7 +61,8 @@ class NetStatus:
             owed = await member.owed() if own else None
             slots = await member.slots()
             head = member.chain.head
-            nets.append(about | describe(member.rules, member.state, member.membership, head, slots, owed))
+            shown = describe(member.rules, member.state, member.membership, head, slots, owed)
+            nets.append(about | shown | await member.faults())
         return {"nets": nets}
 
     async def _require(self, reader: Reader) -> None:

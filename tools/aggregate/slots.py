@@ -35,6 +35,8 @@ class Slot:
     totals: tuple[int, ...] | None
     """One number for each lane; None: aborted."""
     reason: str = ""
+    reconciles: str = ""
+    """Of a reconcile slot the net whose owed energy it holds."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -45,6 +47,7 @@ class Slot:
             "recovered": self.recovered,
             "totals": None if self.totals is None else list(self.totals),
             "reason": self.reason,
+            "reconciles": self.reconciles,
         }
 
 

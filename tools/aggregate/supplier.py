@@ -45,5 +45,11 @@ def _slot(event: dict[str, Any]) -> Slot:
         raise ValueError("a total has lanes, and nothing else has")
     reason = "" if totalled else "the supplier gave it up"
     return Slot(
-        str(event["net"]), int(event["slot"]), len(event["members"]), 0, lanes if totalled else None, reason
+        str(event["net"]),
+        int(event["slot"]),
+        len(event["members"]),
+        0,
+        lanes if totalled else None,
+        reason,
+        str(event.get("reconciles", "")),
     )

@@ -67,11 +67,16 @@ def _columns(slots: list[Slot], faults: list[Slot]) -> str:
         lanes = () if slot.totals is None else tuple(map(str, slot.totals))
         rows.append((slot.net, str(slot.slot), str(slot.members), *lanes, *[""] * (width - len(lanes))))
     widths = [max(len(row[column]) for row in rows) for column in range(3 + width)]
-    notes = ["", *(slot.reason or ("CANARY" if slot in faults else "") for slot in slots)]
+    notes = ["", *(", ".join(filter(None, _notes(slot, faults))) for slot in slots)]
     return "".join(
         "  ".join([*map(str.rjust, row, widths), note]).rstrip() + "\n"
         for row, note in zip(rows, notes, strict=True)
     )
+
+
+def _notes(slot: Slot, faults: list[Slot]) -> tuple[str, ...]:
+    reconcile = f"reconcile of {slot.reconciles}" if slot.reconciles else ""
+    return reconcile, slot.reason or ("CANARY" if slot in faults else "")
 
 
 def _opened(source: Path) -> list[Slot]:

@@ -33,6 +33,18 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
         "Ihr Wert (Zeit {slot}) konnte im Netz {subject} nicht verborgen werden und blieb im Gateway.",
         "Your value (slot {slot}) could not be hidden in net {subject} and stayed in the gateway.",
     ),
+    "recovered": (
+        "Ihr Gateway half, die Summe der Zeit {slot} im Netz {subject} zu retten; es gab keinen Wert preis.",
+        "Your gateway helped to save the sum of slot {slot} in net {subject}; it gave no value away.",
+    ),
+    "audited": (
+        "Im Netz {subject} wurde in Zeit {slot} ein Fehler gesucht; kein Wert wurde dabei geöffnet.",
+        "In net {subject} a fault of slot {slot} was looked for; no value was opened for it.",
+    ),
+    "reconciled": (
+        "Was im Gateway blieb, ist nun im Netz {subject} in einer Summe von {anonymity_set} Haushalten.",
+        "What had stayed in the gateway went into a sum of {anonymity_set} households in net {subject}.",
+    ),
     "joined": (
         "Ihr Haushalt gehört jetzt zum Netz {subject} mit {anonymity_set} Haushalten.",
         "Your household now belongs to net {subject} of {anonymity_set} households.",
@@ -112,7 +124,8 @@ def sentence(entry: Mapping[str, Any], lang: Lang) -> str:
     which = 0 if lang is Lang.DE else 1
     name = entry["event"]
     joined = name == "contract-change" and entry["sub_event"] == "joined"
-    known = WORDS.get(f"{name}/{entry['sub_event']}", WORDS.get("joined" if joined else name))
+    told = joined or name == "concealment-repaired"
+    known = WORDS.get(f"{name}/{entry['sub_event']}", WORDS.get(entry["sub_event"] if told else name))
     if known is None:
         return " ".join(filter(None, (name, entry["subject"], entry["text"])))
     said = _Blanks({key: str(value) for key, value in entry["evidence"].items() if value != ""})

@@ -40,9 +40,10 @@ from firmware.enforcement.dcnet.messages.roster import (
     SignedBundle,
 )
 from firmware.enforcement.dcnet.policy import LANES, NetRules
-from firmware.enforcement.dcnet.primitives import kdf
+from firmware.enforcement.dcnet.primitives import graph, kdf
 from hsm.errors import HsmError
 from tools.counterparts.messages import MessageRefused
+from tools.counterparts.net_reconcile import terms_of
 from tools.counterparts.net_tally import Terms
 from tools.counterparts.server import Emit
 from wan.errors import WanError
@@ -83,6 +84,12 @@ class Countersigner(Protocol):
 
     async def authorise(self, version: int) -> bytes:
         """Return an `Attestation` of a `PeerAuthorisation` for that roster."""
+
+    async def cosign(self, signed: bytes) -> bytes:
+        """Return an `Attestation` of a manifest or a recovery order that the supplier has signed."""
+
+    async def faults(self, report: bytes) -> bytes:
+        """Take what a canary audit brought (`AuditReport`, signed); nothing comes back."""
 
 
 class FoundingRefused(Exception):
@@ -125,6 +132,10 @@ class Founding:
         """The countersigned roster, as soon as there is one."""
         self.graph: bytes | None = None
         """Everybody's nonces and the authorisations, as soon as the last one is here."""
+        self.adjacent: Mapping[int, frozenset[int]] = {}
+        """The key graph, as soon as it is drawn."""
+        self.reconcile_terms: Terms | None = None
+        """Of the reconcile net, if there is one."""
 
     async def found(self) -> tuple[Roster, Terms]:
         """Draft the roster, have it countersigned, publish it; then collect and publish the nonces."""
@@ -135,15 +146,17 @@ class Founding:
         draft = RosterDraft(await self._keys.sign(roster.to_bytes()), bundles)
         countersigned = [await self._ask(name, "countersign", self._countersigner(draft)) for name in names]
         roster_hash = document_hash(roster)
-        mac_keys = {
-            index: kdf.mac_key(
-                await self._keys.agree(self._bundles[member][1].point),
-                roster_hash,
-                self._rules.net,
-                self._version,
-            )
+        secrets_of = {
+            index: await self._keys.agree(self._bundles[member][1].point)
             for index, member in enumerate(self._members, start=1)
         }
+        mac_keys = {
+            index: kdf.mac_key(z, roster_hash, self._rules.net, self._version)
+            for index, z in secrets_of.items()
+        }
+        terms = Terms(self._rules.net, self._version, len(self._members), len(LANES), mac_keys)
+        if self._rules.reconcile_slots:
+            self.reconcile_terms = terms_of(terms, self._rules.reconciled(), secrets_of, roster_hash)
         self.publication = RosterPublication(draft.signed, tuple(countersigned), bundles).to_bytes()
         net = self._rules.net.hex()
         self._emit({"event": "roster", "net": net, "version": self._version, "members": [*self._members]})
@@ -158,7 +171,7 @@ class Founding:
         given = {name: await self._ask(name, "authorise", self._authorisation) for name in names}
         self.graph = GraphPublication(nonces, tuple(item for item, _ in given.values())).to_bytes()
         self._try_graph(roster, nonces, {name: authorised for name, (_, authorised) in given.items()})
-        return roster, Terms(self._rules.net, self._version, len(self._members), len(LANES), mac_keys)
+        return roster, terms
 
     def _try_graph(self, roster: Roster, nonces: Nonces, authorised: Mapping[str, PeerAuthorisation]) -> None:
         """Tell what key graph there is; members find out for themselves."""
@@ -168,7 +181,16 @@ class Founding:
         except MembershipRefused as error:
             self._emit({"event": "refused", "what": "beacon", "reason": str(error)} | event)
         else:
-            self._emit({"event": "beacon", "edges": len(authorised_edges(roster, edges, authorised))} | event)
+            used = authorised_edges(roster, edges, authorised)
+            self.adjacent = graph.neighbours(used)
+            self._emit({"event": "beacon", "edges": len(used)} | event)
+
+    @property
+    def certificates(self) -> dict[int, bytes]:
+        """DER of each member's SIG certificate, by its index."""
+        return {
+            index: self._bundles[member][0].certificate for index, member in enumerate(self._members, start=1)
+        }
 
     def _draft(self, administrators: Iterable[Administrator]) -> Roster:
         rules = self._rules

@@ -166,6 +166,14 @@ class AdministratorClient:
         """Ask for an outage notice."""
         return await self._ask(f"outage/{version}/{slot}", b"")
 
+    async def cosign(self, signed: bytes) -> bytes:
+        """Ask for a co-signature of a manifest or an order."""
+        return await self._ask("cosign", signed)
+
+    async def faults(self, report: bytes) -> bytes:
+        """Tell what an audit brought."""
+        return await self._ask("faults", report)
+
     async def _ask(self, what: str, body: bytes) -> bytes:
         timeout = aiohttp.ClientTimeout(total=_ANSWER_TIMEOUT_S)
         async with (
@@ -230,6 +238,14 @@ def mount_witness(
         about = request.match_info
         return await answer(witness.authorise(about["net"], int(about["version"])))
 
+    async def cosign(request: web.Request) -> web.Response:
+        return await answer(witness.cosign(request.match_info["net"], await request.read()))
+
+    async def faults(request: web.Request) -> web.Response:
+        return await answer(witness.faults(request.match_info["net"], await request.read()))
+
+    app.router.add_post(f"/dcnet/v1/{_NET}/cosign", cosign)
+    app.router.add_post(f"/dcnet/v1/{_NET}/faults", faults)
     app.router.add_post(f"/dcnet/v1/{_NET}/authorise/{_VERSION}", authorise)
     app.router.add_post(f"/dcnet/v1/{_NET}/commit/{_VERSION}", commit)
     app.router.add_post(f"/dcnet/v1/{_NET}/countersign", countersign)

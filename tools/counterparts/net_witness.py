@@ -6,6 +6,7 @@ Shares the codecs of the product and none of its checks.
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from firmware.enforcement.dcnet.messages.roster import (
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.profile.model import NetPolicy
 from tools.counterparts.messages import MessageRefused, Trust, check_signed
+from tools.counterparts.net_audit import FaultKeeper
+from tools.counterparts.net_cosigning import Cosigner
 from tools.counterparts.net_keys import open_bundle
 from tools.counterparts.server import Emit
 from wan.errors import OrderRefused
@@ -77,6 +80,30 @@ class NetWitness:
         self._ordered, self._trust = ordered, trust
         self._sign, self._emit = sign, emit
         self._kept, self._partners, self._refused = kept, partners, refused_peers
+        self._cosigner = Cosigner(ordered, trust, kept)
+        self._faults = FaultKeeper(ordered, trust, kept, emit)
+
+    async def cosign(self, net: str, body: bytes) -> bytes:
+        """Answer `POST /dcnet/v1/{net}/cosign`: an `Attestation` of a manifest's or an order's content.
+
+        Raises:
+            OrderRefused: with a code and the reason; answer 403.
+        """
+        try:
+            return await self._attest(await self._cosigner.judge(net, body))
+        except OrderRefused as refused:
+            raise self._refusal("cosign", net, refused) from None
+
+    async def faults(self, net: str, body: bytes) -> bytes:
+        """Answer `POST /dcnet/v1/{net}/faults`: what an audit brought is judged again and kept.
+
+        Raises:
+            OrderRefused: with a code and the reason; answer 403.
+        """
+        try:
+            return await self._faults.take(net, body)
+        except OrderRefused as refused:
+            raise self._refusal("faults", net, refused) from None
 
     async def commit(self, net: str, version: int) -> bytes:
         """Answer `POST /dcnet/v1/{net}/commit/{version}`: an `Attestation` of our `BeaconCommit`.
@@ -178,6 +205,8 @@ class NetWitness:
         )
         if own not in roster.administrators:
             raise OrderRefused("commitment", "the roster holds another commitment or certificate of ours")
+        if faulty := {gateway for gateway, _ in opened} & self._faults.excluded(net):
+            raise OrderRefused("excluded", f"{', '.join(sorted(faulty))}: an audit has excluded it")
         strangers = {gateway for gateway, _ in opened} & self._refused
         peers = tuple(
             (entry.index, entry.certificate_hash)
@@ -189,4 +218,6 @@ class NetWitness:
         if self._kept.setdefault(f"roster-{net}-{roster.version}", checked.content) != checked.content:
             raise OrderRefused("version", "another roster of this version was countersigned before")
         self._kept.setdefault(f"peers-{net}-{roster.version}", given.to_bytes())
+        names = json.dumps([gateway for gateway, _ in opened]).encode()
+        self._kept.setdefault(f"names-{net}-{roster.version}", names)
         return checked.content

@@ -81,11 +81,15 @@ class AuditRefused(DcNetError):
     """A canary audit asks for more than this gateway gives."""
 
 
+class CosignatureMissing(DcNetError):
+    """A document of a net with recovery lacks an administrator's co-signature; it is as good as none."""
+
+
 class Equivocation(DcNetError):
-    """Two different signed manifests for one slot: proof that the supplier lies. `proof` holds both."""
+    """Two different signed manifests, or orders, for one slot: proof of a lie. `proof` holds both."""
 
     def __init__(self, slot: int, proof: tuple[bytes, bytes]) -> None:
-        super().__init__(f"two manifests for slot {slot}")
+        super().__init__(f"two manifests or orders for slot {slot}")
         self.slot, self.proof = slot, proof
 
 

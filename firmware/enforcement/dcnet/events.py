@@ -17,6 +17,12 @@ class NetEventKind(Enum):
     REFUSED = "refused"
     LEFT_OUT = "left-out"
     """Again not in a manifest, though the supplier had confirmed the submission."""
+    RECOVERED = "recovered"
+    """Shares were given for members lost after the manifest; `members` counts the shares."""
+    AUDITED = "audited"
+    """Canary words of one slot were stated."""
+    RECONCILED = "reconciled"
+    """What was owed is in the total of a reconcile slot; `slot` is that of the reconcile net."""
 
 
 @dataclass(frozen=True, slots=True)

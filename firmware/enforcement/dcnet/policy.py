@@ -6,13 +6,14 @@ Spec: docs/dcnet.md, NetPolicy. Floors that a gateway insists on are checked her
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Final, Self
 
 from firmware.enforcement.dcnet.errors import NetRefused
 from firmware.enforcement.dcnet.messages.canonical import encode
+from firmware.enforcement.dcnet.primitives.kdf import NET_BYTES, SCHEME
 from firmware.profile.model import NetPolicy
 
 LANES: Final = ("import", "export", "canary")
@@ -68,6 +69,12 @@ class NetRules:
     """t, how many of them give the seed."""
     f_max: int = 2
     """Most lost neighbours that a member may have in one recovery."""
+    recover_ms: int = 480_000
+    """D4, only with recovery: no share is given or taken later."""
+    reconcile_slots: int = 2976
+    """Regular slots in one period of the reconcile net; 0: nothing is reconciled."""
+    reconciles: bytes = b""
+    """Of a reconcile net the id of the net whose energy it carries."""
     bridges: int = 0
     """Edges between this net and the next of its supplier; nets in service have none."""
     calendar: bool = False
@@ -80,8 +87,8 @@ class NetRules:
         Raises:
             NetRefused: lanes, recovery or deadlines that this gateway cannot serve.
         """
-        if tuple(policy.lanes) != LANES or policy.recovery != "none":
-            raise NetRefused("only the lanes import, export, canary and recovery none are built")
+        if tuple(policy.lanes) != LANES:
+            raise NetRefused("only the lanes import, export, canary are built")
         if policy.bridges:
             raise NetRefused(
                 f"bridges = {policy.bridges}: nets in service are not joined by edges; set bridges = 0 and "
@@ -101,6 +108,9 @@ class NetRules:
             max_wh=policy.max_wh,
             n_max=policy.n_max,
             insecure_small_nets=policy.insecure_small_nets,
+            recovery=Recovery.WITNESS if policy.recovery == "witness" else Recovery.NONE,
+            recover_ms=round(policy.recover_s * 1000),
+            reconcile_slots=policy.reconcile_slots,
             bridges=policy.bridges,
             calendar=policy.calendar == "signed",
         )
@@ -126,10 +136,33 @@ class NetRules:
                 raise NetRefused("2 <= t <= m <= 255 and t <= d_min are required for recovery")
             if self.f_max < 1:
                 raise NetRefused("f_max must be at least 1 for recovery")
+            if not self.open_ms < self.recover_ms <= self.slot_s * 1000:
+                raise NetRefused("D3 < D4 <= slot is required for recovery")
         if not 0 <= self.delta_ppm < _MILLION // 2:
             raise NetRefused("delta must lie in [0, 0.5)")
-        if self.max_wh < 1 or self.n_max * self.max_wh * TENTHS >= 1 << 63:
+        if self.reconcile_slots < 0:
+            raise NetRefused("a period has at least 0 slots")
+        largest_wh = self.max_wh * max(1, self.reconcile_slots)
+        if self.max_wh < 1 or self.n_max * largest_wh * TENTHS >= 1 << 63:
             raise NetRefused("n_max * max_wh could wrap a lane")
+
+    def reconciled(self) -> NetRules:
+        """Return the rules of the reconcile net: another id, slots of a whole period, values as large.
+
+        Raises:
+            NetRefused: the policy has no reconcile slots, or this is a reconcile net.
+        """
+        if not self.reconcile_slots or self.reconciles:
+            raise NetRefused("nothing is reconciled in this net")
+        return replace(
+            self,
+            net=reconcile_net(self.net),
+            slot_s=self.slot_s * self.reconcile_slots,
+            max_wh=self.max_wh * self.reconcile_slots,
+            reconcile_slots=0,
+            reconciles=self.net,
+            calendar=False,
+        )
 
     def admit(self, *, insecure_small_nets_allowed: bool) -> bool:
         """Apply the floor; return whether this net runs as an insecure small one.
@@ -174,9 +207,19 @@ class NetRules:
         """Return D3 of a slot."""
         return self.slot_end(slot) + timedelta(milliseconds=self.open_ms)
 
+    def final_until(self, slot: int) -> datetime:
+        """Return when a slot's total is certain: D3, with recovery D4."""
+        last_ms = self.recover_ms if self.recovery is Recovery.WITNESS else self.open_ms
+        return self.slot_end(slot) + timedelta(milliseconds=last_ms)
+
     def epoch_of(self, slot: int) -> int:
-        """Return the UTC day number (days since 1970-01-01) in which a slot begins."""
+        """Return the UTC day number (days since 1970-01-01) in which a slot begins.
+
+        A slot of a reconcile net belongs to the day it ends in: its beginning may lie before the roster.
+        """
         begin = self.t0_utc + timedelta(seconds=self.slot_s * slot)
+        if self.reconciles:
+            begin = self.slot_end(slot) - timedelta(milliseconds=1)
         return (begin - _EPOCH_ZERO) // timedelta(seconds=_DAY_S)
 
     def enough_of(self, accepted: int, present: int) -> bool:
@@ -215,7 +258,14 @@ class NetRules:
             self.holders,
             self.threshold,
             self.f_max,
+            self.recover_ms,
+            self.reconcile_slots,
             self.bridges,
             self.calendar,
         ]
         return hashlib.sha256(encode(fields)).digest()
+
+
+def reconcile_net(net: bytes) -> bytes:
+    """Return the id of the reconcile net that belongs to a net."""
+    return hashlib.sha256(SCHEME + b" reconcile" + net).digest()[:NET_BYTES]

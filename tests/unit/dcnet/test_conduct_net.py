@@ -10,7 +10,7 @@ import pytest
 
 from firmware.enforcement.dcnet.events import NetEventKind
 from firmware.enforcement.dcnet.policy import NetRules
-from tests.unit.dcnet.running_net import GATEWAYS, RunningNet, running
+from tests.unit.dcnet.conducted_net import GATEWAYS, RunningNet, running
 from tools.counterparts.net_conduct import calendar_of
 from tools.counterparts.net_tally import Tally
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from firmware.enforcement.dcnet.events import NetEventKind
-from tests.unit.dcnet.running_net import GATEWAYS, running
+from tests.unit.dcnet.conducted_net import GATEWAYS, running
 from tools.counterparts.net_oversight import Outage
 
 ALL = sum(range(1, 7)) * 100  # tenths of Wh

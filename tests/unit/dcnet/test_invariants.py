@@ -26,10 +26,9 @@ from firmware.enforcement.dcnet.errors import (
 from firmware.enforcement.dcnet.founding.membership import _Chain
 from firmware.enforcement.dcnet.machines import SlotState, Step
 from firmware.enforcement.dcnet.messages.frames import Frame
-from firmware.enforcement.dcnet.policy import NetRules, Recovery
+from firmware.enforcement.dcnet.policy import NetRules, Recovery, reconcile_net
 from firmware.enforcement.dcnet.primitives import arithmetic, graph, kdf
 from firmware.enforcement.dcnet.primitives.arithmetic import Lanes, Prf, Purpose
-from firmware.enforcement.dcnet.slot import reconcile
 from firmware.enforcement.dcnet.slot.ledger import Ledger
 from firmware.enforcement.dcnet.slot.reconcile import carry
 from firmware.enforcement.dcnet.slot.round import Round
@@ -242,7 +241,7 @@ def test_i14_joining_and_leaving_change_few_edges_and_keep_the_graph_whole(
 def test_i15_pads_of_two_nets_never_cancel(root: bytes, previous: bytes, slot: int) -> None:
     """Two suppliers, the same two gateways and even the same secret: the net id alone keeps them apart."""
     other = b"net-0002"
-    keys = [kdf.epoch_key(kdf.chain_start(root, net), net, 3) for net in (NET, other, reconcile.net_of(NET))]
+    keys = [kdf.epoch_key(kdf.chain_start(root, net), net, 3) for net in (NET, other, reconcile_net(NET))]
     assert len(set(keys)) == 3
     here = arithmetic.pads(1, {2: Prf(keys[0])}, {2}, previous, slot, 3)
     there = arithmetic.pads(2, {1: Prf(keys[1])}, {1}, previous, slot, 3)

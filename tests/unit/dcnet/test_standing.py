@@ -12,10 +12,11 @@ from rich.console import Console
 
 from firmware.clock.clock import SystemClock
 from firmware.enforcement.dcnet.founding.membership import Membership
-from firmware.enforcement.dcnet.machines import MemberState, Step
+from firmware.enforcement.dcnet.machines import MemberState, Mode, Step
 from firmware.enforcement.dcnet.messages.roster import Administrator, Roster, RosterEntry
 from firmware.enforcement.dcnet.primitives import graph
-from firmware.enforcement.dcnet.service.standing import anonymity_sets, describe
+from firmware.enforcement.dcnet.service.auditing import LastAudit
+from firmware.enforcement.dcnet.service.standing import anonymity_sets, describe, describe_faults
 from firmware.enforcement.dcnet.slot.ledger import Ledger
 from firmware.enforcement.dcnet.slot.view import Head
 from firmware.enforcement.roles import Role
@@ -152,9 +153,12 @@ class World:
         async def owed():
             return self.ledger.owed()
 
+        async def faults():
+            return describe_faults(rules(), Mode.F, LastAudit(20_000, 7, b""), [(8, 3)])
+
         return SimpleNamespace(
             rules=rules(), state=MemberState.ACTIVE, membership=membership(5),
-            chain=SimpleNamespace(head=head), slots=slots, owed=owed,
+            chain=SimpleNamespace(head=head), slots=slots, owed=owed, faults=faults,
         )  # fmt: skip
 
     async def ask(self, role: Role, name: str = "") -> str:

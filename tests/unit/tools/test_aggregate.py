@@ -269,3 +269,11 @@ def test_a_supplier_keeps_what_it_tells(tmp_path: Path) -> None:
         emit(event)
     assert len(seen) == 2
     assert json.loads((tmp_path / "totals.jsonl").read_text()) == seen[1]
+
+
+def test_the_sum_of_a_reconcile_slot_says_whose_energy_it_is(tmp_path: Path) -> None:
+    event = _total(7, [1500, 20, 3], reconciles="6e65742d30303031")
+    folder = _emp(tmp_path / "emp", event)
+    answer = json.loads(CliRunner().invoke(app, [folder, "--json"]).stdout)
+    assert answer["sums"][0]["reconciles"] == "6e65742d30303031"
+    assert "reconcile of 6e65742d30303031" in CliRunner().invoke(app, [folder]).stdout

@@ -57,8 +57,10 @@ class Membership:
         valid_until: int,
         chains: dict[int, _Chain],
         mac_key: bytes,
+        reconcile: Membership | None = None,
     ) -> None:
-        """Hold what `join` has checked and derived."""
+        """Hold what `join` has checked and derived; `reconcile` is the same roster in the reconcile net."""
+        self.reconcile = reconcile
         self.rules, self.roster, self.index = rules, roster, index
         self.roster_hash = document_hash(roster)
         self.size = len(roster.entries)
@@ -162,15 +164,22 @@ async def join(
     drawn = draw(rules, len(roster.entries), beacon_of(roster_hash, nonces))
     adjacent = check_graph(rules, mine.index, authorised_edges(roster, drawn, authorised))
     valid_until = min(found.valid_until for found in authorised.values())
-    chains = {}
+    roots: dict[int, bytes] = {}
     for peer in sorted(adjacent[mine.index]):
         secret = await module.agree(key_slot, checked.bundles[peer - 1].point)
         lower, higher = sorted((mine, roster.entries[peer - 1]), key=lambda member: member.index)
-        root = kdf.edge_root(secret, roster_hash, lower.pseudonym, higher.pseudonym)
-        chains[peer] = _Chain(roster.first_epoch, kdf.chain_start(root, rules.net))
+        roots[peer] = kdf.edge_root(secret, roster_hash, lower.pseudonym, higher.pseudonym)
     secret = await module.agree(key_slot, emp_point)
-    mac_key = kdf.mac_key(secret, roster_hash, rules.net, roster.version)
-    return Membership(rules, roster, mine.index, adjacent, valid_until, chains, mac_key)
+
+    def member_of(net_rules: NetRules, reconcile: Membership | None) -> Membership:
+        net = net_rules.net
+        chains = {
+            peer: _Chain(roster.first_epoch, kdf.chain_start(root, net)) for peer, root in roots.items()
+        }
+        mac_key = kdf.mac_key(secret, roster_hash, net, roster.version)
+        return Membership(net_rules, roster, mine.index, adjacent, valid_until, chains, mac_key, reconcile)
+
+    return member_of(rules, member_of(rules.reconciled(), None) if rules.reconcile_slots else None)
 
 
 def check_graph(rules: NetRules, index: int, edges: Iterable[graph.Edge]) -> Mapping[int, frozenset[int]]:

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from firmware.enforcement.dcnet.messages.manifest import ManifestReply
+from firmware.enforcement.dcnet.messages.witnessed import OrderReply
 from firmware.errors import ReleaseRefused
 from hsm.errors import CertificateRefused, TlsRefused
 from wan.errors import WanError
@@ -64,13 +65,16 @@ class NetClient:
         poll_s: float,
         log: logging.LoggerAdapter[logging.Logger],
         administrator: Exchange | None = None,
+        *,
+        below: str = "",
     ) -> None:
         """Talk about `net`; `poll_s` is the pause between two tries, `log` says which net it is.
 
         `administrator` is the way to the gateway's own administrator, which relays what the EMP does not.
+        With `below` everything lies below that resource of the net: its reconcile net does.
         """
         self._administrator, self._failed = administrator, dict[str, int]()
-        self._base, self._exchange = f"/dcnet/v1/{net.hex()}", exchange
+        self._base, self._exchange = f"/dcnet/v1/{net.hex()}{below}", exchange
         self._clock, self._poll_s, self._log = clock, poll_s, log
 
     async def pause(self) -> None:
@@ -135,6 +139,19 @@ class NetClient:
         answer = await self._through(self._administrator, method, resource, body)
         return None if answer is None else answer.status
 
+    async def order(self, slot: int, index: int) -> OrderReply | None:
+        """Return a slot's co-signed recovery order with the frames we hold shares of, None while none is.
+
+        Raises:
+            MalformedObject: the answer is no such thing.
+        """
+        body = await self._read(f"order/{slot}/{index}")
+        return None if body is None else OrderReply.from_bytes(body)
+
+    async def audit(self, slot: int) -> bytes | None:
+        """Return a slot's signed audit order, None while there is none."""
+        return await self._read(f"audit/{slot}")
+
     async def deliver(
         self,
         what: str,
@@ -157,8 +174,18 @@ class NetClient:
         Returns:
             Whether the EMP took it (it may have, even if not).
         """
+        return await self.deliver_to(f"{what}/{slot}/{index}", frame, until, heard)
+
+    async def deliver_to(
+        self,
+        resource: str,
+        body: bytes,
+        until: datetime,
+        heard: Callable[[bytes], Awaitable[None]] | None = None,
+    ) -> bool:
+        """Send something, as `deliver` does; `resource` lies below the net's own."""
         while self._clock.now_utc() < until:
-            answer = await self._ask("PUT", f"{what}/{slot}/{index}", frame)
+            answer = await self._ask("PUT", resource, body)
             if answer is not None and answer.status not in TRY_AGAIN:
                 if heard is not None and answer.body:
                     await heard(answer.body)

@@ -195,6 +195,8 @@ class Conduct:
             await self._ledger.keep(_ACCUSED, b"\x01")
 
     async def _complain(self, charge: Charge, objects: tuple[bytes, ...]) -> None:
+        if self._rules.reconciles:
+            return  # the conduct of the regular net tells what matters of its reconcile net
         said = Complaint(self._rules.net, self._version, charge, objects)
         body = (await self._sign(said.to_bytes())).to_bytes()
         await self._put(_ADMINISTRATOR, "POST", "complaint", body)

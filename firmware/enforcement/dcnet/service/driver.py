@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 from firmware.enforcement.dcnet.errors import Equivocation
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind, Report
@@ -21,7 +22,9 @@ from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.service.client import Clock, Exchange, NetClient
 from firmware.enforcement.dcnet.service.conduct import Conduct
 from firmware.enforcement.dcnet.service.joining import Joining
+from firmware.enforcement.dcnet.service.reconciling import Reconciling
 from firmware.enforcement.dcnet.service.serving import REFUSED, Serving
+from firmware.enforcement.dcnet.service.standing import describe_faults
 from firmware.enforcement.dcnet.slot.chain import ManifestChain
 from firmware.enforcement.dcnet.slot.ledger import Ledger, LedgerStore, Owed, SlotEntry
 from firmware.errors import ReadingRefused
@@ -120,6 +123,23 @@ class NetMember:
             insecure=self.insecure,
             log=self._log,
         )
+        self._reconciling = (
+            Reconciling(
+                rules,
+                self._ledger,
+                roster_version,
+                signatures=signatures,
+                module=module,
+                exchange=exchange,
+                store=store,
+                clock=clock,
+                tell=self._tell,
+                insecure=self.insecure,
+                log=self._log,
+            )
+            if rules.reconcile_slots
+            else None
+        )
         self._loaded = asyncio.Lock()
         self._ready = False
         self._missing: set[int] = set()
@@ -171,6 +191,14 @@ class NetMember:
         await self._load()
         return self._ledger.entries()
 
+    async def faults(self) -> dict[str, Any]:
+        """Return how the net deals with faults, as `standing.describe_faults` says it; holds no reading."""
+        await self._load()
+        recovered = await self._serving.recovering.recovered()
+        return describe_faults(
+            self.rules, await self._serving.auditing.mode(), await self._serving.auditing.last(), recovered
+        )
+
     # -- the service ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -183,20 +211,25 @@ class NetMember:
         await self._load()
         self.state = MemberState.PROVISIONED
         try:
-            if self.chain.proof is None:
+            if not self._proven:
                 self.membership = await self._join()
-                await self._serve(self.membership)
+                await self._serve_both(self.membership)
         except Equivocation as lie:
             await self._tell(NetEventKind.QUARANTINE, lie.slot, 0, str(lie))
         self._enter(MemberStep.ACCUSE)
-        assert self.chain.proof is not None
-        head = self.chain.head
-        await self._conduct.accuse(self.chain.proof, -1 if head is None else head.slot)
+        await self._accuse()
         while True:  # values still come in, and are owed
             await self._conduct.flush()
             slot = self._earliest()
             await self._serving.give_up_before(slot, "quarantine", finally_=True)
             await self._clock.sleep_until(self.rules.submit_until(slot))
+
+    async def _accuse(self) -> None:
+        """Hand the proof of a lie to our administrator, from the net or from its reconcile net."""
+        chains = [self.chain, *([] if self._reconciling is None else [self._reconciling.chain])]
+        for chain in chains:
+            if chain.proof is not None:
+                await self._conduct.accuse(chain.proof, -1 if chain.head is None else chain.head.slot)
 
     async def _load(self) -> None:
         async with self._loaded:
@@ -204,6 +237,8 @@ class NetMember:
                 await self._ledger.load()
                 await self.chain.load()
                 await self._conduct.load()
+                if self._reconciling is not None:
+                    await self._reconciling.load()
                 self._ready = True
 
     # -- joining -------------------------------------------------------------------------------------
@@ -232,7 +267,31 @@ class NetMember:
 
     # -- slot after slot -----------------------------------------------------------------------------
 
+    async def _serve_both(self, membership: Membership) -> None:
+        """Serve the net, and its reconcile net beside it, until one of them fails."""
+        services = [self._serve(membership)]
+        if self._reconciling is not None and membership.reconcile is not None:
+            services.append(self._reconciling.run(membership.reconcile))
+        tasks = [asyncio.ensure_future(service) for service in services]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done:
+            task.result()
+
+    @property
+    def _proven(self) -> bool:
+        """Whether a lie of the supplier was proven, in the net or in its reconcile net."""
+        reconciling = self._reconciling
+        return self.chain.proof is not None or (
+            reconciling is not None and reconciling.chain.proof is not None
+        )
+
     async def _serve(self, membership: Membership) -> None:
+        await self._serving.resume(membership)
         while True:
             slot = self._next()
             await self._serving.give_up_before(slot, "interrupted")
@@ -255,14 +314,12 @@ class NetMember:
 
     def _next(self) -> int:
         """Return the slot to serve next: never one dealt with before, except one to go on with."""
-        now, in_time = (
-            self._clock.now_utc(),
-            {
-                SlotState.MEASURED: self.rules.submit_until,
-                SlotState.SUBMITTED: self.rules.manifest_until,
-                SlotState.OPENED: self.rules.open_until,
-            },
-        )
+        now = self._clock.now_utc()
+        in_time: dict[SlotState, Callable[[int], datetime]] = {
+            SlotState.MEASURED: self.rules.submit_until,
+            SlotState.SUBMITTED: self.rules.manifest_until,
+            SlotState.OPENED: lambda slot: self.rules.slot_end(slot + 1),  # its result, or others' shares
+        }
         for entry in self._ledger.entries():
             until = in_time.get(entry.state)
             if entry.slot > self._served and until is not None and now < until(entry.slot):

@@ -12,12 +12,19 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from firmware.enforcement.dcnet.errors import DcNetError, Equivocation, OpeningRefused, Refusal
+from firmware.enforcement.dcnet.errors import (
+    DcNetError,
+    Equivocation,
+    MembershipRefused,
+    OpeningRefused,
+    Refusal,
+)
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
 from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.founding.roster import Signatures
 from firmware.enforcement.dcnet.machines import MemberStep, SlotState, Step
-from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, seal
+from firmware.enforcement.dcnet.messages.documents import document_hash, from_bitmap
+from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, Frame, seal
 from firmware.enforcement.dcnet.messages.manifest import (
     EpochManifest,
     Manifest,
@@ -25,12 +32,16 @@ from firmware.enforcement.dcnet.messages.manifest import (
     SlotResult,
     Verdict,
 )
-from firmware.enforcement.dcnet.policy import TENTHS, NetRules
+from firmware.enforcement.dcnet.policy import CANARY_LANE, TENTHS, NetRules, Recovery
+from firmware.enforcement.dcnet.service.auditing import Auditing
 from firmware.enforcement.dcnet.service.client import Clock, NetClient
 from firmware.enforcement.dcnet.service.conduct import Conduct
 from firmware.enforcement.dcnet.service.outages import Outages
+from firmware.enforcement.dcnet.service.recovering import Recovering
+from firmware.enforcement.dcnet.service.witnessing import content_of, signed_by_emp
 from firmware.enforcement.dcnet.slot.chain import ManifestChain
 from firmware.enforcement.dcnet.slot.ledger import Ledger, SlotEntry
+from firmware.enforcement.dcnet.slot.opened import OpenedSlot
 from firmware.enforcement.dcnet.slot.outage import Lifted
 from firmware.enforcement.dcnet.slot.round import Round
 from firmware.enforcement.dcnet.slot.view import View, link
@@ -45,6 +56,8 @@ REFUSED: Final = (WanError, CertificateRefused, DcNetError)
 """What a signed object can be refused with; the object is dropped, the service goes on."""
 _SEED_BYTES: Final = 16
 _DRAWN_BYTES: Final = 4
+_UNDECIDED: Final = frozenset({SlotState.OPENED, SlotState.REFUSED})
+"""Its result says whether a total contains the slot: it was opened, or others may have recovered it."""
 
 
 class Serving:
@@ -87,6 +100,19 @@ class Serving:
         self._client, self._ledger, self._chain = client, ledger, chain
         self._signatures, self._module, self._clock = signatures, module, clock
         self._enter, self._tell, self._entries = enter, tell, entries
+        self.recovering = Recovering(
+            rules,
+            client=client,
+            ledger=ledger,
+            chain=chain,
+            signatures=signatures,
+            clock=clock,
+            tell=tell,
+            log=log,
+        )
+        self.auditing = Auditing(
+            rules, client=client, ledger=ledger, signatures=signatures, clock=clock, tell=tell, log=log
+        )
         self.insecure, self._log = insecure, log
         self._conduct = conduct
         self._outages = Outages(rules, client, signatures, log)
@@ -102,16 +128,29 @@ class Serving:
                     return
                 await self._submit(membership, view, slot)
                 entry = self._entry(slot)
+            if entry.state is SlotState.REFUSED and entry.manifest_hash:
+                await self._result(membership, view, slot)
             if entry.state is SlotState.OPENED:
                 until = self.rules.open_until(slot)
                 await self._conduct.opening(slot, entry.opened)
                 await self._client.deliver("open", slot, view.index, entry.opened, until)
-                await self._result(slot)
+                await self._result(membership, view, slot)
+                await self.auditing.go_on(view, slot)
         except Equivocation:
             raise
         except REFUSED as error:
             self._log.info("slot %d is given up: %s", slot, error)
             await self.give_up_before(slot + 1, str(error))
+
+    async def resume(self, membership: Membership) -> None:
+        """After a start: answer an audit that may still be waiting for this member."""
+        opened = await OpenedSlot.kept(self._ledger)
+        if opened is None or self._clock.now_utc() >= self.rules.slot_end(opened.slot + 1):
+            return
+        try:
+            await self.auditing.go_on(membership.view(self.rules.epoch_of(opened.slot)), opened.slot)
+        except MembershipRefused as error:  # another roster, or keys that are erased
+            self._log.info("slot %d is not audited any more: %s", opened.slot, error)
 
     async def _submit(self, membership: Membership, view: View, slot: int) -> None:
         """Submit, or send the same bytes again, and go on to the manifest."""
@@ -120,7 +159,7 @@ class Serving:
         current = Round(view, head)
         if entry.state is SlotState.SUBMITTED:
             if entry.previous != head.hash:
-                await self._fail(slot, Step.REFUSE, "the chain changed during an interruption")
+                await self._refuse(view, slot, "the chain changed during an interruption")
                 return
             current = Round.resume(view, head, entry.seed, entry.submitted[:-MAC_BYTES])
         elif not current.expected:
@@ -131,7 +170,7 @@ class Serving:
         else:
             seed = await self._module.random(_SEED_BYTES)
             reading = (entry.import_wh * TENTHS, entry.export_wh * TENTHS, 1)
-            frame = seal(current.submit(reading, seed), membership.mac_key)
+            frame = seal(current.submit(reading, seed, await self._coefficients()), membership.mac_key)
             await self._ledger.submitting(slot, epoch=view.epoch, seed=seed, frame=frame, previous=head.hash)
             await self._jitter(slot)
         self._enter(MemberStep.TAKE_PART)
@@ -155,6 +194,12 @@ class Serving:
             await self._fail(slot, Step.LEAVE_OUT, "blocked by the calendar")
         else:
             await self.serve(membership, slot)  # begun before the calendar was known
+
+    async def _coefficients(self) -> list[bytes]:
+        """Draw what turns the seed into shares, where others may have to recover it."""
+        if self.rules.recovery is not Recovery.WITNESS:
+            return []
+        return [await self._module.random(_SEED_BYTES) for _ in range(self.rules.threshold - 1)]
 
     async def greet(self, membership: Membership, slot: int) -> None:
         """Say hello in a slot without a value, so that the next one counts us in."""
@@ -182,7 +227,7 @@ class Serving:
                     return
             except OpeningRefused as refused:
                 await self._conduct.refused(membership, slot, refused.refusal, current.found)
-                await self._fail(slot, Step.REFUSE, str(refused))
+                await self._refuse(view, slot, str(refused))
                 return
             except Equivocation:
                 raise
@@ -190,11 +235,35 @@ class Serving:
                 self._log.info("slot %d: a manifest is ignored: %s", slot, error)
             await self._client.pause()
         await self._conduct.refused(membership, slot, Refusal.LATE, current.found)
-        await self._fail(slot, Step.REFUSE, f"{Refusal.LATE.value}: no manifest in time")
+        await self._refuse(view, slot, f"{Refusal.LATE.value}: no manifest in time")
+
+    async def _refuse(self, view: View, slot: int, reason: str) -> None:
+        """Close a submitted slot: its energy is owed, unless others may still recover it."""
+        if self.rules.recovery is not Recovery.WITNESS:
+            await self._fail(slot, Step.REFUSE, reason)
+            return
+        await self._ledger.undecided(slot, reason)
+        await self._tell(NetEventKind.REFUSED, None, 0, f"slot {slot} is not opened: {reason}")
+        head = self._chain.head
+        if head is not None and head.slot == slot:  # who submitted is in P of the next slot only if accepted
+            await self._decide(view, slot, head.hash, head.present)
+
+    async def _decide(self, view: View, slot: int, manifest_hash: bytes, accepted: frozenset[int]) -> None:
+        """Note of an undecided slot whether its manifest has us: only then a total contains its energy."""
+        entry = self._ledger.entry(slot)
+        if entry is None or entry.state is not SlotState.REFUSED:
+            return
+        if view.index in accepted:
+            await self._ledger.accepted(slot, manifest_hash=manifest_hash, members=len(accepted))
+        else:
+            await self._fail(slot, Step.LEAVE_OUT, entry.reason)
 
     async def _judge(self, membership: Membership, view: View, current: Round, reply: ManifestReply) -> bool:
         """Take a manifest; False if an outage notice that alone could save the slot may still come."""
-        manifest = Manifest.from_bytes(await self._signatures.by_emp(reply.signed))
+        manifest = Manifest.from_bytes(await self._content(membership, reply.signed))
+        signed = signed_by_emp(self.rules, reply.signed)
+        head = self._chain.head
+        assert head is not None
         allowed: Lifted | None = None
         if current.excludes(manifest):
             allowed = await self._outages.ask(membership, current.slot)
@@ -204,21 +273,23 @@ class Serving:
             if allowed is None and self._clock.now_utc() < last_try:
                 return False
         try:
-            state = current.consider(manifest, reply.siblings, reply.signed, allowed)
+            state = current.consider(manifest, reply.siblings, signed, allowed)
         except OpeningRefused as refused:
-            await self._unless_forked(refused, reply.signed)
+            await self._unless_forked(refused, signed)
             if current.found is not None:
-                await self._chain.follow(current.found, reply.signed)
+                await self._chain.follow(current.found, signed)
             raise
         assert current.found is not None
-        await self._conduct.seen(membership, current.found, reply.signed)
-        await self._chain.follow(current.found, reply.signed)
-        await self._settle(manifest)
+        await self._conduct.seen(membership, current.found, signed)
+        await self._chain.follow(current.found, signed)
+        await self._settle(membership, view, manifest)
         if state is SlotState.LEFT_OUT:
             await self._fail(current.slot, Step.LEAVE_OUT, "left out by the manifest")
             return True
-        frame = seal(current.open(), membership.mac_key)
-        found = current.found
+        body, found = current.open(), current.found
+        canary = Frame.from_bytes(body).lanes[CANARY_LANE]
+        await OpenedSlot(head, manifest, canary).keep(self._ledger, view.size)
+        frame = seal(body, membership.mac_key)
         await self._ledger.opening(
             current.slot, manifest_hash=found.hash, members=len(found.accepted), frame=frame
         )
@@ -228,10 +299,10 @@ class Serving:
         """Follow the chain to the manifest before `slot`; False if it cannot be had in time."""
         while self._clock.now_utc() < self.rules.submit_until(slot) or self._reached(view, slot):
             if not self._chain.in_epoch(view.epoch):
-                if (signed := await self._client.epoch(view.epoch)) is not None:
-                    started = EpochManifest.from_bytes(await self._signatures.by_emp(signed))
+                if (envelope := await self._client.epoch(view.epoch)) is not None:
+                    started = EpochManifest.from_bytes(await self._content(membership, envelope))
                     membership.check_epoch(started, view.epoch)
-                    await self._chain.start(started, signed)
+                    await self._chain.start(started, signed_by_emp(self.rules, envelope))
                     continue
             elif self._reached(view, slot):
                 return True
@@ -253,17 +324,22 @@ class Serving:
         head = self._chain.head
         return head is not None and head.slot == slot - 1 and self._chain.in_epoch(view.epoch)
 
+    async def _content(self, membership: Membership, envelope: bytes) -> bytes:
+        return await content_of(self.rules, membership.roster, self._signatures, envelope)
+
     async def _follow(self, membership: Membership, view: View, reply: ManifestReply) -> None:
         assert self._chain.head is not None
-        manifest = Manifest.from_bytes(await self._signatures.by_emp(reply.signed))
+        manifest = Manifest.from_bytes(await self._content(membership, reply.signed))
+        signed = signed_by_emp(self.rules, reply.signed)
         try:
             found = link(view, self._chain.head, manifest)
         except OpeningRefused as refused:
-            await self._unless_forked(refused, reply.signed)
+            await self._unless_forked(refused, signed)
             raise
-        await self._conduct.seen(membership, found, reply.signed)
-        await self._chain.follow(found, reply.signed)
-        await self._settle(manifest)
+        await self._conduct.seen(membership, found, signed)
+        await self._chain.follow(found, signed)
+        await self._decide(view, manifest.slot, found.hash, found.accepted)
+        await self._settle(membership, view, manifest)
 
     async def _unless_forked(self, refused: OpeningRefused, signed: bytes) -> None:
         """Raise `Equivocation` if the EMP's own signature denies the manifest it signed before."""
@@ -272,28 +348,56 @@ class Serving:
 
     # -- results -------------------------------------------------------------------------------------
 
-    async def _result(self, slot: int) -> None:
-        """Ask for the result until the next slot needs us; the next manifest tells it otherwise."""
+    async def _result(self, membership: Membership, view: View, slot: int) -> None:
+        """Ask for the result until the next slot needs us; the next manifest tells it otherwise.
+
+        While there is none, others may be lost: whoever asks for our shares of them in order gets them.
+        """
         while self._clock.now_utc() < self.rules.slot_end(slot + 1):
-            if (signed := await self._client.result(slot)) is not None:
-                try:
-                    result = SlotResult.from_bytes(await self._signatures.by_emp(signed))
-                except REFUSED as error:
-                    self._log.info("slot %d: a result is ignored: %s", slot, error)
-                else:
-                    await self._take(slot, result)
-                    return
+            if (result := await self._asked(slot)) is not None:
+                await self._take(slot, result)
+                return
+            try:
+                await self.recovering.follow(membership, view, slot)
+            except Equivocation:
+                raise
+            except REFUSED as error:
+                self._log.info("slot %d: an order is ignored: %s", slot, error)
             await self._client.pause()
 
-    async def _settle(self, manifest: Manifest) -> None:
+    async def _settle(self, membership: Membership, view: View, manifest: Manifest) -> None:
         """Take what a manifest says about the slot before; silence means aborted."""
         slot = self._conduct.calendars.before(manifest.slot)
         entry = self._ledger.entry(slot)
-        if entry is not None and entry.state is SlotState.OPENED:
+        if entry is not None and entry.state in _UNDECIDED:
             await self._take(slot, manifest.result)
         for old in self._ledger.entries():
-            if old.state is SlotState.OPENED and old.slot < slot:
-                await self._fail(old.slot, Step.ABORT, "no result")
+            if old.state in _UNDECIDED and old.slot < slot:
+                if not old.manifest_hash:
+                    await self._look_up(membership, view, old.slot)
+                if self._entry(old.slot).state in _UNDECIDED:
+                    await self._take(old.slot, await self._asked(old.slot))
+
+    async def _look_up(self, membership: Membership, view: View, slot: int) -> None:
+        """Find out from the manifest of a slot that the chain has left behind whether we are in it."""
+        try:
+            if (reply := await self._client.manifest(slot, view.index)) is None:
+                return
+            manifest = Manifest.from_bytes(await self._content(membership, reply.signed))
+            if (manifest.net, manifest.slot, manifest.version) == (self.rules.net, slot, view.version):
+                accepted = from_bitmap(manifest.accepted, view.size)
+                await self._decide(view, slot, document_hash(manifest), accepted)
+        except REFUSED as error:
+            self._log.info("slot %d: a manifest is ignored: %s", slot, error)
+
+    async def _asked(self, slot: int) -> SlotResult | None:
+        """Ask once more for a result: what is in a total must not be owed as well."""
+        try:
+            signed = await self._client.result(slot)
+            return None if signed is None else SlotResult.from_bytes(await self._signatures.by_emp(signed))
+        except REFUSED as error:
+            self._log.info("slot %d: a result is ignored: %s", slot, error)
+            return None
 
     async def _take(self, slot: int, result: SlotResult | None) -> None:
         entry = self._entry(slot)
@@ -314,9 +418,12 @@ class Serving:
     async def give_up_before(self, slot: int, reason: str, *, finally_: bool = False) -> None:
         """Owe what was measured or submitted before `slot`; with `finally_` also what waits for a result."""
         for entry in self._ledger.entries():
-            if entry.slot < slot and entry.state in (SlotState.MEASURED, SlotState.SUBMITTED):
+            recovered = self.rules.recovery is Recovery.WITNESS and entry.state is SlotState.SUBMITTED
+            if entry.slot < slot and recovered and not finally_:
+                await self._ledger.undecided(entry.slot, reason)
+            elif entry.slot < slot and entry.state in (SlotState.MEASURED, SlotState.SUBMITTED):
                 await self._fail(entry.slot, Step.LEAVE_OUT, reason)
-            elif entry.slot < slot and finally_ and entry.state is SlotState.OPENED:
+            elif entry.slot < slot and finally_ and entry.state in _UNDECIDED:
                 await self._fail(entry.slot, Step.ABORT, reason)
 
     async def _fail(self, slot: int, step: Step, reason: str) -> None:

@@ -18,7 +18,7 @@ from firmware.enforcement.dcnet.errors import (
 from firmware.enforcement.dcnet.machines import SLOT, SlotState, Step
 from firmware.enforcement.dcnet.messages.documents import document_hash
 from firmware.enforcement.dcnet.messages.faults import RecoveryOrder
-from firmware.enforcement.dcnet.messages.frames import Frame, FrameType, digest
+from firmware.enforcement.dcnet.messages.frames import RECONCILE, Frame, FrameType, digest
 from firmware.enforcement.dcnet.messages.manifest import Manifest
 from firmware.enforcement.dcnet.policy import LANES, Recovery
 from firmware.enforcement.dcnet.primitives import graph, merkle
@@ -77,6 +77,13 @@ class Round:
         """Go on after a restart with the seed and the frame (without MAC) that the ledger kept."""
         again = cls(view, head)
         again.state, again._seed, again._digest = SlotState.SUBMITTED, seed, digest(body)
+        return again
+
+    @classmethod
+    def opened(cls, view: View, head: Head, found: Link, order: RecoveryOrder | None) -> Round:
+        """Go on after a restart behind the opening; `order` is the one that was kept, if there was one."""
+        again = cls(view, head)
+        again.state, again._found, again._order = SlotState.OPENED, found, order
         return again
 
     @property
@@ -170,18 +177,15 @@ class Round:
         self.state, self._seed = state, b""
         return self._frame(FrameType.OPEN, found.hash, lanes)
 
-    def release(self, order: RecoveryOrder, owner: int, submitted: bytes, siblings: Sequence[bytes]) -> bytes:
-        """Return the Share frame without its MAC for a lost member; only after this member itself has opened.
+    def follow(self, order: RecoveryOrder) -> None:
+        """Take the one order of this slot; the same again changes nothing.
 
         Args:
-            order: its two signatures already checked.
-            owner: index of the lost member.
-            submitted: its Submit frame without MAC.
-            siblings: the Merkle path of that frame.
+            order: all its signatures already checked.
 
         Raises:
-            ReleaseOfShareRefused: a check failed, or the net does not recover members.
-            Equivocation: another order was seen for this slot before.
+            ReleaseOfShareRefused: a check of the whole order failed, or the net does not recover members.
+            Equivocation: another order was followed for this slot before.
         """
         if self.view.rules.recovery is not Recovery.WITNESS:
             raise ReleaseOfShareRefused("recovery", "this net recovers nobody")
@@ -191,6 +195,22 @@ class Round:
             raise Equivocation(self.slot, (self._order.to_bytes(), order.to_bytes()))
         recovery.lost(self.view, self._head, self._found, order)
         self._order = order  # the first one that could be followed; no share goes out under a second
+
+    def release(self, order: RecoveryOrder, owner: int, submitted: bytes, siblings: Sequence[bytes]) -> bytes:
+        """Return the Share frame without its MAC for a lost member; only after this member itself has opened.
+
+        Args:
+            order: all its signatures already checked.
+            owner: index of the lost member.
+            submitted: its Submit frame without MAC.
+            siblings: the Merkle path of that frame.
+
+        Raises:
+            ReleaseOfShareRefused: a check failed, or the net does not recover members.
+            Equivocation: another order was seen for this slot before.
+        """
+        self.follow(order)
+        assert self._found is not None
         share = recovery.release(self.view, self._head, self._found, order, owner, submitted, siblings)
         return self._frame(FrameType.SHARE, self._found.hash, (), ((owner, share),))
 
@@ -222,6 +242,6 @@ class Round:
         shares: tuple[tuple[int, bytes], ...] = (),
     ) -> bytes:
         view = self._view
-        return Frame(
-            kind, self.slot, view.rules.net, view.index, view.version, view.epoch, reference, lanes, shares
-        ).to_bytes()
+        flags = RECONCILE if view.rules.reconciles and lanes else 0
+        head = (kind, self.slot, view.rules.net, view.index, view.version, view.epoch, reference)
+        return Frame(*head, lanes, shares, flags).to_bytes()
