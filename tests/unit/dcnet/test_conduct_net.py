@@ -60,10 +60,10 @@ async def test_a_supplier_that_leaves_out_what_it_confirmed_is_accused_with_proo
 ) -> None:
     close = Tally.close
 
-    def forgetful(self: Tally, result: Any) -> Any:
+    def forgetful(self: Tally, result: Any, **more: Any) -> Any:
         if self.everybody_spoke:
             self._submitted.pop(3, None)
-        return close(self, result)
+        return close(self, result, **more)
 
     monkeypatch.setattr(Tally, "close", forgetful)
     async with running(tmp_path / "pki") as (net, first):
