@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from firmware.enforcement.dcnet.errors import DcNetError, Equivocation, OpeningRefused, Refusal
+from firmware.enforcement.dcnet.errors import DcNetError, Equivocation, MalformedObject, OpeningRefused, Refusal
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
 from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.founding.roster import Signatures
@@ -26,7 +26,7 @@ from firmware.enforcement.dcnet.messages.manifest import (
 from firmware.enforcement.dcnet.policy import TENTHS, NetRules
 from firmware.enforcement.dcnet.service.client import Clock, NetClient
 from firmware.enforcement.dcnet.slot.chain import ManifestChain
-from firmware.enforcement.dcnet.slot.ledger import Ledger, SlotEntry
+from firmware.enforcement.dcnet.slot.ledger import RETAINED_SLOTS, Ledger, SlotEntry
 from firmware.enforcement.dcnet.slot.round import Round
 from firmware.enforcement.dcnet.slot.view import View, link
 from firmware.store.operations import Operation
@@ -96,6 +96,7 @@ class Serving:
                 until = self.rules.open_until(slot)
                 await self._client.deliver("open", slot, view.index, entry.opened, until)
                 await self._result(slot)
+            await self._overdue(slot)
         except Equivocation:
             raise
         except REFUSED as error:
@@ -133,6 +134,7 @@ class Serving:
             view = membership.view(self.rules.epoch_of(slot))
             if await self._catch_up(membership, view, slot) and self._chain.head is not None:
                 await self._hello(membership, view, Round(view, self._chain.head))
+            await self._overdue(slot)
         except Equivocation:
             raise
         except REFUSED as error:
@@ -163,6 +165,8 @@ class Serving:
 
     async def _judge(self, membership: Membership, view: View, current: Round, reply: ManifestReply) -> None:
         manifest = Manifest.from_bytes(await self._signatures.by_emp(reply.signed))
+        if (manifest.net, manifest.slot) != (self.rules.net, current.slot):
+            raise MalformedObject("not the manifest that was asked for")  # it says nothing about this slot
         try:
             state = current.consider(manifest, reply.siblings, reply.signed)
         except OpeningRefused as refused:
@@ -183,26 +187,44 @@ class Serving:
         )
 
     async def _catch_up(self, membership: Membership, view: View, slot: int) -> bool:
-        """Follow the chain to the manifest before `slot`; False if it cannot be had in time."""
+        """Follow the chain to the manifest before `slot`; False if it cannot be had in time.
+
+        Raises:
+            WanError, CertificateRefused, DcNetError: nothing that came until the end was any good.
+        """
+        refused: Exception | None = None
         while self._clock.now_utc() < self.rules.submit_until(slot) or self._reached(view, slot):
-            if not self._chain.in_epoch(view.epoch):
-                if (signed := await self._client.epoch(view.epoch)) is not None:
-                    started = EpochManifest.from_bytes(await self._signatures.by_emp(signed))
-                    membership.check_epoch(started, view.epoch)
-                    await self._chain.start(started, signed)
-                    continue
-            elif self._reached(view, slot):
+            if self._reached(view, slot):
                 return True
-            else:
-                head = self._chain.head
-                assert head is not None
-                if head.slot >= slot:
-                    return False
-                if (reply := await self._client.manifest(head.slot + 1, view.index)) is not None:
-                    await self._follow(view, reply)
+            if (head := self._chain.head) is not None and head.slot >= slot:
+                return False
+            try:
+                if await self._next_link(membership, view):
                     continue
+            except Equivocation:
+                raise
+            except REFUSED as error:  # a bad answer is as good as none
+                self._log.info("slot %d: an answer about the chain is ignored: %s", slot, error)
+                refused = error
             await self._client.pause()
+        if refused is not None:
+            raise refused
         return False
+
+    async def _next_link(self, membership: Membership, view: View) -> bool:
+        """Go one step further: to the epoch's beginning, or to the next manifest; False if there is none."""
+        if not self._chain.in_epoch(view.epoch):
+            if (signed := await self._client.epoch(view.epoch)) is None:
+                return False
+            started = EpochManifest.from_bytes(await self._signatures.by_emp(signed))
+            membership.check_epoch(started, view.epoch)
+            await self._chain.start(started, signed)
+            return True
+        assert self._chain.head is not None
+        if (reply := await self._client.manifest(self._chain.head.slot + 1, view.index)) is None:
+            return False
+        await self._follow(view, reply)
+        return True
 
     def _reached(self, view: View, slot: int) -> bool:
         head = self._chain.head
@@ -229,15 +251,35 @@ class Serving:
     async def _result(self, slot: int) -> None:
         """Ask for the result until the next slot needs us; the next manifest tells it otherwise."""
         while self._clock.now_utc() < self.rules.slot_end(slot + 1):
-            if (signed := await self._client.result(slot)) is not None:
-                try:
-                    result = SlotResult.from_bytes(await self._signatures.by_emp(signed))
-                except REFUSED as error:
-                    self._log.info("slot %d: a result is ignored: %s", slot, error)
-                else:
-                    await self._take(slot, result)
-                    return
+            if await self._asked(slot):
+                return
             await self._client.pause()
+
+    async def _asked(self, slot: int) -> bool:
+        """Ask for a slot's result once; whether one came that is about this slot as we opened it."""
+        if (signed := await self._client.result(slot)) is None:
+            return False
+        try:
+            result = SlotResult.from_bytes(await self._signatures.by_emp(signed))
+        except REFUSED as error:
+            self._log.info("slot %d: a result is ignored: %s", slot, error)
+            return False
+        if not self._about(slot, result):
+            self._log.info("slot %d: a result of something else is ignored", slot)
+            return False
+        await self._take(slot, result)
+        return True
+
+    async def _overdue(self, slot: int) -> None:
+        """Ask for results that no manifest told us, as the chain began anew while we were away.
+
+        Energy is owed only once it is sure that no total has it, or nobody can say it any more.
+        """
+        for old in self._ledger.entries():
+            if old.state is not SlotState.OPENED or old.slot >= slot - 1 or await self._asked(old.slot):
+                continue
+            if old.slot < slot - RETAINED_SLOTS:
+                await self._fail(old.slot, Step.ABORT, "no result")
 
     async def _settle(self, manifest: Manifest) -> None:
         """Take what a manifest says about the slot before; silence means aborted."""
@@ -245,17 +287,14 @@ class Serving:
         entry = self._ledger.entry(slot)
         if entry is not None and entry.state is SlotState.OPENED:
             await self._take(slot, manifest.result)
-        for old in self._ledger.entries():
-            if old.state is SlotState.OPENED and old.slot < slot:
-                await self._fail(old.slot, Step.ABORT, "no result")
+
+    def _about(self, slot: int, result: SlotResult) -> bool:
+        said = (result.net, result.slot, result.manifest_hash)
+        return said == (self.rules.net, slot, self._entry(slot).manifest_hash)
 
     async def _take(self, slot: int, result: SlotResult | None) -> None:
         entry = self._entry(slot)
-        told = result is not None and (result.net, result.slot, result.manifest_hash) == (
-            self.rules.net,
-            slot,
-            entry.manifest_hash,
-        )
+        told = result is not None and self._about(slot, result)
         if result is not None and told and result.verdict is Verdict.TOTALLED:
             event = NetEvent(
                 self.rules.net.hex(), NetEventKind.TOTALLED, slot, entry.members, "", self.insecure
