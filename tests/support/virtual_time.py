@@ -70,5 +70,5 @@ class VirtualClock:
 
     async def sleep_until(self, instant_utc: datetime) -> None:
         """Wait until an instant."""
-        while (left_s := (instant_utc - self.now_utc()).total_seconds()) > 0:
+        while (left_s := (instant_utc - self.now_utc()).total_seconds()) > 0:  # noqa: ASYNC110 - no event
             await asyncio.sleep(max(left_s, _LEAST_S))

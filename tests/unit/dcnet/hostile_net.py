@@ -1,20 +1,18 @@
 """Whole nets of running members and a running supplier, in virtual time, with a hostile network between.
 
 Members are the product's service (`service.driver`), the supplier is the counterpart's coordinator with its
-real resources; what lies between them loses, repeats, delays, cuts, falsifies and mixes up messages, and kills
-gateways at any of their await points. Names stand for signatures; everything else is real.
+real resources; what lies between them loses, repeats, delays, cuts, falsifies and mixes up messages, and
+kills gateways at any of their await points. Names stand for signatures; everything else is real.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
-from enum import Enum
 from typing import Any, Final, Self
 
 from aiohttp import web
@@ -23,13 +21,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from firmware.enforcement.dcnet.errors import SlotInPast
 from firmware.enforcement.dcnet.events import NetEvent
 from firmware.enforcement.dcnet.founding.authorisation import PeerAuthorisation
-from firmware.enforcement.dcnet.founding.beacon import BeaconCommit, BeaconReveal
-from firmware.enforcement.dcnet.messages.roster import (
-    Attestation,
-    Roster,
-    RosterDraft,
-    SignedBundle,
-)
 from firmware.enforcement.dcnet.policy import TENTHS, NetRules
 from firmware.enforcement.dcnet.service.driver import NetMember
 from firmware.enforcement.dcnet.slot.ledger import SlotEntry
@@ -38,16 +29,13 @@ from firmware.store.operations import Operation, Put
 from hsm.api import Curve, KeySlot, PublicKey
 from tests.support.soft_module import CURVES, SoftModule, public_of
 from tests.support.virtual_time import VirtualClock
-from tests.unit.dcnet.support import MemoryStore, PowerCut, authorisation, policy
-from tools.counterparts.messages import MessageRefused
+from tests.unit.dcnet.named_parties import Administrator, BoundSignatures, NamedKeys
+from tests.unit.dcnet.support import MemoryStore, PowerCut, policy
+from tests.unit.dcnet.trouble import CALM, HOUR_S, SLOT_S, Fault, Trouble, spoilt
 from tools.counterparts.net import NetCoordinator
-from wan.errors import PeerUnavailable, SignatureRefused
+from wan.errors import PeerUnavailable
 
-HOUR_S: Final = 3600
-SLOT_S: Final = 6 * HOUR_S
-"""Four slots a day, so that a run of a few slots sees new epochs."""
 _AFTER: Final = timedelta(minutes=1)
-_NAME = re.compile(rb"certificate of (.*)", re.DOTALL)
 
 
 def net_policy(**changes: object) -> NetPolicy:
@@ -61,97 +49,6 @@ def net_policy(**changes: object) -> NetPolicy:
         "delta": 0.4,
     }
     return policy(**(fields | changes))
-
-
-# -- what can go wrong -----------------------------------------------------------------------------
-
-
-class Fault(Enum):
-    """What the network does to one message and its answer."""
-
-    LOSE = "lose the request"
-    LOSE_ANSWER = "lose the answer"
-    DELAY = "deliver the request late"
-    DELAY_ANSWER = "deliver the answer late"
-    TWICE = "deliver the request once more, later"
-    CUT = "cut the request short"
-    FLIP = "flip a bit of the request"
-    CUT_ANSWER = "cut the answer short"
-    FLIP_ANSWER = "flip a bit of the answer"
-    OLD_ANSWER = "answer with an earlier answer"
-    OTHERS_ANSWER = "answer with what another member got last"
-    ERROR = "answer with an error of a server"
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """Everything that happens to one gateway.
-
-    `messages` maps the number of a message to a fault and an amount between 0 and 1; `kills` are numbers of
-    await points at which the power goes, and how many seconds it stays away.
-    """
-
-    messages: Mapping[int, tuple[Fault, float]] = field(default_factory=dict)
-    kills: Mapping[int, float] = field(default_factory=dict)
-    ahead_s: float = 0.0
-    """How wrong its clock goes."""
-
-
-CALM: Final = Trouble()
-
-
-def storm(source: random.Random, rate: float, kills: int, horizon: int = 600) -> Trouble:
-    """Trouble of every kind at a rate."""
-    faults = list(Fault)
-    return Trouble(
-        {n: (source.choice(faults), source.random()) for n in range(horizon) if source.random() < rate},
-        {source.randrange(400): source.uniform(1, 2 * SLOT_S) for _ in range(kills)},
-        source.uniform(-300, 300),
-    )
-
-
-# -- signatures ------------------------------------------------------------------------------------
-
-
-def signed_by(name: str, content: bytes) -> bytes:
-    """A signature that nobody else makes by accident: the name, the content, a hash over both."""
-    return name.encode() + b"|" + content + hashlib.sha256(name.encode() + content).digest()
-
-
-def content_of(name: str, signed: bytes) -> bytes:
-    """What `name` signed. Raises `SignatureRefused`."""
-    content = signed[len(name) + 1 : -32]
-    if signed_by(name, content) != signed:
-        raise SignatureRefused("the signature does not match")
-    return content
-
-
-def attested_by(name: str, content: bytes) -> Attestation:
-    """As an administrator hands it to the supplier."""
-    return Attestation(f"certificate of {name}".encode(), signed_by(name, content))
-
-
-class BoundSignatures:
-    """A `Signatures` without certificates, in which what is signed cannot be altered."""
-
-    def __init__(self, name: str, administrator: str) -> None:
-        self.certificate = f"certificate of {name}".encode()
-        self._name, self._administrator = name, administrator
-
-    async def sign(self, content: bytes) -> bytes:
-        return signed_by(self._name, content)
-
-    async def by_emp(self, signed: bytes) -> bytes:
-        return content_of("emp", signed)
-
-    async def by_gwa(self, signed: bytes) -> bytes:
-        return content_of(self._administrator, signed)
-
-    async def by_administrator(self, signed: bytes, certificate: bytes) -> bytes:
-        return content_of(certificate.decode("latin-1").removeprefix("certificate of "), signed)
-
-    async def by_member(self, signed: bytes, certificate: bytes) -> bytes:
-        return content_of(certificate.decode("latin-1").removeprefix("certificate of "), signed)
 
 
 # -- one gateway -----------------------------------------------------------------------------------
@@ -356,68 +253,6 @@ class Answer:
     body: bytes = b""
 
 
-# -- the supplier's and the administrators' side ---------------------------------------------------
-
-
-class NamedKeys:
-    """A `CoordinatorKeys` whose signatures are names."""
-
-    def __init__(self, module: SoftModule) -> None:
-        self._module = module
-
-    async def sign(self, content: bytes) -> bytes:
-        return signed_by("emp", content)
-
-    async def agree(self, point: bytes) -> bytes:
-        return await self._module.agree(KeySlot.WAN_ENC, point)
-
-    async def open_bundle(self, bundle: SignedBundle) -> tuple[str, bytes]:
-        return _signer(bundle.certificate), _opened(bundle.certificate, bundle.signed)
-
-    async def open_attestation(self, attestation: Attestation) -> bytes:
-        return _opened(attestation.certificate, attestation.signed)
-
-
-def _signer(certificate: bytes) -> str:
-    found = _NAME.fullmatch(certificate)
-    if found is None:
-        raise MessageRefused("identity", "no certificate")
-    return found[1].decode("latin-1")
-
-
-def _opened(certificate: bytes, signed: bytes) -> bytes:
-    try:
-        return content_of(_signer(certificate), signed)
-    except SignatureRefused as error:
-        raise MessageRefused("signature", str(error)) from error
-
-
-class Administrator:
-    """A `Countersigner` that checks nothing; `shape` says which peers its gateways may have."""
-
-    def __init__(self, name: str, net: WholeNet) -> None:
-        self.name, self._net = name, net
-        self._reveal = BeaconReveal(net.rules.net, 1, hashlib.sha256(name.encode()).digest())
-        self._roster: Roster | None = None
-
-    async def commit(self, version: int) -> bytes:
-        commit = BeaconCommit(self._net.rules.net, version, self._reveal.commitment)
-        return attested_by(self.name, commit.to_bytes()).to_bytes()
-
-    async def countersign(self, draft: bytes) -> bytes:
-        content = content_of("emp", RosterDraft.from_bytes(draft).signed)
-        self._roster = Roster.from_bytes(content)
-        return attested_by(self.name, content).to_bytes()
-
-    async def reveal(self, version: int) -> bytes:
-        return self._reveal.to_bytes()
-
-    async def authorise(self, version: int) -> bytes:
-        assert self._roster is not None
-        given = self._net.authorise(self.name, authorisation(self._roster))
-        return attested_by(self.name, given.to_bytes()).to_bytes()
-
-
 class _Request:
     """As much of a request as the coordinator's resources look at."""
 
@@ -507,7 +342,9 @@ class WholeNet:
             names,
             NamedKeys(module),
             self.emitted.append,
-            administrators={name: Administrator(name, self) for name, _ in self._administrators},
+            administrators={
+                name: Administrator(name, self.rules, self._shape) for name, _ in self._administrators
+            },
             administrator_of={n: self.administrator_of(i) for i, n in enumerate(names, 1)},
             identity=lambda request: request.gateway,  # type: ignore[attr-defined]  # our own request
             now_utc=self._clock.now_utc,
@@ -573,9 +410,7 @@ class WholeNet:
             return Answer((400, 403, 404, 409, 425, 500, 503)[int(amount * 7) % 7])
         return answer
 
-    async def _again(
-        self, gateway: Gateway, method: str, resource: str, body: bytes, later_s: float
-    ) -> None:
+    async def _again(self, gateway: Gateway, method: str, resource: str, body: bytes, later_s: float) -> None:
         await asyncio.sleep(later_s)
         await self.serve(gateway.name, method, resource, body)
 
@@ -592,6 +427,9 @@ class WholeNet:
         return Answer(404)
 
     # -- what came of it ---------------------------------------------------------------------------
+
+    def _shape(self, name: str, given: PeerAuthorisation) -> PeerAuthorisation:
+        return self.authorise(name, given)
 
     @property
     def totals(self) -> dict[int, Mapping[str, Any]]:
@@ -616,16 +454,3 @@ class WholeNet:
 def _kind(resource: str) -> str:
     parts = resource.split("/")
     return "/".join(parts[4:6]) if parts[4:6] == ["manifest", "epoch"] else parts[4]
-
-
-def spoilt(body: bytes, fault: Fault | None, amount: float) -> bytes:
-    """Cut a body short, or flip one bit of it."""
-    if not body or fault not in (Fault.CUT, Fault.FLIP):
-        return body
-    if fault is Fault.CUT:
-        return body[: int(amount * len(body))]
-    at = int(amount * 8 * len(body)) % (8 * len(body))
-    return body[: at // 8] + bytes([body[at // 8] ^ 1 << at % 8]) + body[at // 8 + 1 :]
-
-
-__all__ = ["CALM", "Fault", "Gateway", "Trouble", "WholeNet", "net_policy", "storm"]

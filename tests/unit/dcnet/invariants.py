@@ -1,4 +1,4 @@
-"""What must hold after any run of a whole net, whatever the network and the power did: each names its invariant."""
+"""What must hold after any run of a whole net, whatever network and power did; each names its invariant."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from firmware.enforcement.dcnet.messages.documents import document_hash, from_bi
 from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, Frame, FrameType
 from firmware.enforcement.dcnet.messages.manifest import Manifest, ManifestReply
 from firmware.enforcement.dcnet.slot.ledger import Owed, SlotEntry
-from tests.unit.dcnet.hostile_net import Gateway, WholeNet, content_of
+from tests.unit.dcnet.hostile_net import Gateway, WholeNet
+from tests.unit.dcnet.named_parties import content_of
 from tests.unit.dcnet.support import MemoryStore
 
 

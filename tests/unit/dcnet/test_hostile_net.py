@@ -17,12 +17,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from firmware.enforcement.dcnet.machines import SlotState
 from tests.support.virtual_time import Stalled, VirtualLoop, run
-from tests.unit.dcnet.hostile_net import SLOT_S, Fault, Trouble, WholeNet, storm
+from tests.unit.dcnet.hostile_net import WholeNet
 from tests.unit.dcnet.invariants import all_hold, durable
+from tests.unit.dcnet.trouble import SLOT_S, Fault, Trouble, storm
 
 SIZE, SLOTS, CALM_SLOTS = 4, 4, 4
 EXAMPLES, NIGHTLY_EXAMPLES = 60, 600
-CASES, NIGHTLY_CASES = 40, 400
+CASES, NIGHTLY_CASES = 30, 400
 
 amounts = st.floats(0, 1, exclude_max=True)
 troubles = st.dictionaries(
@@ -129,7 +130,7 @@ def test_a_total_that_became_known_to_nobody_in_time_is_not_owed() -> None:
 @pytest.mark.parametrize("fault", list(Fault))
 def test_one_bad_message_never_costs_more_than_its_slot_and_the_next(fault: Fault) -> None:
     """Each kind of trouble at each message of one member's second slot."""
-    for message in range(11, 20):
+    for message in (11, 13, 15, 17):
         net = run(lived(WholeNet(4, {2: Trouble({message: (fault, 0.3)})})))
         back_to_normal(net)
         missed = [slot for slot, one in net.totals.items() if one["left_out"] or one["verdict"] == "aborted"]
@@ -137,7 +138,7 @@ def test_one_bad_message_never_costs_more_than_its_slot_and_the_next(fault: Faul
 
 
 class Street(RuleBasedStateMachine):
-    """A net that lives on while lines break and power goes, in any order; the invariants hold all the time."""
+    """A net that lives on while lines break and power goes, in any order; the invariants always hold."""
 
     @initialize(size=st.integers(4, 6))
     def found(self, size: int) -> None:

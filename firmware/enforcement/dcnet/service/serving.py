@@ -10,7 +10,13 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from firmware.enforcement.dcnet.errors import DcNetError, Equivocation, MalformedObject, OpeningRefused, Refusal
+from firmware.enforcement.dcnet.errors import (
+    DcNetError,
+    Equivocation,
+    MalformedObject,
+    OpeningRefused,
+    Refusal,
+)
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
 from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.founding.roster import Signatures
