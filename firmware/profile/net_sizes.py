@@ -1,4 +1,4 @@
-"""Which numbers of members a DC-net's policy can be served with: a graph must give everybody enough neighbours.
+"""Which numbers of members a DC-net can have: its key graph must give everybody enough neighbours.
 
 A net of at most 64 members is complete. A larger one is a union of k/2 random cycles, and cycles share edges:
 the closer d_min + 2 comes to k, the more members it takes until a drawn graph gives everybody that many.

@@ -1,4 +1,4 @@
-"""Which test stands for which invariant of the protocol; the table is complete and names no test that is not there."""
+"""Which test stands for which invariant of the protocol; the table is complete and names no missing test."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ SERVICE: Final[dict[str, tuple[str, ...]]] = {
         "test_hostile_net.test_a_total_that_became_known_to_nobody_in_time_is_not_owed",
     ),
     "I13": ("test_hostile_net.test_i13_a_power_cut_at_every_single_await_point",),
+    "I14": ("test_wire_invariants.test_i14_every_member_of_a_large_net_has_the_degree_the_rules_ask_for",),
     "I15": ("test_wire_invariants.test_i15_what_leaks_from_one_suppliers_net_into_another_changes_no_sum",),
     "I16": ("test_wire_invariants.test_i16_when_the_net_falls_apart_below_n_min_every_member_refuses",),
     "I17": ("test_wire_invariants.test_i17_the_canary_counts_exactly_if_all_pads_cancel",),
@@ -55,7 +56,7 @@ CORE: Final[dict[str, tuple[str, ...]]] = {
     "I14": ("test_invariants.test_i14_joining_and_leaving_change_few_edges_and_keep_the_graph_whole",),
     "I20": ("test_vectors.test_net",),
 }
-"""Over the pure core: what the service does not do by itself (I11, I14 when a roster changes) or has no part in (I20)."""
+"""Over the pure core: also what the service has no part in (I20) or does not do yet (I11, I14)."""
 INVARIANTS: Final = tuple(f"I{number}" for number in range(1, 21))
 
 
