@@ -22,8 +22,8 @@ from tests.unit.dcnet.invariants import all_hold, durable
 from tests.unit.dcnet.trouble import SLOT_S, Fault, Trouble, storm
 
 SIZE, SLOTS, CALM_SLOTS = 4, 4, 4
-EXAMPLES, NIGHTLY_EXAMPLES = 60, 600
-CASES, NIGHTLY_CASES = 30, 400
+EXAMPLES, NIGHTLY_EXAMPLES = 40, 600
+CASES, NIGHTLY_CASES = 20, 400
 
 amounts = st.floats(0, 1, exclude_max=True)
 troubles = st.dictionaries(
@@ -95,13 +95,20 @@ def test_more_storms() -> None:
     storms(range(CASES, CASES + NIGHTLY_CASES))
 
 
-@pytest.mark.parametrize("away_s", [60.0, 0.9 * SLOT_S, 6.2 * SLOT_S])
-def test_i13_a_power_cut_at_every_single_await_point(away_s: float) -> None:
+@pytest.mark.parametrize(
+    ("away_s", "first", "step"),
+    [
+        (60.0, 1, 2),
+        pytest.param(60.0, 2, 2, marks=pytest.mark.nightly),
+        (0.9 * SLOT_S, 3, 7),
+        (6.2 * SLOT_S, 5, 7),
+    ],
+)
+def test_i13_a_power_cut_at_every_await_point(away_s: float, first: int, step: int) -> None:
     """One gateway dies at each point in turn: founding, submission, opening, result, a new epoch."""
     points = run(lived(WholeNet(4))).gateways[0].points
     assert points > 100
-    last, step = (points // 2, 1) if away_s < SLOT_S / 2 else (points // 4, 5)
-    for point in range(1, last, step):
+    for point in range(first, points // 2 if away_s < SLOT_S / 2 else points // 4, step):
         net = run(lived(WholeNet(4, {1: Trouble({}, {point: away_s})})))
         assert net.gateways[0].lives == 2, point
         if away_s < SLOT_S:
@@ -130,7 +137,7 @@ def test_a_total_that_became_known_to_nobody_in_time_is_not_owed() -> None:
 @pytest.mark.parametrize("fault", list(Fault))
 def test_one_bad_message_never_costs_more_than_its_slot_and_the_next(fault: Fault) -> None:
     """Each kind of trouble at each message of one member's second slot."""
-    for message in (11, 13, 15, 17):
+    for message in (11, 14):
         net = run(lived(WholeNet(4, {2: Trouble({message: (fault, 0.3)})})))
         back_to_normal(net)
         missed = [slot for slot, one in net.totals.items() if one["left_out"] or one["verdict"] == "aborted"]
@@ -179,7 +186,7 @@ class Street(RuleBasedStateMachine):
             self.loop.close()
 
 
-Street.TestCase.settings = settings(max_examples=15, stateful_step_count=8, deadline=None)
+Street.TestCase.settings = settings(max_examples=10, stateful_step_count=8, deadline=None)
 test_i12_i13_i18_a_street_in_any_order_of_events = Street.TestCase
 
 

@@ -26,7 +26,7 @@ from tests.unit.dcnet.trouble import storm
 from tools.cli.main import main
 from tools.dcnet.leak import Known
 
-RUNS, NIGHTLY_RUNS = 40, 400
+RUNS, NIGHTLY_RUNS = 24, 400
 
 
 def lies(number: int, folder: Path) -> tuple[WholeNet, Known]:

@@ -101,7 +101,7 @@ class TwoStories(NetCoordinator):
         return self._answer(body)
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(st.frozensets(st.integers(1, 5), min_size=1, max_size=4))
 def test_i8_two_stories_destroy_the_next_total(fooled: frozenset[int]) -> None:
     liar = type("Liar", (TwoStories,), {"fooled": fooled})
@@ -141,7 +141,7 @@ def test_i3_i4_a_second_manifest_after_a_restart_is_not_opened() -> None:
             await net.until(5)
         return net
 
-    for point in range(1, 30, 2):
+    for point in range(1, 30, 4):
         net = run(killed_after_opening(point))
         opens = {body for gateway, slot, body in net.frames("open") if (gateway.index, slot) == (1, 2)}
         submits = {body for gateway, slot, body in net.frames("submit") if (gateway.index, slot) == (1, 2)}
@@ -250,7 +250,7 @@ def test_i16_when_the_net_falls_apart_below_n_min_every_member_refuses() -> None
         assert gateway.index == 4 or "component" in entries[3].reason
 
 
-@settings(max_examples=10)
+@settings(max_examples=8)
 @given(st.integers(0, 4), st.integers(0, 4))
 def test_i17_the_canary_counts_exactly_if_all_pads_cancel(wrong: int, towards: int) -> None:
     """A module that agrees on another secret with one peer than that peer does."""

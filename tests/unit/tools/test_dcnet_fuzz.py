@@ -16,7 +16,7 @@ from tests.unit.tools.test_dcnet_leak import recorded
 from tools.cli import aggregate, dcnet
 from tools.dcnet.compute import computed
 
-RUNS: Final = 90
+RUNS: Final = 60
 JUNK: Final[list[Any]] = [
     None, True, 0, -1, 1, 2**32, 2**64, 2**80, 1.5, 1e400, "", "0", "zz", "00" * 8, "00" * 16, "00" * 32, "ü",
     "1-2", [], [0], [[]], {}, {"1": 1}, {"1": [1]}, {"a": "b"}, "\x00",
@@ -89,6 +89,18 @@ def search(app: Any, first: list[str], original: str, path: Path, lines: bool) -
         code = answers(app, [*first, str(path.parent if lines else path), "--json"])
         codes[code] = codes.get(code, 0) + 1
     return codes
+
+
+@pytest.mark.parametrize("name", ["nets.json", "totals.jsonl", "r/messages.jsonl"])
+@pytest.mark.parametrize(
+    ("app", "first"), [(dcnet.app, ["compute"]), (dcnet.app, ["leak"]), (aggregate.app, [])]
+)
+def test_brackets_without_end(tmp_path: Path, name: str, app: Any, first: list[str]) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("[" * 200_000 + "\n")
+    source = path.parent if "/" in name or first == ["leak"] else path
+    assert answers(app, [*first, str(source)]) == 2
 
 
 @pytest.fixture
