@@ -27,8 +27,8 @@ from firmware.enforcement.dcnet.slot.ledger import SlotEntry
 from firmware.profile.model import NetPolicy
 from firmware.store.operations import Operation, Put
 from hsm.api import Curve, KeySlot, PublicKey
+from tests.support.instant_loop import VirtualClock
 from tests.support.soft_module import CURVES, SoftModule, public_of
-from tests.support.virtual_time import VirtualClock
 from tests.unit.dcnet.named_parties import Administrator, BoundSignatures, NamedKeys
 from tests.unit.dcnet.support import MemoryStore, PowerCut, policy
 from tests.unit.dcnet.trouble import CALM, HOUR_S, SLOT_S, Fault, Trouble, spoilt

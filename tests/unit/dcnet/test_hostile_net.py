@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from firmware.enforcement.dcnet.machines import SlotState
-from tests.support.virtual_time import Stalled, VirtualLoop, run
+from tests.support.instant_loop import Stalled, VirtualLoop, run
 from tests.unit.dcnet.hostile_net import WholeNet
 from tests.unit.dcnet.invariants import all_hold, durable
 from tests.unit.dcnet.trouble import SLOT_S, Fault, Trouble, storm

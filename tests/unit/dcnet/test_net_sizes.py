@@ -11,7 +11,7 @@ from firmware.enforcement.dcnet.errors import MembershipRefused, NetRefused
 from firmware.enforcement.dcnet.founding import beacon
 from firmware.enforcement.dcnet.primitives import graph
 from firmware.profile import net_sizes
-from tests.support.virtual_time import run
+from tests.support.instant_loop import run
 from tests.unit.dcnet.hostile_net import WholeNet
 from tests.unit.dcnet.support import rules
 

@@ -18,7 +18,7 @@ from firmware.enforcement.dcnet.machines import SlotState
 from firmware.enforcement.dcnet.slot.chain import ManifestChain
 from firmware.enforcement.dcnet.slot.ledger import Ledger, SlotEntry
 from firmware.enforcement.dcnet.slot.view import Head
-from tests.support.virtual_time import run
+from tests.support.instant_loop import run
 from tests.unit.dcnet.hostile_net import WholeNet
 from tests.unit.dcnet.invariants import one_submission_and_one_opening
 from tests.unit.dcnet.lying_emp import LyingEmp, Plan, judged, lied_to, record

@@ -24,8 +24,8 @@ from firmware.enforcement.dcnet.messages.manifest import ManifestReply
 from firmware.enforcement.dcnet.primitives import arithmetic, graph
 from firmware.enforcement.dcnet.primitives.arithmetic import Purpose
 from hsm.api import KeySlot
+from tests.support.instant_loop import run
 from tests.support.soft_module import public_of
-from tests.support.virtual_time import run
 from tests.unit.dcnet.hostile_net import Gateway, WholeNet
 from tests.unit.dcnet.invariants import all_hold, durable
 from tests.unit.dcnet.named_parties import signed_by
