@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -121,8 +122,11 @@ def test_a_total_that_became_known_to_nobody_in_time_is_not_owed() -> None:
     async def away_over_midnight() -> WholeNet:
         net = WholeNet(4)
         async with net:
-            await net.until(2)
-            net.gateways[2].kill(1.7 * SLOT_S)
+            await net.until(1)
+            gateway = net.gateways[2]  # opens as soon as there is a manifest; results come a poll later
+            await gateway.clock.sleep_until(net.rules.submit_until(2) + timedelta(seconds=60))
+            assert (gateway, 2) in [(one, slot) for one, slot, _ in net.frames("open")]
+            gateway.kill(1.7 * SLOT_S)
             await net.until(8)
         return net
 
@@ -132,6 +136,14 @@ def test_a_total_that_became_known_to_nobody_in_time_is_not_owed() -> None:
     assert net.totals[2]["members"] == ["gw1", "gw2", "gw3", "gw4"]
     assert entries[2].state is SlotState.TOTALLED
     assert 2 not in [one.first_slot for one in owed]
+
+
+def test_an_earlier_answer_at_any_moment_costs_nothing_but_time() -> None:
+    """Found by the runs above: another slot's result counted as "aborted", and energy was owed twice."""
+    for message in range(6, 22):
+        net = run(lived(WholeNet(4, {2: Trouble({message: (Fault.OLD_ANSWER, 0.3)})})))
+        assert {one["verdict"] for one in net.totals.values()} == {"totalled"}, message
+        assert not any(one["left_out"] for one in net.totals.values()), message
 
 
 @pytest.mark.parametrize("fault", list(Fault))
