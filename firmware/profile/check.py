@@ -20,6 +20,7 @@ from firmware.profile.model import (
     ProcessingProfile,
     ProfileSet,
 )
+from firmware.profile.net_sizes import unservable
 from firmware.profile.pem import to_der
 from lmn.model import MeterId, Obis
 
@@ -215,6 +216,8 @@ def _net(
         yield Problem(f"{place}.recover_s", "open_s < recover_s <= slot_s")
     if net.d_min >= net.n_min:
         yield Problem(f"{place}.d_min", "less than n_min")
+    elif net.n_min <= net.n_max and (help_ := unservable(net.n_min, net.n_max, net.d_min)):
+        yield Problem(f"{place}.d_min", f"a number of members that has a key graph: {help_}")
     if net.lanes != _LANES:
         yield Problem(f"{place}.lanes", '["import", "export", "canary"]')
     if not _whole(net.t0_utc):

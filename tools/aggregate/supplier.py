@@ -28,7 +28,7 @@ def from_events(lines: Iterable[str]) -> list[Slot]:
         try:
             event = json.loads(line)
             slot = _slot(event) if event["event"] == "total" else None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise BadRecord(f"line {number} is no event of a supplier ({error})") from error
         if slot is None:
             continue

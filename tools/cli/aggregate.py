@@ -20,7 +20,7 @@ TOTALS: Final = "totals.jsonl"
 LANES: Final = ("import 0.1 Wh", "export 0.1 Wh", "canary")
 
 
-@app.command()
+@app.command(epilog="Example: smgw dcnet simulate --gateways 600 --record r; smgw aggregate r")
 def aggregate(
     sources: Annotated[
         list[Path],
@@ -101,9 +101,10 @@ def _opened(source: Path) -> list[Slot]:
         document = json.loads(source.read_text(encoding="utf-8"))
         nets = document.get("net", [document]) if isinstance(document, dict) else document
         return from_nets(nets if isinstance(nets, list) else [document])
-    except (BadRecord, OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (BadRecord, OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        problem = error.strerror if isinstance(error, OSError) else str(error)
         sys.stderr.write(
-            f"smgw aggregate: {source}: {error}\n"
+            f"smgw aggregate: {source}: {problem}\n"
             "  hint: the folder of `smgw emp`, a record of `smgw dcnet simulate --record`, or what "
             "`smgw dcnet compute` prints\n"
         )

@@ -14,6 +14,7 @@ from typing import Final, Self
 from firmware.enforcement.dcnet.errors import NetRefused
 from firmware.enforcement.dcnet.messages.canonical import encode
 from firmware.enforcement.dcnet.primitives.kdf import NET_BYTES, SCHEME
+from firmware.profile import net_sizes
 from firmware.profile.model import NetPolicy
 
 LANES: Final = ("import", "export", "canary")
@@ -131,6 +132,8 @@ class NetRules:
             raise NetRefused("1 <= d_min < n_min <= n_max is required")
         if self.degree < 2 or self.degree % 2:
             raise NetRefused("k is even and at least 2")
+        if ways_out := net_sizes.unservable(self.n_min, self.n_max, self.d_min, self.degree):
+            raise NetRefused(f"no number of members from n_min to n_max has a key graph; needed: {ways_out}")
         if self.recovery is Recovery.WITNESS:
             if not 2 <= self.threshold <= self.holders <= 255 or self.d_min < self.threshold:
                 raise NetRefused("2 <= t <= m <= 255 and t <= d_min are required for recovery")
@@ -181,7 +184,7 @@ class NetRules:
 
     def required_degree(self) -> int:
         """Return the degree every member of a roster needs: room for two absent neighbours."""
-        return self.d_min + 2
+        return self.d_min + net_sizes.ROOM
 
     def slot_at(self, instant: datetime) -> int:
         """Return the slot that `instant` lies in; negative before the grid begins."""

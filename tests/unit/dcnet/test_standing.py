@@ -211,3 +211,10 @@ def test_before_the_first_manifest_everybody_is_expected() -> None:
     said = describe(rules(), MemberState.KEYED, membership(5), None, (), None)
     assert said["last"] is None
     assert not any(one["absent"] for one in said["roster"]["members"])
+
+
+def test_only_a_net_below_the_floor_is_called_insecure() -> None:
+    """The flag of the policy permits a small net; it makes none of a large one."""
+    for n_min, insecure in ((3, True), (15, True), (16, False)):
+        said = describe(rules(n_min=n_min), MemberState.KEYED, membership(5), None, (), None)
+        assert said["insecure_small_net"] is insecure

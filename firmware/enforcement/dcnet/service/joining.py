@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from firmware.enforcement.dcnet.errors import MembershipRefused
 from firmware.enforcement.dcnet.founding import membership as members
 from firmware.enforcement.dcnet.founding.authorisation import GraphPublication
 from firmware.enforcement.dcnet.founding.beacon import NONCE_BYTES, BeaconReveal
@@ -27,6 +28,8 @@ from firmware.enforcement.dcnet.slot.ledger import Ledger
 from hsm.api import KeySlot, PublicKey, SecurityModule
 
 _PSEUDONYM_BYTES: Final = 16
+_FINAL: Final = frozenset({"degree", "component"})
+"""Refusals that follow from nonces and authorisations alone."""
 
 
 class Joining:
@@ -66,6 +69,8 @@ class Joining:
         self._offered = self._revealed = False
         self._own: tuple[BeaconReveal, SignedBundle, KeyBundle] | None = None
         self._checked: CheckedRoster | None = None
+        self._fruitless: tuple[bytes, tuple[str, str]] | None = None
+        """What was published and gives no graph for us, and why: drawing it again would be wasted."""
 
     @property
     def rostered(self) -> bool:
@@ -142,16 +147,26 @@ class Joining:
             )
             if (data := await self._client.graph(self._version)) is None:
                 return None
+        if self._fruitless is not None and self._fruitless[0] == data:
+            raise MembershipRefused(*self._fruitless[1])
         published = GraphPublication.from_bytes(data)
-        membership = await members.join(
-            self._rules,
-            checked,
-            published.nonces,
-            await check_authorisations(checked, published.authorisations, self._today(), self._signatures),
-            module=self._module,
-            key_slot=self._key_slot,
-            emp_point=self._emp_key.point,
+        allowed = await check_authorisations(
+            checked, published.authorisations, self._today(), self._signatures
         )
+        try:
+            membership = await members.join(
+                self._rules,
+                checked,
+                published.nonces,
+                allowed,
+                module=self._module,
+                key_slot=self._key_slot,
+                emp_point=self._emp_key.point,
+            )
+        except MembershipRefused as refused:
+            if refused.code in _FINAL:  # the same nonces give the same graph, however often it is drawn
+                self._fruitless = data, (refused.code, refused.detail)
+            raise
         if kept is None:
             await self._ledger.keep(name, data)
         return membership

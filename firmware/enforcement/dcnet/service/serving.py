@@ -15,6 +15,7 @@ from typing import Final
 from firmware.enforcement.dcnet.errors import (
     DcNetError,
     Equivocation,
+    MalformedObject,
     MembershipRefused,
     OpeningRefused,
     Refusal,
@@ -40,7 +41,7 @@ from firmware.enforcement.dcnet.service.outages import Outages
 from firmware.enforcement.dcnet.service.recovering import Recovering
 from firmware.enforcement.dcnet.service.witnessing import content_of, signed_by_emp
 from firmware.enforcement.dcnet.slot.chain import ManifestChain
-from firmware.enforcement.dcnet.slot.ledger import Ledger, SlotEntry
+from firmware.enforcement.dcnet.slot.ledger import RETAINED_SLOTS, Ledger, SlotEntry
 from firmware.enforcement.dcnet.slot.opened import OpenedSlot
 from firmware.enforcement.dcnet.slot.outage import Lifted
 from firmware.enforcement.dcnet.slot.round import Round
@@ -261,6 +262,8 @@ class Serving:
     async def _judge(self, membership: Membership, view: View, current: Round, reply: ManifestReply) -> bool:
         """Take a manifest; False if an outage notice that alone could save the slot may still come."""
         manifest = Manifest.from_bytes(await self._content(membership, reply.signed))
+        if (manifest.net, manifest.slot) != (self.rules.net, current.slot):
+            raise MalformedObject("not the manifest that was asked for")  # it says nothing about this slot
         signed = signed_by_emp(self.rules, reply.signed)
         head = self._chain.head
         assert head is not None
@@ -296,29 +299,47 @@ class Serving:
         return True
 
     async def _catch_up(self, membership: Membership, view: View, slot: int) -> bool:
-        """Follow the chain to the manifest before `slot`; False if it cannot be had in time."""
+        """Follow the chain to the manifest before `slot`; False if it cannot be had in time.
+
+        Raises:
+            WanError, CertificateRefused, DcNetError: nothing that came until the end was any good.
+        """
+        refused: Exception | None = None
         while self._clock.now_utc() < self.rules.submit_until(slot) or self._reached(view, slot):
-            if not self._chain.in_epoch(view.epoch):
-                if (envelope := await self._client.epoch(view.epoch)) is not None:
-                    started = EpochManifest.from_bytes(await self._content(membership, envelope))
-                    membership.check_epoch(started, view.epoch)
-                    await self._chain.start(started, signed_by_emp(self.rules, envelope))
-                    continue
-            elif self._reached(view, slot):
+            if self._reached(view, slot):
                 return True
-            else:
-                head = self._chain.head
-                assert head is not None
-                if head.slot >= slot:
-                    return False
-                if self._conduct.calendars.blocked(head.slot + 1):
-                    await self._chain.skip(view.version)
+            if (head := self._chain.head) is not None and head.slot >= slot:
+                return False
+            try:
+                if await self._next_link(membership, view):
                     continue
-                if (reply := await self._client.manifest(head.slot + 1, view.index)) is not None:
-                    await self._follow(membership, view, reply)
-                    continue
+            except Equivocation:
+                raise
+            except REFUSED as error:  # a bad answer is as good as none
+                self._log.info("slot %d: an answer about the chain is ignored: %s", slot, error)
+                refused = error
             await self._client.pause()
+        if refused is not None:
+            raise refused
         return False
+
+    async def _next_link(self, membership: Membership, view: View) -> bool:
+        """Go one step further: to the epoch's beginning, or to the next manifest; False if there is none."""
+        if not self._chain.in_epoch(view.epoch):
+            if (envelope := await self._client.epoch(view.epoch)) is None:
+                return False
+            started = EpochManifest.from_bytes(await self._content(membership, envelope))
+            membership.check_epoch(started, view.epoch)
+            await self._chain.start(started, signed_by_emp(self.rules, envelope))
+            return True
+        assert self._chain.head is not None
+        if self._conduct.calendars.blocked(self._chain.head.slot + 1):
+            await self._chain.skip(view.version)
+            return True
+        if (reply := await self._client.manifest(self._chain.head.slot + 1, view.index)) is None:
+            return False
+        await self._follow(membership, view, reply)
+        return True
 
     def _reached(self, view: View, slot: int) -> bool:
         head = self._chain.head
@@ -373,10 +394,21 @@ class Serving:
             await self._take(slot, manifest.result)
         for old in self._ledger.entries():
             if old.state in _UNDECIDED and old.slot < slot:
-                if not old.manifest_hash:
-                    await self._look_up(membership, view, old.slot)
-                if self._entry(old.slot).state in _UNDECIDED:
-                    await self._take(old.slot, await self._asked(old.slot))
+                await self._overdue(membership, view, old, slot)
+
+    async def _overdue(self, membership: Membership, view: View, old: SlotEntry, slot: int) -> None:
+        """Ask for a result that no manifest told us, as the chain went on while we were away.
+
+        Energy is owed only once it is sure that no total has it, or nobody can say it any more.
+        """
+        if not old.manifest_hash:
+            await self._look_up(membership, view, old.slot)
+        if self._entry(old.slot).state not in _UNDECIDED:
+            return
+        if (result := await self._asked(old.slot)) is not None:
+            await self._take(old.slot, result)
+        elif old.slot < slot - RETAINED_SLOTS:
+            await self._fail(old.slot, Step.ABORT, "no result")
 
     async def _look_up(self, membership: Membership, view: View, slot: int) -> None:
         """Find out from the manifest of a slot that the chain has left behind whether we are in it."""
@@ -391,21 +423,26 @@ class Serving:
             self._log.info("slot %d: a manifest is ignored: %s", slot, error)
 
     async def _asked(self, slot: int) -> SlotResult | None:
-        """Ask once more for a result: what is in a total must not be owed as well."""
+        """Ask for a slot's result once: None unless it is about this slot as we know it."""
+        if (signed := await self._client.result(slot)) is None:
+            return None
         try:
-            signed = await self._client.result(slot)
-            return None if signed is None else SlotResult.from_bytes(await self._signatures.by_emp(signed))
+            result = SlotResult.from_bytes(await self._signatures.by_emp(signed))
         except REFUSED as error:
             self._log.info("slot %d: a result is ignored: %s", slot, error)
             return None
+        if not self._about(slot, result):
+            self._log.info("slot %d: a result of something else is ignored", slot)
+            return None
+        return result
+
+    def _about(self, slot: int, result: SlotResult) -> bool:
+        said = (result.net, result.slot, result.manifest_hash)
+        return said == (self.rules.net, slot, self._entry(slot).manifest_hash)
 
     async def _take(self, slot: int, result: SlotResult | None) -> None:
         entry = self._entry(slot)
-        told = result is not None and (result.net, result.slot, result.manifest_hash) == (
-            self.rules.net,
-            slot,
-            entry.manifest_hash,
-        )
+        told = result is not None and self._about(slot, result)
         if result is not None and told and result.verdict is Verdict.TOTALLED:
             event = NetEvent(
                 self.rules.net.hex(), NetEventKind.TOTALLED, slot, entry.members, "", self.insecure

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.machines import MemberState, Mode
-from firmware.enforcement.dcnet.policy import NetRules
+from firmware.enforcement.dcnet.policy import MEMBER_FLOOR, NetRules
 from firmware.enforcement.dcnet.primitives import graph
 from firmware.enforcement.dcnet.service.auditing import LastAudit
 from firmware.enforcement.dcnet.slot.ledger import Owed, SlotEntry
@@ -62,7 +62,7 @@ def describe(
         "slot_s": rules.slot_s,
         "n_min": rules.n_min,
         "d_min": rules.d_min,
-        "insecure_small_net": rules.insecure_small_nets,
+        "insecure_small_net": rules.insecure_small_nets and rules.n_min < MEMBER_FLOOR,
         "roster": None,
         "last": None,
         "slots": [
