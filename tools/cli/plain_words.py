@@ -33,6 +33,10 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
         "Ihr Wert (Zeit {slot}) konnte im Netz {subject} nicht verborgen werden und blieb im Gateway.",
         "Your value (slot {slot}) could not be hidden in net {subject} and stayed in the gateway.",
     ),
+    "concealment-repaired": (
+        "Im Netz {subject} wurde eine Störung behoben: {text}",
+        "A fault in net {subject} was mended: {text}",
+    ),
     "recovered": (
         "Ihr Gateway half, die Summe der Zeit {slot} im Netz {subject} zu retten; es gab keinen Wert preis.",
         "Your gateway helped to save the sum of slot {slot} in net {subject}; it gave no value away.",
@@ -89,6 +93,11 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "registration-closed": ("Eine Messperiode ist beendet.", "A registration period ended."),
 }
 """Event (or the net's sub-event) -> German, English."""
+_OWN_WORDS: Final = frozenset(
+    {("contract-change", "joined")}
+    | {("concealment-repaired", kind) for kind in ("recovered", "audited", "reconciled")}
+)
+"""(event, sub-event) that is said in words of its own."""
 
 _NOTHING_PLAIN: Final = (
     "Kein Wert dieses Profils hat das Gateway unverborgen verlassen.",
@@ -123,9 +132,9 @@ def sentence(entry: Mapping[str, Any], lang: Lang) -> str:
     """Return one entry of a consumer's log, as the gateway hands it out, as a sentence."""
     which = 0 if lang is Lang.DE else 1
     name = entry["event"]
-    joined = name == "contract-change" and entry["sub_event"] == "joined"
-    told = joined or name == "concealment-repaired"
-    known = WORDS.get(f"{name}/{entry['sub_event']}", WORDS.get(entry["sub_event"] if told else name))
+    known = WORDS.get(f"{name}/{entry['sub_event']}", WORDS.get(name))
+    if (name, entry["sub_event"]) in _OWN_WORDS:
+        known = WORDS[entry["sub_event"]]
     if known is None:
         return " ".join(filter(None, (name, entry["subject"], entry["text"])))
     said = _Blanks({key: str(value) for key, value in entry["evidence"].items() if value != ""})

@@ -256,7 +256,7 @@ class FaultKeeper:
             checked = await check_signed(body, self._trust)
             report = AuditReport.from_bytes(checked.content)
             known = self._kept.get(f"roster-{net}-{report.version}")
-            if known is None:
+            if known is None or f"names-{net}-{report.version}" not in self._kept:
                 raise OrderRefused("roster", "no roster of this version was countersigned")
             roster = Roster.from_bytes(known)
             size = len(roster.entries)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession, web
 
 from firmware.enforcement.dcnet.messages.documents import Document, document_hash, to_bitmap
 from firmware.enforcement.dcnet.messages.faults import AuditReport, CanaryStatement, RecoveryOrder
@@ -23,6 +24,7 @@ from tools.counterparts.kept_files import KeptFiles
 from tools.counterparts.messages import check_signed
 from tools.counterparts.net_audit import judge
 from tools.counterparts.net_keys import CmsKeys
+from tools.counterparts.net_mount import mount_witness
 from tools.counterparts.net_recovery import REMEMBERED_SLOTS, SlotWitness
 from tools.counterparts.net_witness import NetWitness, OrderedNet
 from tools.counterparts.pki import issue_gateway, make_pki
@@ -252,3 +254,20 @@ async def test_reports_that_an_administrator_does_not_believe(office: Office) ->
     with pytest.raises(OrderRefused, match="policy"):
         await witness.faults("00" * 8, await office.signed(good))
     assert not [event for event in office.seen if event["event"] == "probation"]
+
+
+async def test_an_administrators_server_takes_both_questions(office: Office) -> None:
+    app = web.Application()
+    mount_witness(app, office.folder / "gwa", "gwa", office.seen.append, partners=(), refused_peers=())
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        base = f"http://127.0.0.1:{runner.addresses[0][1]}/dcnet/v1/{NET.hex()}"
+        async with ClientSession() as session:
+            for what in ("cosign", "faults"):
+                async with session.post(f"{base}/{what}", data=b"x") as answer:
+                    assert (answer.status, await answer.text()) == (403, "policy")  # nothing was ordered
+    finally:
+        await runner.cleanup()
+    assert [event["what"] for event in office.seen] == ["cosign", "faults"]

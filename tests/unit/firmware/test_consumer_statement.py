@@ -128,6 +128,9 @@ def test_every_event_of_a_consumers_log_has_words() -> None:
         assert german != english, event
     insecure = {**entry, "event": "concealed-contribution", "text": "[INSECURE small net] "}
     assert "too small" in sentence(insecure, Lang.EN)
+    for kind in ("recovered", "audited", "reconciled"):
+        mended = {**entry, "event": "concealment-repaired", "sub_event": kind, "evidence": {"slot": "7"}}
+        assert sentence(mended, Lang.EN) != sentence({**mended, "sub_event": ""}, Lang.EN)
     assert sentence({**entry, "event": "unheard-of"}, Lang.DE) == "unheard-of s t"
 
 

@@ -285,6 +285,8 @@ async def test_frames_of_a_net_leave():
     world = World(household())
     release = await world.gate.release_frame("total", FRAME, b"\x01\x02")
     other = await world.gate.release_frame("total", FRAME, b"\x01\x03")
+    reconcile = f"/dcnet/v1/{NET_ID}/reconcile/submit/0/1"  # its reconcile net lies below the net
+    assert (await world.gate.release_frame("total", reconcile, b"\x01")).body == b"\x01"
     assert (release.recipient, release.body) == ("emp", b"\x01\x02")
     assert release.message_id != other.message_id
 
