@@ -37,6 +37,11 @@ _NET_EVENTS: Final = {
     NetEventKind.OWED: (Event.CONCEALMENT_ABORTED, Outcome.FAILURE),
     NetEventKind.QUARANTINE: (Event.PEER_MISBEHAVED, Outcome.FAILURE),
     NetEventKind.REFUSED: (Event.CONCEALMENT_ABORTED, Outcome.FAILURE),
+    NetEventKind.DISPUTED: (Event.PEER_MISBEHAVED, Outcome.FAILURE),
+    NetEventKind.SWITCHED: (Event.CONTRACT_CHANGE, Outcome.SUCCESS),
+    NetEventKind.REDRAWN: (Event.PEER_MISBEHAVED, Outcome.FAILURE),
+    NetEventKind.REVOKED: (Event.CONTRACT_CHANGE, Outcome.SUCCESS),
+    NetEventKind.LEFT: (Event.CONTRACT_CHANGE, Outcome.SUCCESS),
 }
 
 

@@ -146,6 +146,14 @@ class NetPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Largest energy of one slot that a gateway contributes; beyond it the slot is refused."""
     n_max: Annotated[int, msgspec.Meta(ge=3, le=1_000_000)] = 4096
     """Largest number of members; n_max * max_wh * 10 must stay below 2**63 so that no sum wraps."""
+    n_start: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    """Fewest members of a net's first roster; 0: n_min."""
+    churn_min: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 4
+    """Between two rosters nobody changes, or at least so many do."""
+    epoch_s: Annotated[int, msgspec.Meta(ge=1, le=86400)] = 86400
+    """Length of an epoch. Another one than a day needs `insecure_small_nets`."""
+    roster_pause_s: Annotated[int, msgspec.Meta(ge=0, le=31_536_000)] = 86400
+    """Least time between two rosters. Another one than a day needs `insecure_small_nets`."""
 
 
 class CommunicationProfile(

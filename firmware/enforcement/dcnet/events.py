@@ -15,6 +15,15 @@ class NetEventKind(Enum):
     OWED = "owed"
     QUARANTINE = "quarantine"
     REFUSED = "refused"
+    DISPUTED = "disputed"
+    """A neighbour's tag is not that of our common key."""
+    SWITCHED = "switched"
+    """Another roster is in force."""
+    REDRAWN = "redrawn"
+    """A roster on its way was given up for a later one: the supplier could have wished for another graph."""
+    REVOKED = "revoked"
+    """The administrator withdrew peers."""
+    LEFT = "left"
 
 
 @dataclass(frozen=True, slots=True)

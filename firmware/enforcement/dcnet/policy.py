@@ -21,6 +21,8 @@ TENTHS: Final = 10
 """Energies on a lane are in 0.1 Wh."""
 MEMBER_FLOOR: Final = 16
 """No net counts as safe below this many members; less needs both insecure flags."""
+CHURN_FLOOR: Final = 4
+"""Fewer members than that never change between two rosters of a net that counts as safe."""
 _EPOCH_ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TENTH_WH: Final = "0.1 Wh"
 _COUNT: Final = "1"
@@ -68,6 +70,14 @@ class NetRules:
     """t, how many of them give the seed."""
     f_max: int = 2
     """Most lost neighbours that a member may have in one recovery."""
+    n_start: int = 0
+    """Fewest members of a first roster; at least n_min, whatever stands here."""
+    churn_min: int = 4
+    """Between two rosters nobody changes, or at least so many do."""
+    epoch_s: int = _DAY_S
+    """Length of an epoch; another one than a day is for trying things out."""
+    roster_pause_s: int = _DAY_S
+    """Least time between two roster versions."""
 
     @classmethod
     def from_profile(cls, policy: NetPolicy) -> Self:
@@ -92,6 +102,10 @@ class NetRules:
             max_wh=policy.max_wh,
             n_max=policy.n_max,
             insecure_small_nets=policy.insecure_small_nets,
+            n_start=policy.n_start,
+            churn_min=policy.churn_min,
+            epoch_s=policy.epoch_s,
+            roster_pause_s=policy.roster_pause_s,
         )
         rules.check()
         return rules
@@ -115,6 +129,16 @@ class NetRules:
                 raise NetRefused("2 <= t <= m <= 255 and t <= d_min are required for recovery")
             if self.f_max < 1:
                 raise NetRefused("f_max must be at least 1 for recovery")
+        if self.n_start > self.n_max:
+            raise NetRefused("n_start must not exceed n_max")
+        if self.epoch_s < self.slot_s:
+            raise NetRefused("an epoch must hold a slot")
+        hurried = (self.epoch_s, self.roster_pause_s) != (_DAY_S, _DAY_S) or self.churn_min < CHURN_FLOOR
+        if hurried and not self.insecure_small_nets:
+            raise NetRefused(
+                "epoch_s and roster_pause_s other than a day, and churn_min below "
+                f"{CHURN_FLOOR}, need insecure_small_nets"
+            )
         if not 0 <= self.delta_ppm < _MILLION // 2:
             raise NetRefused("delta must lie in [0, 0.5)")
         if self.max_wh < 1 or self.n_max * self.max_wh * TENTHS >= 1 << 63:
@@ -164,9 +188,18 @@ class NetRules:
         return self.slot_end(slot) + timedelta(milliseconds=self.open_ms)
 
     def epoch_of(self, slot: int) -> int:
-        """Return the UTC day number (days since 1970-01-01) in which a slot begins."""
+        """Return the epoch (UTC day number, days since 1970-01-01) in which a slot begins."""
         begin = self.t0_utc + timedelta(seconds=self.slot_s * slot)
-        return (begin - _EPOCH_ZERO) // timedelta(seconds=_DAY_S)
+        return (begin - _EPOCH_ZERO) // timedelta(seconds=self.epoch_s)
+
+    def first_slot_of(self, epoch: int) -> int:
+        """Return the first slot of the grid that begins in `epoch` or later."""
+        begin = _EPOCH_ZERO + timedelta(seconds=self.epoch_s * epoch)
+        return max(0, -((self.t0_utc - begin) // timedelta(seconds=self.slot_s)))
+
+    def starts_with(self) -> int:
+        """Return how many members a first roster needs."""
+        return max(self.n_start, self.n_min)
 
     def enough_of(self, accepted: int, present: int) -> bool:
         """Tell whether |A| >= (1 - delta) |P|, in exact arithmetic."""
@@ -204,5 +237,9 @@ class NetRules:
             self.holders,
             self.threshold,
             self.f_max,
+            self.n_start,
+            self.churn_min,
+            self.epoch_s,
+            self.roster_pause_s,
         ]
         return hashlib.sha256(encode(fields)).digest()

@@ -10,17 +10,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
 
 from firmware.enforcement.dcnet.errors import Equivocation
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind, Report
 from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.founding.roster import Signatures
 from firmware.enforcement.dcnet.machines import MEMBER, RESUMABLE, MemberState, MemberStep, SlotState
+from firmware.enforcement.dcnet.messages.canonical import encode
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.service.client import Clock, Exchange, NetClient
 from firmware.enforcement.dcnet.service.joining import Joining
-from firmware.enforcement.dcnet.service.serving import REFUSED, Serving
+from firmware.enforcement.dcnet.service.refusals import REFUSED
+from firmware.enforcement.dcnet.service.serving import Serving
+from firmware.enforcement.dcnet.service.versions import Versions
 from firmware.enforcement.dcnet.slot.chain import ManifestChain
 from firmware.enforcement.dcnet.slot.ledger import Ledger, LedgerStore, Owed, SlotEntry
 from firmware.errors import ReadingRefused
@@ -29,6 +34,8 @@ from firmware.store.operations import Operation
 from hsm.api import KeySlot, PublicKey, SecurityModule
 
 _LOG = logging.getLogger("smgw.dcnet")
+_DEPARTED: Final = "departed"
+"""Record: this net was left, and the logs were told."""
 
 
 class NetMember:
@@ -47,7 +54,7 @@ class NetMember:
         report: takes events for the consumer log and the system log.
         entries: what a log is told of a total, for the commit that keeps it.
         insecure_small_nets_allowed: the flag of gateway.toml.
-        roster_version: which roster this gateway offers a bundle for.
+        ends_utc: the register's slots after this instant are not this net's; None: no end is known.
 
     Raises:
         NetRefused: the rules contradict themselves or break the floor of 16 members.
@@ -68,7 +75,7 @@ class NetMember:
         report: Report,
         entries: Callable[[NetEvent], Sequence[Operation]] = lambda _event: (),
         insecure_small_nets_allowed: bool = False,
-        roster_version: int = 1,
+        ends_utc: datetime | None = None,
     ) -> None:
         rules.check()
         self.insecure = rules.admit(insecure_small_nets_allowed=insecure_small_nets_allowed)
@@ -80,17 +87,31 @@ class NetMember:
         self._ledger = Ledger(store, rules.net)
         self.chain = ManifestChain(self._ledger)
         self.membership: Membership | None = None
-        self._joining = Joining(
+        self._ends_utc = ends_utc
+        self._versions = Versions(
             rules,
             gateway_id,
-            roster_version,
-            signatures=signatures,
-            module=module,
+            make=partial(
+                Joining,
+                rules,
+                gateway_id,
+                signatures=signatures,
+                module=module,
+                emp_key=emp_key,
+                client=self._client,
+                ledger=self._ledger,
+                clock=clock,
+            ),
             key_slot=key_slot,
-            emp_key=emp_key,
+            module=module,
+            signatures=signatures,
             client=self._client,
             ledger=self._ledger,
-            today=lambda: rules.epoch_of(rules.slot_at(clock.now_utc())),
+            chain=self.chain,
+            clock=clock,
+            tell=self._tell,
+            log=self._log,
+            ends_utc=ends_utc,
         )
         self._serving = Serving(
             rules,
@@ -103,6 +124,7 @@ class NetMember:
             enter=self._enter,
             tell=self._tell,
             entries=entries,
+            admit=self._versions.admit,
             insecure=self.insecure,
             log=self._log,
         )
@@ -129,6 +151,8 @@ class NetMember:
         """
         if not self.rules.has_slot(slot):
             raise ReadingRefused(f"slot {slot} lies outside the net's grid")
+        if self._over(slot):
+            raise ReadingRefused(f"slot {slot} is not this net's any more")
         await self._load()
         if energy_wh is None:
             self._missing.add(slot)
@@ -157,6 +181,22 @@ class NetMember:
         await self._load()
         return self._ledger.entries()
 
+    async def withdraw(self, serial: int, certificates: frozenset[bytes]) -> bool:
+        """Share no key any more with gateways whose certificates have these hashes; durable on return.
+
+        Args:
+            serial: of the administrator's list, which replaces the one before.
+            certificates: SHA-256 of the peers' SIG certificates.
+
+        Returns:
+            False if a newer list, or another one of this number, is known: nothing changed.
+        """
+        taken = await self._versions.withdraw(serial, certificates)
+        if taken:
+            reason = f"list {serial}: {len(certificates)} peers withdrawn"
+            await self._tell(NetEventKind.REVOKED, None, 0, reason)
+        return taken
+
     # -- the service ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -170,15 +210,38 @@ class NetMember:
         self.state = MemberState.PROVISIONED
         try:
             if self.chain.proof is None:
-                self.membership = await self._join()
-                await self._serve(self.membership)
+                if not self._over(self._earliest()):
+                    await self._ledger.forget(_DEPARTED)
+                    self.membership = await self._join()
+                    await self._serve()
+                await self._depart()
+                await self._idle("left")
         except Equivocation as lie:
             await self._tell(NetEventKind.QUARANTINE, lie.slot, 0, str(lie))
         self._enter(MemberStep.ACCUSE)
-        while True:  # values still come in, and are owed
+        await self._idle("quarantine")
+
+    async def _idle(self, reason: str) -> None:
+        """Until cancelled: values still come in, and are owed."""
+        while True:
             slot = self._earliest()
-            await self._serving.give_up_before(slot, "quarantine", finally_=True)
+            await self._serving.give_up_before(slot, reason, finally_=True)
             await self._clock.sleep_until(self.rules.submit_until(slot))
+
+    def _over(self, slot: int) -> bool:
+        """Whether a slot ends after the register has left this net."""
+        return self._ends_utc is not None and self.rules.slot_end(slot) > self._ends_utc
+
+    async def _depart(self) -> None:
+        """Leave: the EMP is told if it was not yet, and every key is forgotten. A repetition changes nothing."""
+        self._enter(MemberStep.LEAVE)
+        await self._versions.look()
+        await self._versions.forget_everything()
+        self.membership = None
+        self._enter(MemberStep.FORGET)
+        if await self._ledger.kept(_DEPARTED) is None:
+            await self._tell(NetEventKind.LEFT, None, 0, "the register's slots are another recipient's now")
+            await self._ledger.keep(_DEPARTED, encode([1]))
 
     async def _load(self) -> None:
         async with self._loaded:
@@ -195,17 +258,16 @@ class NetMember:
         reported = ""
         while True:
             try:
-                membership = await self._joining.go_on()
+                membership = await self._versions.enter()
             except REFUSED as error:
                 if str(error) != reported:
                     reported = str(error)
                     await self._tell(NetEventKind.REFUSED, None, 0, f"roster: {reported}")
             else:
-                if self._joining.rostered and self.state is MemberState.JOINING:
+                if self._versions.rostered and self.state is MemberState.JOINING:
                     self._enter(MemberStep.ENROL)
                 if membership is not None:
-                    await self.chain.open(membership.roster.version, membership.size)
-                    self._enter(MemberStep.CONFIRM)  # every edge was agreed when the graph was drawn
+                    self._enter(MemberStep.CONFIRM)
                     await self._tell(NetEventKind.JOINED, None, membership.size, "")
                     return membership
             await self._serving.give_up_before(self._earliest(), "no roster")
@@ -213,15 +275,26 @@ class NetMember:
 
     # -- slot after slot -----------------------------------------------------------------------------
 
-    async def _serve(self, membership: Membership) -> None:
-        while True:
-            slot = self._next()
+    async def _serve(self) -> None:
+        """Serve every slot that is this net's."""
+        while not self._over(slot := self._next()):
             await self._serving.give_up_before(slot, "interrupted")
-            if await self._measured(slot):
+            await self._versions.look()
+            await self._go_on_joining(slot)
+            measured = await self._measured(slot)
+            membership = self.membership = await self._versions.at(slot)
+            if measured:
                 await self._serving.serve(membership, slot)
             elif self._ledger.entry(slot) is None:
                 await self._serving.greet(membership, slot)
             self._served = slot
+
+    async def _go_on_joining(self, slot: int) -> None:
+        """While the slot lasts, go on with the next roster if there is one on its way."""
+        last = self.rules.slot_end(slot) - timedelta(milliseconds=self.rules.poll_ms)
+        while self._versions.under_way and self._clock.now_utc() < last:
+            await self._client.pause()
+            await self._versions.look()
 
     def _earliest(self) -> int:
         """Return the earliest slot that can still be submitted."""
@@ -242,7 +315,10 @@ class NetMember:
             until = in_time.get(entry.state)
             if entry.slot > self._served and until is not None and now < until(entry.slot):
                 return entry.slot
-        return max(self._earliest(), self._ledger.last_slot + 1, self._served + 1)
+        begins = 0
+        if (membership := self.membership) is not None:
+            begins = self.rules.first_slot_of(membership.roster.first_epoch)
+        return max(self._earliest(), self._ledger.last_slot + 1, self._served + 1, begins)
 
     async def _measured(self, slot: int) -> bool:
         """Wait for the slot's end and its value; False if none comes while there is time to submit it."""

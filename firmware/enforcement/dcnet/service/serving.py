@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from firmware.enforcement.dcnet.errors import DcNetError, Equivocation, OpeningRefused, Refusal
+from firmware.enforcement.dcnet.errors import Equivocation, MembershipRefused, OpeningRefused, Refusal
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
 from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.founding.roster import Signatures
@@ -25,19 +25,18 @@ from firmware.enforcement.dcnet.messages.manifest import (
 )
 from firmware.enforcement.dcnet.policy import TENTHS, NetRules
 from firmware.enforcement.dcnet.service.client import Clock, NetClient
+from firmware.enforcement.dcnet.service.refusals import REFUSED
 from firmware.enforcement.dcnet.slot.chain import ManifestChain
 from firmware.enforcement.dcnet.slot.ledger import Ledger, SlotEntry
 from firmware.enforcement.dcnet.slot.round import Round
 from firmware.enforcement.dcnet.slot.view import View, link
 from firmware.store.operations import Operation
 from hsm.api import SecurityModule
-from hsm.errors import CertificateRefused
-from wan.errors import WanError
 
 Tell = Callable[[NetEventKind, int | None, int, str], Awaitable[None]]
 """(kind, slot, size of the set, reason) for the logs."""
-REFUSED: Final = (WanError, CertificateRefused, DcNetError)
-"""What a signed object can be refused with; the object is dropped, the service goes on."""
+Admit = Callable[[Membership, frozenset[int]], Awaitable[None]]
+"""Raises `MembershipRefused` if pads must not be shared with one of those expected in a slot."""
 _SEED_BYTES: Final = 16
 
 
@@ -55,6 +54,7 @@ class Serving:
         enter: takes what a slot does to the membership.
         tell: takes what the logs are told.
         entries: what a log is told of a total, for the commit that keeps it.
+        admit: judges with whom pads may be shared.
         insecure: whether the net is a small one that had to be permitted.
         log: diagnostics.
     """
@@ -72,13 +72,14 @@ class Serving:
         enter: Callable[[MemberStep], None],
         tell: Tell,
         entries: Callable[[NetEvent], Sequence[Operation]],
+        admit: Admit,
         insecure: bool,
         log: logging.LoggerAdapter[logging.Logger],
     ) -> None:
         self.rules = rules
         self._client, self._ledger, self._chain = client, ledger, chain
         self._signatures, self._module, self._clock = signatures, module, clock
-        self._enter, self._tell, self._entries = enter, tell, entries
+        self._enter, self._tell, self._entries, self._admit = enter, tell, entries, admit
         self.insecure, self._log = insecure, log
 
     async def serve(self, membership: Membership, slot: int) -> None:
@@ -90,6 +91,7 @@ class Serving:
                 if not await self._catch_up(membership, view, slot):
                     await self._fail(slot, Step.LEAVE_OUT, "no manifest to build on")
                     return
+                await self._admitted(membership)
                 await self._submit(membership, view, slot)
                 entry = self._entry(slot)
             if entry.state is SlotState.OPENED:
@@ -101,6 +103,16 @@ class Serving:
         except REFUSED as error:
             self._log.info("slot %d is given up: %s", slot, error)
             await self.give_up_before(slot + 1, str(error))
+
+    async def _admitted(self, membership: Membership) -> None:
+        """Refuse a slot in which somebody is expected whom pads must not be shared with; we are parked then."""
+        head = self._chain.head
+        assert head is not None
+        try:
+            await self._admit(membership, head.present)
+        except MembershipRefused:
+            self._enter(MemberStep.PARK)
+            raise
 
     async def _submit(self, membership: Membership, view: View, slot: int) -> None:
         """Submit, or send the same bytes again, and go on to the manifest."""
@@ -132,6 +144,7 @@ class Serving:
         try:
             view = membership.view(self.rules.epoch_of(slot))
             if await self._catch_up(membership, view, slot) and self._chain.head is not None:
+                await self._admitted(membership)
                 await self._hello(membership, view, Round(view, self._chain.head))
         except Equivocation:
             raise

@@ -221,6 +221,10 @@ class Ledger:
         """Return a record of the net's state."""
         return await self._store.get(_STATE, self._prefix + name)
 
+    async def forget(self, name: str) -> None:
+        """Erase a record of the net's state; no error if there is none."""
+        await self._store.delete(_STATE, self._prefix + name)
+
     async def _step(self, slot: int, step: Step, also: Sequence[Operation] = (), **changes: Any) -> None:
         entry = self._known(slot)
         await self._write(replace(entry, state=SLOT.advance(entry.state, step), **changes), also)
