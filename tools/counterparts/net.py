@@ -18,7 +18,9 @@ from firmware.enforcement.dcnet.messages.manifest import EpochManifest, Manifest
 from firmware.enforcement.dcnet.messages.roster import Roster
 from firmware.enforcement.dcnet.policy import CANARY_LANE, TENTHS, NetRules
 from firmware.profile.model import NetPolicy
+from tools.counterparts.net_confirmed import ConfirmationRefused
 from tools.counterparts.net_founding import CoordinatorKeys, Countersigner, Founding, FoundingRefused
+from tools.counterparts.net_rosters import Rosters
 from tools.counterparts.net_tally import Taken, Tally
 from tools.counterparts.server import Emit
 
@@ -39,7 +41,8 @@ class NetCoordinator:
         identity: gateway id behind a request, from its TLS certificate.
         administrator_of: gateway id -> name of its administrator; those not listed have the first one.
         now_utc: the supplier's clock.
-        version: of the roster.
+        version: of the first roster.
+        patience_s: how long it waits for members that keep silent.
         tell_totals: whether members learn the totals.
     """
 
@@ -55,6 +58,7 @@ class NetCoordinator:
         administrator_of: Mapping[str, str] | None = None,
         now_utc: Callable[[], datetime] = lambda: datetime.now(UTC),
         version: int = 1,
+        patience_s: float = 3600.0,
         tell_totals: bool = True,
     ) -> None:
         self.rules = NetRules.from_profile(policy)
@@ -63,10 +67,10 @@ class NetCoordinator:
         self.name = f"net.{self.net}"
         self._keys, self._emit = keys, emit
         self._identity, self._now_utc = identity, now_utc
-        self._version, self._tell_totals = version, tell_totals
+        self._tell_totals = tell_totals
         first = next(iter(administrators))
         chosen = administrator_of or {}
-        self._founding = Founding(
+        self.rosters = Rosters(
             self.rules,
             {member: chosen.get(member, first) for member in self.members},
             keys,
@@ -74,36 +78,55 @@ class NetCoordinator:
             administrators=administrators,
             now_utc=now_utc,
             version=version,
+            patience_s=patience_s,
         )
+        self._members: tuple[str, ...] = ()
+        """Of the roster in force, in the order of their indices."""
         self._taken = asyncio.Event()
         self._tally: Tally | None = None
         self._epochs: dict[int, bytes] = {}
-        self._manifests: dict[int, tuple[Tally, bytes]] = {}
+        self._manifests: dict[int, tuple[Tally, bytes, tuple[str, ...]]] = {}
         self._results: dict[int, bytes] = {}
 
     # -- the timeline --------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        roster, terms = await self._founding.found()
-        slot = max(0, self.rules.slot_at(self._now_utc()) + 1)
-        present, result = frozenset(range(1, terms.size + 1)), None
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.rosters.run())
+            group.create_task(self._serve())
+            group.create_task(self._watch_withdrawals())
+
+    async def _serve(self) -> None:
+        now = await self.rosters.first()
+        begin = self.rules.first_slot_of(now.roster.first_epoch)
+        slot = max(0, self.rules.slot_at(self._now_utc()) + 1, begin)
+        present, result = now.present, None
         epoch, previous = -1, b""
         while True:
             if epoch != (epoch := self.rules.epoch_of(slot)):
-                previous = await self._begin_epoch(roster, epoch, slot, present, terms.size)
-            tally = self._tally = Tally(terms, slot, epoch, previous, present)
+                if (later := self.rosters.due(epoch)) is not None:
+                    now, present = later, later.present
+                    self._emit({"event": "in-force", "net": self.net, "version": now.roster.version})
+                previous = await self._begin_epoch(now.roster, epoch, slot, present, now.terms.size)
+            self._members = now.members
+            tally = self._tally = Tally(now.terms, slot, epoch, previous, present)
             result = await self._play(tally, result)
             assert tally.manifest is not None
             previous = document_hash(tally.manifest)
             present = frozenset(tally.accepted) | tally.hello
             slot += 1
 
+    async def _watch_withdrawals(self) -> None:
+        while True:
+            await self.rosters.ask_withdrawals()
+            await asyncio.sleep(max(0.5, self.rules.poll_ms / 1000))
+
     async def _begin_epoch(
         self, roster: Roster, epoch: int, slot: int, present: frozenset[int], size: int
     ) -> bytes:
         manifest = EpochManifest(
-            self.rules.net, self._version, document_hash(roster), epoch, slot, to_bitmap(present, size)
+            self.rules.net, roster.version, document_hash(roster), epoch, slot, to_bitmap(present, size)
         )
         self._epochs[epoch] = await self._keys.sign(manifest.to_bytes())
         return document_hash(manifest)
@@ -113,7 +136,8 @@ class NetCoordinator:
         rules, slot = self.rules, tally.slot
         await self._until(rules.submit_until(slot), lambda: tally.everybody_spoke)
         manifest = tally.close(before)
-        self._manifests[slot] = (tally, await self._keys.sign(manifest.to_bytes()))
+        members = self._members
+        self._manifests[slot] = (tally, await self._keys.sign(manifest.to_bytes()), members)
         await self._until(rules.open_until(slot), lambda: tally.complete)
         limit = rules.max_wh * TENTHS
         result = tally.result((limit, limit, 1), CANARY_LANE)
@@ -131,8 +155,8 @@ class NetCoordinator:
                 "event": "total",
                 "net": self.net,
                 "slot": slot,
-                "members": [self.members[index - 1] for index in accepted],
-                "left_out": [name for index, name in enumerate(self.members, 1) if index not in accepted],
+                "members": [members[index - 1] for index in accepted],
+                "left_out": [name for index, name in enumerate(members, 1) if index not in accepted],
                 "lanes": list(result.totals or ()),
                 "verdict": "totalled" if result.verdict is Verdict.TOTALLED else "aborted",
             }
@@ -159,6 +183,11 @@ class NetCoordinator:
             web.get(base + "/roster/{version:\\d+}", self._get_roster),
             web.put(base + "/reveal/{version:\\d+}/{gateway}", self._put_reveal),
             web.get(base + "/graph/{version:\\d+}", self._get_graph),
+            web.get(base + "/versions", self._get_versions),
+            web.put(base + "/confirm/{version:\\d+}/{gateway}", self._put_confirm),
+            web.get(base + "/confirm/{version:\\d+}/{gateway}", self._get_confirm),
+            web.put(base + "/dispute/{version:\\d+}/{gateway}", self._put_dispute),
+            web.put(base + "/leave/{gateway}", self._put_leave),
             web.get(base + "/manifest/epoch/{epoch:\\d+}", self._get_epoch),
             web.get(base + "/manifest/{slot:\\d+}/{index:\\d+}", self._get_manifest),
             web.get(base + "/result/{slot:\\d+}", self._get_result),
@@ -172,11 +201,22 @@ class NetCoordinator:
             raise web.HTTPForbidden(text="not a member of this net")
         return gateway
 
-    def _index(self, request: web.Request) -> int:
-        index = self.members.index(self._gateway(request)) + 1
-        if request.match_info["index"] != str(index):
+    def _index(self, request: web.Request, members: tuple[str, ...]) -> int:
+        gateway = self._gateway(request)
+        if gateway not in members or request.match_info["index"] != str(members.index(gateway) + 1):
             raise web.HTTPForbidden(text="the resource belongs to another member")
-        return index
+        return members.index(gateway) + 1
+
+    def _sender(self, request: web.Request) -> int:
+        """The index behind a frame: of the roster in force; before there is one, in the order of the contracts."""
+        return self._index(request, self._members or self.members)
+
+    def _usable(self, gateway: str, index: int) -> None:
+        """Refuse frames of a member whose edges nobody has confirmed, or that was withdrawn."""
+        now = self.rosters.in_force
+        if now is not None and index not in now.present:
+            self._refuse(gateway, "submit", "unconfirmed or withdrawn")
+            raise web.HTTPForbidden(text="not confirmed, or withdrawn")
 
     @staticmethod
     def _number(request: web.Request, name: str) -> int:
@@ -195,48 +235,74 @@ class NetCoordinator:
         self._emit({"event": "refused", "net": self.net, "gateway": gateway, "what": what, "reason": reason})
 
     async def _put_bundle(self, request: web.Request) -> web.Response:
-        gateway = self._own(request)
-        return await self._found(gateway, "bundle", self._founding.bundle(gateway, await self._body(request)))
+        gateway, founding = self._own(request)
+        return await self._found(gateway, "bundle", founding.bundle(gateway, await self._body(request)))
 
     async def _put_reveal(self, request: web.Request) -> web.Response:
-        gateway = self._own(request)
-        return await self._found(gateway, "reveal", self._founding.reveal(gateway, await self._body(request)))
+        gateway, founding = self._own(request)
+        return await self._found(gateway, "reveal", founding.reveal(gateway, await self._body(request)))
+
+    async def _put_confirm(self, request: web.Request) -> web.Response:
+        gateway, founding = self._own(request)
+        body = await self._body(request)
+        return await self._found(gateway, "confirm", founding.confirming.confirm(gateway, body))
+
+    async def _put_dispute(self, request: web.Request) -> web.Response:
+        gateway, founding = self._own(request)
+        return await self._found(
+            gateway, "dispute", founding.dispute(gateway, await self._body(request))
+        )
+
+    async def _put_leave(self, request: web.Request) -> web.Response:
+        gateway = self._gateway(request)
+        if request.match_info["gateway"] != gateway:
+            raise web.HTTPForbidden(text="another gateway's")
+        return await self._found(gateway, "leave", self.rosters.leave(gateway, await self._body(request)))
 
     async def _found(self, gateway: str, what: str, taken: Awaitable[int]) -> web.Response:
         """Answer with the status of a step of the founding; 400 if it is refused."""
         try:
             return web.Response(status=await taken)
-        except FoundingRefused as error:
+        except (FoundingRefused, ConfirmationRefused) as error:
             self._refuse(gateway, what, str(error))
             raise web.HTTPBadRequest(text=f"the {what} is refused") from error
 
-    def _own(self, request: web.Request) -> str:
-        """Gateway id of a request about its own part in the roster of this version."""
-        gateway = self._gateway(request)
-        if request.match_info["gateway"] != gateway or self._number(request, "version") != self._version:
-            raise web.HTTPForbidden(text="another gateway's or another roster's")
-        return gateway
+    def _own(self, request: web.Request) -> tuple[str, Founding]:
+        """Gateway id of a request about its own part in a roster, and that roster."""
+        gateway, founding = self._gateway(request), self.rosters.founding(self._number(request, "version"))
+        if request.match_info["gateway"] != gateway or founding is None:
+            raise web.HTTPForbidden(text="another gateway's, or no such roster")
+        return gateway, founding
+
+    async def _get_versions(self, request: web.Request) -> web.Response:
+        self._gateway(request)
+        return self._answer(await self.rosters.notice())
 
     async def _get_roster(self, request: web.Request) -> web.Response:
         self._gateway(request)
-        right = self._number(request, "version") == self._version
-        return self._answer(self._founding.publication if right else None)
+        founding = self.rosters.founding(self._number(request, "version"))
+        return self._answer(None if founding is None else founding.publication)
 
     async def _get_graph(self, request: web.Request) -> web.Response:
         self._gateway(request)
-        right = self._number(request, "version") == self._version
-        return self._answer(self._founding.graph if right else None)
+        founding = self.rosters.founding(self._number(request, "version"))
+        return self._answer(None if founding is None else founding.graph)
+
+    async def _get_confirm(self, request: web.Request) -> web.Response:
+        gateway, founding = self._own(request)
+        return self._answer(founding.confirming.for_member(gateway))
 
     async def _get_epoch(self, request: web.Request) -> web.Response:
         self._gateway(request)
         return self._answer(self._epochs.get(self._number(request, "epoch")))
 
     async def _get_manifest(self, request: web.Request) -> web.Response:
-        index = self._index(request)
         known = self._manifests.get(self._number(request, "slot"))
         if known is None:
+            self._sender(request)
             raise web.HTTPNotFound
-        tally, signed = known
+        tally, signed, members = known
+        index = self._index(request, members)
         return self._answer(ManifestReply(signed, tally.siblings(index)).to_bytes())
 
     async def _get_result(self, request: web.Request) -> web.Response:
@@ -244,8 +310,10 @@ class NetCoordinator:
         return self._answer(self._results.get(self._number(request, "slot")))
 
     async def _put_submit(self, request: web.Request) -> web.Response:
-        index, gateway, body = self._index(request), self._gateway(request), await self._body(request)
+        index, gateway, body = self._sender(request), self._gateway(request), await self._body(request)
         slot, tally = self._number(request, "slot"), self._tally
+        if tally is not None:
+            self._usable(gateway, index)
         if tally is None or slot > tally.slot:
             raise web.HTTPNotFound  # not yet: the member tries again
         taken, frame = (Taken.LATE, None) if slot < tally.slot else tally.submit(index, body)
@@ -258,7 +326,7 @@ class NetCoordinator:
         return web.Response(status=taken.value)
 
     async def _put_open(self, request: web.Request) -> web.Response:
-        index, gateway, body = self._index(request), self._gateway(request), await self._body(request)
+        index, gateway, body = self._sender(request), self._gateway(request), await self._body(request)
         slot, tally = self._number(request, "slot"), self._tally
         if tally is None or slot > tally.slot:
             raise web.HTTPNotFound

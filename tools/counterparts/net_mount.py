@@ -56,6 +56,8 @@ class NetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The administrator's name in rosters."""
     others: list[AdministratorSettings] = []
     """Administrators of the members that are not `administrator`'s."""
+    patience_s: float = 3600.0
+    """How long the supplier waits for members that keep silent."""
 
 
 def identity(request: web.Request) -> str:
@@ -76,6 +78,7 @@ def mount_coordinators(app: web.Application, folder: Path, nets: list[NetSetting
             emit,
             administrators=_administrators(folder, settings),
             identity=identity,
+            patience_s=settings.patience_s,
             administrator_of={member: one.name for one in settings.others for member in one.members},
         )
         app.router.add_routes(coordinator.routes())
@@ -129,6 +132,10 @@ class AdministratorClient:
     async def authorise(self, version: int) -> bytes:
         """Ask whom its gateways may share keys with."""
         return await self._ask(f"authorise/{version}", b"")
+
+    async def revoked(self) -> bytes:
+        """Ask whom it has withdrawn."""
+        return await self._ask("revoke", b"")
 
     async def _ask(self, what: str, body: bytes) -> bytes:
         timeout = aiohttp.ClientTimeout(total=_ANSWER_TIMEOUT_S)
@@ -194,6 +201,10 @@ def mount_witness(
         about = request.match_info
         return await answer(witness.authorise(about["net"], int(about["version"])))
 
+    async def revoked(request: web.Request) -> web.Response:
+        return await answer(witness.revoked(request.match_info["net"]))
+
+    app.router.add_post(f"/dcnet/v1/{_NET}/revoke", revoked)
     app.router.add_post(f"/dcnet/v1/{_NET}/authorise/{_VERSION}", authorise)
     app.router.add_post(f"/dcnet/v1/{_NET}/commit/{_VERSION}", commit)
     app.router.add_post(f"/dcnet/v1/{_NET}/countersign", countersign)

@@ -193,7 +193,7 @@ class Versions:
         confirmed = version and await self._ledger.kept(f"keys-{version}") is not None
         if confirmed:
             pass  # nothing later takes the place of a roster whose edges we have confirmed
-        elif notice is not None and self._follows(notice):
+        elif notice is not None and await self._follows(notice):
             version = notice.open
         elif version == 0 and notice is None and self.current is None:
             version = 1
@@ -205,12 +205,13 @@ class Versions:
             self._next = self._way(version, self.current)
         self.pending = await self._next.go_on()
 
-    def _follows(self, notice: VersionNotice) -> bool:
+    async def _follows(self, notice: VersionNotice) -> bool:
         """Whether to set out for the version that a notice names: never back, and not while leaving."""
         if not max(self._in_force, self._on_the_way) < notice.open < _MOST_VERSIONS:
             return False
-        if self._on_the_way and self._on_the_way == notice.in_force:
-            return False  # it is in force already, and we are late
+        late = self._on_the_way and self._on_the_way == notice.in_force and not notice.wanted
+        if late and await self._ledger.kept(f"roster-{self._on_the_way}") is not None:
+            return False  # it is in force already, and we are in it
         if self._leaves_by(notice.first_epoch):
             return False
         outside = self.current is None or self._in_force < notice.in_force
