@@ -88,6 +88,14 @@ class NetCoordinator:
         self._manifests: dict[int, tuple[Tally, bytes, tuple[str, ...]]] = {}
         self._results: dict[int, bytes] = {}
 
+    def follow(self, contracts: Mapping[str, str]) -> None:
+        """Take up a changed list of contracts: newcomers may offer bundles, who is not in it any more goes.
+
+        Args:
+            contracts: gateway id -> name of its administrator.
+        """
+        self.rosters.follow(contracts)
+
     # -- the timeline --------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -120,7 +128,7 @@ class NetCoordinator:
     async def _watch_withdrawals(self) -> None:
         while True:
             await self.rosters.ask_withdrawals()
-            await asyncio.sleep(max(0.5, self.rules.poll_ms / 1000))
+            await asyncio.sleep(max(0.5, self.rules.slot_s / 3))
 
     async def _begin_epoch(
         self, roster: Roster, epoch: int, slot: int, present: frozenset[int], size: int
@@ -197,8 +205,8 @@ class NetCoordinator:
 
     def _gateway(self, request: web.Request) -> str:
         gateway = self._identity(request)
-        if gateway not in self.members:
-            raise web.HTTPForbidden(text="not a member of this net")
+        if not self.rosters.knows(gateway):
+            raise web.HTTPForbidden(text="no contract for this net")
         return gateway
 
     def _index(self, request: web.Request, members: tuple[str, ...]) -> int:

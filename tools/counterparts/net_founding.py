@@ -167,6 +167,11 @@ class Founding:
         """DER of the certificate that a member's bundle was signed with."""
         return self._bundles[member][0].certificate
 
+    def allow(self, members: Mapping[str, str]) -> None:
+        """Let others than before offer bundles; only until the members are settled."""
+        self._members = dict(members)
+        self._bundles = {name: one for name, one in self._bundles.items() if name in members}
+
     def settle(self, members: Iterable[str]) -> None:
         """Let these, whose bundles are here, be the roster's members."""
         chosen = set(members)
@@ -290,6 +295,8 @@ class Founding:
             await self._keys.agree(bundle.point)  # refuses a point off the curve before it is in a roster
         except (DcNetError, MessageRefused, HsmError) as error:
             raise FoundingRefused(str(error)) from error
+        if gateway not in self._members:
+            raise FoundingRefused("no contract")
         named = hashlib.sha256(signed.certificate).digest()
         made_for = (signer, bundle.net, bundle.version, bundle.certificate_hash)
         if made_for != (gateway, self._rules.net, self._version, named):

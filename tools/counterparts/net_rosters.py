@@ -96,6 +96,7 @@ class Rosters:
         self._moved = asyncio.Event()
         self._old: dict[int, Founding] = {}
         self._withdrawn: dict[str, PeerWithdrawal] = {}
+        self._noticed: tuple[VersionNotice | None, bytes] = (None, b"")
         self.in_force: Version | None = None
         self.ready: Version | None = None
         """Founded, and waiting for its first epoch."""
@@ -163,13 +164,14 @@ class Rosters:
             come = founding.offered - set(now.members) - self._silent
             changed = len(gone | (set(now.members) & self._silent)) + len(come)
             stay = [name for name in now.members if name not in gone and name not in self._silent]
-            if changed >= self._rules.churn_min and len(stay) + len(come) >= self._rules.n_min:
+            large = changed >= self._rules.churn_min and self._in_time(epoch)
+            if large and len(stay) + len(come) >= self._rules.n_min:
                 founding.first_epoch, self._wanted = epoch, True
                 if await self._stayers(founding, now, epoch):
                     return
             elif changed and small_since is None:
                 small_since = epoch
-            elif changed and small_since is not None and epoch - small_since >= WAITING_EPOCHS:
+            elif 0 < changed < self._rules.churn_min and small_since is not None and epoch - small_since >= WAITING_EPOCHS:
                 self._tell("change-waits", changed=changed, needed=self._rules.churn_min)
                 small_since = epoch
             await self._poll()
@@ -206,9 +208,14 @@ class Rosters:
         return now.members.index(name) + 1 in now.founding.confirming.withdrawn
 
     def _next_epoch(self) -> int:
-        """The first epoch that a roster drafted now can begin in: there must be time to confirm it."""
+        """The next epoch; members believe no roster that begins later."""
+        return self._rules.epoch_of(max(0, self._rules.slot_at(self._now_utc()))) + 1
+
+    def _in_time(self, epoch: int) -> bool:
+        """Whether there is time to found and confirm a roster before `epoch` begins."""
         lead = timedelta(seconds=min(self._patience_s, self._rules.epoch_s / 2))
-        return self._rules.epoch_of(max(0, self._rules.slot_at(self._now_utc() + lead))) + 1
+        begin = self._rules.slot_end(self._rules.first_slot_of(epoch) - 1)
+        return self._now_utc() + lead <= begin
 
     async def _pause(self) -> None:
         """Keep the least time between two rosters; administrators and members insist on it."""
@@ -259,6 +266,18 @@ class Rosters:
         self._moved.set()
         return version
 
+    # -- contracts ---------------------------------------------------------------------------------------
+
+    def knows(self, gateway: str) -> bool:
+        """Whether a gateway has, or had while it was in the roster in force, a contract."""
+        return gateway in self.contracts or (self.in_force is not None and gateway in self.in_force.members)
+
+    def follow(self, contracts: Mapping[str, str]) -> None:
+        """Take up a changed list of contracts."""
+        self.contracts = dict(contracts)
+        if not self.open.settled:
+            self.open.allow(contracts)
+
     # -- what members and administrators say -----------------------------------------------------------
 
     def founding(self, version: int) -> Founding | None:
@@ -270,7 +289,9 @@ class Rosters:
         in_force = 0 if self.in_force is None else self.in_force.roster.version
         epoch = self.open.first_epoch
         made = VersionNotice(self._rules.net, in_force, self.open.version, epoch, self._wanted)
-        return await self._keys.sign(made.to_bytes())
+        if self._noticed[0] != made:
+            self._noticed = made, await self._keys.sign(made.to_bytes())
+        return self._noticed[1]
 
     async def leave(self, gateway: str, body: bytes) -> int:
         """Take a member's word that it leaves; HTTP status of the answer. Raises `FoundingRefused`."""

@@ -54,6 +54,7 @@ class NetMember:
         report: takes events for the consumer log and the system log.
         entries: what a log is told of a total, for the commit that keeps it.
         insecure_small_nets_allowed: the flag of gateway.toml.
+        begins_utc: the register's slots before this instant are not this net's; None: they are.
         ends_utc: the register's slots after this instant are not this net's; None: no end is known.
 
     Raises:
@@ -75,6 +76,7 @@ class NetMember:
         report: Report,
         entries: Callable[[NetEvent], Sequence[Operation]] = lambda _event: (),
         insecure_small_nets_allowed: bool = False,
+        begins_utc: datetime | None = None,
         ends_utc: datetime | None = None,
     ) -> None:
         rules.check()
@@ -87,7 +89,7 @@ class NetMember:
         self._ledger = Ledger(store, rules.net)
         self.chain = ManifestChain(self._ledger)
         self.membership: Membership | None = None
-        self._ends_utc = ends_utc
+        self._begins_utc, self._ends_utc = begins_utc, ends_utc
         self._versions = Versions(
             rules,
             gateway_id,
@@ -111,6 +113,7 @@ class NetMember:
             clock=clock,
             tell=self._tell,
             log=self._log,
+            begins_utc=begins_utc,
             ends_utc=ends_utc,
         )
         self._serving = Serving(
@@ -151,8 +154,8 @@ class NetMember:
         """
         if not self.rules.has_slot(slot):
             raise ReadingRefused(f"slot {slot} lies outside the net's grid")
-        if self._over(slot):
-            raise ReadingRefused(f"slot {slot} is not this net's any more")
+        if self._over(slot) or self._before(slot):
+            raise ReadingRefused(f"slot {slot} is another recipient's")
         await self._load()
         if energy_wh is None:
             self._missing.add(slot)
@@ -231,6 +234,10 @@ class NetMember:
     def _over(self, slot: int) -> bool:
         """Whether a slot ends after the register has left this net."""
         return self._ends_utc is not None and self.rules.slot_end(slot) > self._ends_utc
+
+    def _before(self, slot: int) -> bool:
+        """Whether a slot begins before the register is this net's."""
+        return self._begins_utc is not None and self.rules.slot_end(slot - 1) < self._begins_utc
 
     async def _depart(self) -> None:
         """Leave: the EMP is told if it was not yet, and every key is forgotten. A repetition changes nothing."""

@@ -57,6 +57,7 @@ class Versions:
         clock: the gateway's.
         tell: takes what the logs are told.
         log: diagnostics.
+        begins_utc: before this instant the register is not this net's; None: it is already.
         ends_utc: from when on the register is not this net's; None: not known.
     """
 
@@ -75,8 +76,10 @@ class Versions:
         clock: Clock,
         tell: Tell,
         log: logging.LoggerAdapter[logging.Logger],
+        begins_utc: datetime | None = None,
         ends_utc: datetime | None = None,
     ) -> None:
+        self._begins_utc = begins_utc
         self._rules, self._gateway_id, self._make = rules, gateway_id, make
         self._key_slot, self._module, self._signatures = key_slot, module, signatures
         self._client, self._ledger, self._chain = client, ledger, chain
@@ -197,7 +200,7 @@ class Versions:
             version = notice.open
         elif version == 0 and notice is None and self.current is None:
             version = 1
-        if version == 0:
+        if version == 0 or self._too_early():
             return
         if version != self._on_the_way:
             await self._set_out(version)
@@ -216,6 +219,13 @@ class Versions:
             return False
         outside = self.current is None or self._in_force < notice.in_force
         return notice.wanted or outside or bool(self._on_the_way)
+
+    def _too_early(self) -> bool:
+        """Whether a roster of the next epoch would begin before the register is this net's."""
+        if self._begins_utc is None or self.current is not None:
+            return False
+        begins = self._rules.epoch_of(self._rules.slot_at(self._begins_utc))
+        return self._rules.epoch_of(self._rules.slot_at(self._clock.now_utc())) + 1 < begins
 
     def _leaves_by(self, epoch: int) -> bool:
         leaving = self.leaving_epoch
