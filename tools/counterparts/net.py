@@ -128,7 +128,7 @@ class NetCoordinator:
     async def _watch_withdrawals(self) -> None:
         while True:
             await self.rosters.ask_withdrawals()
-            await asyncio.sleep(max(0.5, self.rules.slot_s / 3))
+            await asyncio.sleep(max(0.5, float(self.rules.slot_s)))
 
     async def _begin_epoch(
         self, roster: Roster, epoch: int, slot: int, present: frozenset[int], size: int
@@ -257,9 +257,7 @@ class NetCoordinator:
 
     async def _put_dispute(self, request: web.Request) -> web.Response:
         gateway, founding = self._own(request)
-        return await self._found(
-            gateway, "dispute", founding.dispute(gateway, await self._body(request))
-        )
+        return await self._found(gateway, "dispute", founding.dispute(gateway, await self._body(request)))
 
     async def _put_leave(self, request: web.Request) -> web.Response:
         gateway = self._gateway(request)

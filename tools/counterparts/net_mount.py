@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+import tomllib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +29,8 @@ from tools.counterparts.spool import profiles_ordered
 from wan.errors import OrderRefused, UnexpectedReply
 
 _ANSWER_TIMEOUT_S: Final = 20.0
+_LOOK_S: Final = 1.0
+"""Between two looks at emp.toml."""
 _NET: Final = "{net:[0-9a-f]{16}}"
 _VERSION: Final = "{version:[1-9][0-9]{0,8}}"
 
@@ -79,19 +83,46 @@ def mount_coordinators(app: web.Application, folder: Path, nets: list[NetSetting
             administrators=_administrators(folder, settings),
             identity=identity,
             patience_s=settings.patience_s,
-            administrator_of={member: one.name for one in settings.others for member in one.members},
+            administrator_of=_contracts(settings),
         )
         app.router.add_routes(coordinator.routes())
-        app.cleanup_ctx.append(_running(coordinator, emit))
+        app.cleanup_ctx.append(_running(coordinator.run, coordinator, emit))
+        app.cleanup_ctx.append(_running(partial(_follow, folder, coordinator), coordinator, emit))
 
 
-def _running(coordinator: NetCoordinator, emit: Emit) -> Callable[[web.Application], AsyncIterator[None]]:
+def _contracts(settings: NetSettings) -> dict[str, str]:
+    """Gateway id -> name of its administrator."""
+    others = {member: one.name for one in settings.others for member in one.members}
+    return {member: others.get(member, settings.administrator) for member in settings.members}
+
+
+async def _follow(folder: Path, coordinator: NetCoordinator) -> None:
+    """Take up who is added to `members` in emp.toml, or taken out, while the server runs."""
+    path, seen = folder / "emp.toml", -1
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        if not path.exists() or (changed := path.stat().st_mtime_ns) == seen:
+            continue
+        seen = changed
+        try:
+            tables = tomllib.loads(path.read_text(encoding="utf-8")).get("net", [])
+            nets = msgspec.convert(tables, list[NetSettings])
+        except (tomllib.TOMLDecodeError, msgspec.ValidationError):
+            continue  # half written, or wrong: what held goes on
+        for settings in nets:
+            if settings.policy.net_id == coordinator.net:
+                coordinator.follow(_contracts(settings))
+
+
+def _running(
+    run: Callable[[], Coroutine[Any, Any, None]], coordinator: NetCoordinator, emit: Emit
+) -> Callable[[web.Application], AsyncIterator[None]]:
     def ended(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             emit({"event": "failed", "net": coordinator.net, "error": repr(error)})
 
     async def context(_app: web.Application) -> AsyncIterator[None]:
-        task = asyncio.get_running_loop().create_task(coordinator.run(), name=coordinator.name)
+        task = asyncio.get_running_loop().create_task(run(), name=coordinator.name)
         task.add_done_callback(ended)
         yield
         task.cancel()

@@ -171,7 +171,11 @@ class Rosters:
                     return
             elif changed and small_since is None:
                 small_since = epoch
-            elif 0 < changed < self._rules.churn_min and small_since is not None and epoch - small_since >= WAITING_EPOCHS:
+            elif (
+                0 < changed < self._rules.churn_min
+                and small_since is not None
+                and epoch - small_since >= WAITING_EPOCHS
+            ):
                 self._tell("change-waits", changed=changed, needed=self._rules.churn_min)
                 small_since = epoch
             await self._poll()
@@ -182,9 +186,7 @@ class Rosters:
         while True:
             if epoch != self._next_epoch():
                 return False
-            stay = {
-                name for name in now.members if not self._gone(name, epoch) and name not in self._silent
-            }
+            stay = {name for name in now.members if not self._gone(name, epoch) and name not in self._silent}
             come = founding.offered - set(now.members) - self._silent
             late = (self._now_utc() - begun).total_seconds() >= self._patience_s
             if late or founding.offered >= stay:

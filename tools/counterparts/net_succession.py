@@ -14,6 +14,7 @@ from firmware.enforcement.dcnet.founding.authorisation import PeerAuthorisation
 from firmware.enforcement.dcnet.founding.succession import PeerWithdrawal
 from firmware.enforcement.dcnet.messages.roster import Roster
 from firmware.enforcement.dcnet.policy import NetRules
+from firmware.orders.nets import WITHDRAW
 from wan.errors import OrderRefused
 
 
@@ -127,3 +128,40 @@ def withdrawal(
     given = PeerWithdrawal(bytes.fromhex(net), serial, tuple(sorted(gone)))
     kept[record] = given.to_bytes()
     return given
+
+
+def withdraw_orders(
+    kept: MutableMapping[str, bytes], net: str, own: Collection[str], peers: Collection[str]
+) -> dict[str, tuple[str, dict[str, object]]]:
+    """Return the orders by which an administrator withdraws peers from its gateways, the supplier or no.
+
+    Args:
+        kept: the records; the number of the list stays.
+        net: net id, hex.
+        own: ids of its gateways in the net.
+        peers: ids of all that are withdrawn now; replaces what was ordered before.
+
+    Returns:
+        Gateway id -> (kind of order, body).
+
+    Raises:
+        OrderRefused: `unknown`; a peer is not in the newest roster.
+    """
+    known = members_of(kept, net)
+    if unknown := sorted(set(peers) - known.keys()):
+        raise OrderRefused("unknown", f"not in net {net}: {', '.join(unknown)}")
+    record = f"ordered-{net}"
+    serial = 1 + int(kept.get(record, b"0"))
+    kept[record] = str(serial).encode()
+    kept[f"revoked-{net}"] = json.dumps(sorted(peers)).encode()
+    body: dict[str, object] = {
+        "net": net,
+        "serial": serial,
+        "certificates": sorted(known[peer].hex() for peer in peers),
+    }
+    return {gateway: (WITHDRAW, body) for gateway in own if gateway in known}
+
+
+def revoked_peers(kept: Mapping[str, bytes], net: str) -> frozenset[str]:
+    """Return whom an administrator withdrew by its last orders."""
+    return frozenset(json.loads(kept.get(f"revoked-{net}", b"[]")))

@@ -27,7 +27,7 @@ from firmware.enforcement.dcnet.policy import NetRules
 from firmware.profile.model import NetPolicy
 from tools.counterparts.messages import MessageRefused, Trust, check_signed
 from tools.counterparts.net_keys import open_bundle
-from tools.counterparts.net_succession import check_next, keep_names, withdrawal
+from tools.counterparts.net_succession import check_next, keep_names, revoked_peers, withdrawal
 from tools.counterparts.server import Emit
 from wan.errors import OrderRefused
 
@@ -146,7 +146,8 @@ class NetWitness:
         ordered = self._ordered(net)
         if ordered is None:
             raise self._refusal("revoke", net, OrderRefused("policy", "no such net was ordered"))
-        given = withdrawal(self._kept, net, self._name, ordered.gateways, self._refused)
+        refused = self._refused | revoked_peers(self._kept, net)
+        given = withdrawal(self._kept, net, self._name, ordered.gateways, refused)
         return await self._attest(given.to_bytes())
 
     async def _attest(self, content: bytes) -> bytes:
@@ -198,7 +199,8 @@ class NetWitness:
             raise OrderRefused("commitment", "the roster holds another commitment or certificate of ours")
         if f"roster-{net}-{roster.version}" not in self._kept:
             check_next(self._kept, net, rules, roster, self._now_utc())
-        strangers = {gateway for gateway, _ in opened} & self._refused
+        refused = self._refused | revoked_peers(self._kept, net)
+        strangers = {gateway for gateway, _ in opened} & refused
         peers = tuple(
             (entry.index, entry.certificate_hash)
             for entry, (gateway, _) in zip(roster.entries, opened, strict=True)

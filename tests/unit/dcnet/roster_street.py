@@ -11,24 +11,77 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
+from firmware.enforcement.dcnet.founding.roster import Signatures
+from firmware.enforcement.dcnet.messages.roster import Attestation, SignedBundle
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.service.driver import NetMember
 from firmware.enforcement.dcnet.service.signatures import CmsSignatures
 from firmware.profile.model import NetPolicy
 from hsm.api import CertificateUse, KeySlot
 from hsm.x509 import Certificate
-from tests.support.soft_module import SoftModule
+from tests.support.soft_module import SoftModule, public_of
 from tests.support.virtual_time import BEGIN, VirtualClock
-from tests.unit.dcnet.support import MemoryStore, policy
+from tests.unit.dcnet.support import MemoryStore, NamedSignatures, PowerCut, policy, signed_by
+from tools.counterparts.messages import MessageRefused
 from tools.counterparts.net import NetCoordinator
 from tools.counterparts.net_keys import CmsKeys
 from tools.counterparts.net_witness import NetWitness, OrderedNet
 from tools.counterparts.pki import issue_gateway
 from wan.errors import PeerUnavailable
 from wan.pki.enrol import make_triple
+
+
+class CheapKeys:
+    """A counterpart's keys without cryptography, but for key agreement: see `NamedSignatures`."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self.trust = name, None
+        self.certificate = f"certificate of {name}".encode()
+        self._enc = ec.generate_private_key(ec.SECP256R1())
+        self.public = public_of(self._enc)
+
+    async def sign(self, content: bytes) -> bytes:
+        return signed_by(self._name, content)
+
+    async def agree(self, point: bytes) -> bytes:
+        peer = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+        return self._enc.exchange(ec.ECDH(), peer)
+
+    async def open_bundle(self, bundle: SignedBundle) -> tuple[str, bytes]:
+        return await cheap_open(None, bundle)
+
+    async def open_attestation(self, attestation: Attestation) -> bytes:
+        return (await cheap_open(None, attestation))[1]
+
+
+async def cheap_open(_trust: object, item: SignedBundle | Attestation) -> tuple[str, bytes]:
+    name, _, content = item.signed.partition(b"|")
+    if item.certificate != b"certificate of " + name:
+        raise MessageRefused("signature", "another signer")
+    return name.decode(), content
+
+
+@dataclass
+class Checked:
+    content: bytes
+    signer: bytes
+
+
+async def cheap_check(signed: bytes, _trust: object) -> Checked:
+    name, _, content = signed.partition(b"|")
+    return Checked(content, b"certificate of " + name)
+
+
+@pytest.fixture
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Administrators believe signatures that are a name in front of the content."""
+    monkeypatch.setattr("tools.counterparts.net_witness.check_signed", cheap_check)
+    monkeypatch.setattr("tools.counterparts.net_witness.open_bundle", cheap_open)
 
 
 SLOT_S = 45
@@ -75,7 +128,7 @@ class Home:
 
     name: str
     module: SoftModule
-    certificate: Certificate
+    signatures: Signatures
     store: MemoryStore = field(default_factory=MemoryStore)
     events: list[NetEvent] = field(default_factory=list)
     cut: set[str] = field(default_factory=set)
@@ -88,14 +141,14 @@ class Net:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | None,
         number: int,
         contracts: Iterable[str],
         ordered: Iterable[str],
         patience_s: float = 3 * SLOT_S,
         **changes: object,
     ) -> None:
-        self.folder, self.seen = folder, list[Mapping[str, Any]]()
+        self.seen = list[Mapping[str, Any]]()
         fields: dict[str, object] = {
             "net_id": f"{number:016x}",
             "t0_utc": BEGIN - timedelta(seconds=8 * SLOT_S),
@@ -112,8 +165,13 @@ class Net:
         self.rules = NetRules.from_profile(self.policy)
         self.ordered = set(ordered)
         self.refused: set[str] = set()
-        keys = CmsKeys(folder / "gwa")
-        emp = Certificate.from_pem((folder / "emp/sig.pem").read_bytes()).der
+        keys: Any = CheapKeys("gwa") if folder is None else CmsKeys(folder / "gwa")
+        emp_keys: Any = CheapKeys("emp") if folder is None else CmsKeys(folder / "emp")
+        if folder is None:
+            emp, self.enc = b"certificate of emp", emp_keys.public
+        else:
+            emp = Certificate.from_pem((folder / "emp/sig.pem").read_bytes()).der
+            self.enc = Certificate.from_pem((folder / "emp/enc.pem").read_bytes()).public_key
         self.kept: dict[str, bytes] = {}
         self.witness = NetWitness(
             "gwa",
@@ -129,7 +187,7 @@ class Net:
         self.emp = NetCoordinator(
             self.policy,
             contracts,
-            CmsKeys(folder / "emp"),
+            emp_keys,
             self.seen.append,
             administrators={"gwa": self.gwa},
             identity=lambda request: request.headers["X-Gateway"],
@@ -167,7 +225,7 @@ def _group(match: re.Match[str]) -> str:
 class Street:
     """Use `async with`: everything is stopped at its end."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         self.folder, self.homes = folder, dict[str, Home]()
         self._services = list[asyncio.Task[None]]()
         self._routes: dict[str, list[tuple[str, re.Pattern[str], Any]]] = {}
@@ -202,10 +260,28 @@ class Street:
 
     async def build(self, name: str) -> Home:
         module = SoftModule()
+        if self.folder is None:
+            home = self.homes[name] = Home(name, module, NamedSignatures(name))
+            return home
         issued = issue_gateway(self.folder, name, await make_triple(module, name))
-        certificate = Certificate.from_pem(issued[CertificateUse.SIG].encode())
-        home = self.homes[name] = Home(name, module, certificate)
+        home = self.homes[name] = Home(name, module, self._signatures(module, issued[CertificateUse.SIG]))
         return home
+
+    def _signatures(self, module: SoftModule, issued: str) -> CmsSignatures:
+        def certificate(path: str) -> Certificate:
+            assert self.folder is not None
+            return Certificate.from_pem((self.folder / path).read_bytes())
+
+        return CmsSignatures(
+            module=module,
+            slot=KeySlot.WAN_SIG,
+            certificate=Certificate.from_pem(issued.encode()),
+            emp=certificate("emp/sig.pem"),
+            gwa=certificate("gwa/sig.pem"),
+            intermediates=[certificate("sub-ca.pem")],
+            anchors=[certificate("root.pem")],
+            now_utc=VirtualClock().now_utc,
+        )
 
     def join(
         self,
@@ -216,9 +292,6 @@ class Street:
         ends_utc: datetime | None = None,
     ) -> NetMember:
         """Make a member of a net, as after an order with new profiles, and start it."""
-
-        def certificate(path: str) -> Certificate:
-            return Certificate.from_pem((self.folder / path).read_bytes())
 
         async def exchange(method: str, resource: str, body: bytes) -> Answer:
             if any(part in resource for part in home.cut):
@@ -232,19 +305,10 @@ class Street:
         member = home.members[net.net_id] = NetMember(
             net.rules,
             home.name,
-            signatures=CmsSignatures(
-                module=home.module,
-                slot=KeySlot.WAN_SIG,
-                certificate=home.certificate,
-                emp=certificate("emp/sig.pem"),
-                gwa=certificate("gwa/sig.pem"),
-                intermediates=[certificate("sub-ca.pem")],
-                anchors=[certificate("root.pem")],
-                now_utc=VirtualClock().now_utc,
-            ),
+            signatures=home.signatures,
             module=home.module,
             key_slot=slot,
-            emp_key=certificate("emp/enc.pem").public_key,
+            emp_key=net.enc,
             exchange=exchange,
             store=home.store,
             clock=VirtualClock(),
@@ -260,8 +324,13 @@ class Street:
         """Kill a member wherever it is."""
         task = home.tasks.pop(net.net_id)
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
+        with contextlib.suppress(asyncio.CancelledError, PowerCut):
             await task
+
+    async def until_dead(self, home: Home) -> None:
+        """Wait for a power cut in one of a gateway's members."""
+        while not any(task.done() for task in home.tasks.values()) and home.store.fail_after != 0:  # noqa: ASYNC110 - what is seen is no event
+            await asyncio.sleep(0.5)
 
     async def until(self, done: Callable[[], bool]) -> None:
         while not done():  # noqa: ASYNC110 - what is seen is no event

@@ -7,7 +7,7 @@ before anything follows from it. Spec: docs/dcnet.md, membership, later rosters.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final
 
@@ -305,15 +305,33 @@ class Versions:
 
     async def forget_everything(self) -> None:
         """Erase every key of this net, in the store and in the module; what is owed stays."""
-        await self.load()
-        for version in {self._in_force, self._on_the_way}:
-            await self._forget(version)
-        for slot in (self._key_slot, self._key_slot.pending):
-            await erase(self._module, slot)
-        await self._ledger.forget(_VERSIONS)
-        await self._ledger.forget(_LEFT)
+        await forget_net(self._ledger, self._module, (self._key_slot, self._key_slot.pending))
         self._in_force = self._on_the_way = 0
         self.current = self.pending = self._now = self._next = None
+
+
+async def forget_net(ledger: Ledger, module: SecurityModule, slots: Iterable[KeySlot]) -> None:
+    """Erase every key and roster of a net; what is owed, and what was withdrawn, stays.
+
+    Args:
+        ledger: of the net.
+        module: holds the keys.
+        slots: of the net; none if they are another's by now.
+
+    Raises:
+        HsmError: the module is not available; to be done again.
+    """
+    versions: set[int] = {1}
+    if (data := await ledger.kept(_VERSIONS)) is not None:
+        fields = Fields(decode(data), 3)
+        versions |= {fields.number(U32), fields.number(U32), fields.number(U32)}
+    for version in versions:
+        for name in reversed(RECORDS):
+            await ledger.forget(f"{name}-{version}")
+    for slot in slots:
+        await erase(module, slot)
+    await ledger.forget(_LEFT)
+    await ledger.forget(_VERSIONS)  # last: a power cut before it has all of this done again
 
 
 async def erase(module: SecurityModule, slot: KeySlot) -> None:
