@@ -1,4 +1,4 @@
-"""Orders about DC-nets: whom this gateway shares keys with no more. Acts at the next slot; needs no supplier."""
+"""Orders about DC-nets: whom this gateway shares keys with no more, from the next slot on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An event loop whose time passes only by waiting, and then at once; for many parties that keep appointments."""
+"""An event loop whose time passes only by waiting, and then at once: for many parties with appointments."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ from aiohttp import web
 
 from hsm.api import KeySlot
 from hsm.x509.certificate import Certificate
-from tools.counterparts.keys import SoftwareKeys
 from tools.counterparts.kept_files import KeptFiles
+from tools.counterparts.keys import SoftwareKeys
 from tools.counterparts.net_mount import mount_witness, ordered_net
 from tools.counterparts.net_succession import withdraw_orders
 from tools.counterparts.server import (

@@ -216,7 +216,7 @@ class NetCoordinator:
         return members.index(gateway) + 1
 
     def _sender(self, request: web.Request) -> int:
-        """The index behind a frame: of the roster in force; before there is one, in the order of the contracts."""
+        """The index behind a frame: of the roster in force; before there is one, of the contracts."""
         return self._index(request, self._members or self.members)
 
     def _usable(self, gateway: str, index: int) -> None:

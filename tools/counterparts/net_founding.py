@@ -328,7 +328,7 @@ class Founding:
         return 201
 
     async def dispute(self, gateway: str, body: bytes) -> int:
-        """Take a member's dispute of an edge; HTTP status. Raises `FoundingRefused`, `ConfirmationRefused`."""
+        """Take a dispute of an edge; HTTP status. Raises `FoundingRefused`, `ConfirmationRefused`."""
         if gateway not in self._bundles:
             raise FoundingRefused("not in this roster")
         return await self.confirming.dispute(gateway, self._bundles[gateway][0].certificate, body)

@@ -181,7 +181,7 @@ class Rosters:
             await self._poll()
 
     async def _stayers(self, founding: Founding, now: Version, epoch: int) -> bool:
-        """Collect bundles until the roster is complete or must be drafted; False if it must be another one."""
+        """Collect bundles until the roster can be drafted; False if it must be another one."""
         begun = self._now_utc()
         while True:
             if epoch != self._next_epoch():
@@ -223,8 +223,7 @@ class Rosters:
         """Keep the least time between two rosters; administrators and members insist on it."""
         if self._drafted is not None:
             until = self._drafted + timedelta(seconds=self._rules.roster_pause_s)
-            while (left_s := (until - self._now_utc()).total_seconds()) > 0:
-                await asyncio.sleep(min(left_s, 1.0))
+            await asyncio.sleep(max(0.0, (until - self._now_utc()).total_seconds()))
 
     async def _confirmed_or_late(self, version: Version) -> None:
         begun = self._now_utc()

@@ -97,7 +97,7 @@ def withdrawal(
     ordered: Collection[str],
     refused: Collection[str],
 ) -> PeerWithdrawal:
-    """Return who of the newest roster was authorised once and is no more: own gateways not ordered, refused peers.
+    """Return who of the newest roster is authorised no more: own gateways not ordered, refused peers.
 
     Args:
         kept: the records; the list and its serial number stay.

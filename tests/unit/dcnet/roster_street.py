@@ -77,8 +77,7 @@ async def cheap_check(signed: bytes, _trust: object) -> Checked:
     return Checked(content, b"certificate of " + name)
 
 
-@pytest.fixture
-def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+def believe_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """Administrators believe signatures that are a name in front of the content."""
     monkeypatch.setattr("tools.counterparts.net_witness.check_signed", cheap_check)
     monkeypatch.setattr("tools.counterparts.net_witness.open_bundle", cheap_open)
@@ -333,7 +332,7 @@ class Street:
             await asyncio.sleep(0.5)
 
     async def until(self, done: Callable[[], bool]) -> None:
-        while not done():  # noqa: ASYNC110 - what is seen is no event
+        while not done():
             for task in [*self._services, *(t for h in self.homes.values() for t in h.tasks.values())]:
                 if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                     raise error

@@ -77,7 +77,7 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class PeerWithdrawal:
-    """Whom an administrator's gateways share keys with no more, whatever it authorised before; signed by it."""
+    """Whom an administrator's gateways share keys with no more, whatever it authorised before; signed."""
 
     KIND: ClassVar[int] = 34
 

@@ -1,4 +1,4 @@
-"""A member and its neighbours show each other that they hold one key; the supplier carries it. No rule in here.
+"""A member and its neighbours show each other that they hold one key; the supplier carries it.
 
 Part of the driver. Spec: docs/dcnet.md, membership.
 """
@@ -62,8 +62,8 @@ class Confirming:
     async def go_on(self, membership: Membership, epoch: int) -> bool:
         """Hand in our tags and look for the neighbours'; whether this member may begin.
 
-        It may once every neighbour has confirmed, or the supplier has signed, by the EpochManifest of `epoch`,
-        that those who have not are not expected.
+        It may once every neighbour has confirmed, or the supplier has signed, by the EpochManifest of
+        `epoch`, that those who have not are not expected.
 
         Raises:
             MembershipRefused: `revoked`; a withdrawn peer is our neighbour again, or we are withdrawn.
@@ -94,7 +94,7 @@ class Confirming:
         return not missing & from_bitmap(started.present, membership.size)
 
     async def collect(self, membership: Membership) -> bool:
-        """Take what neighbours have confirmed since; whether something new came. A wrong tag is told to all."""
+        """Take what neighbours have confirmed since; whether something new came. A wrong tag is disputed."""
         missing, version = membership.ring.unconfirmed, membership.roster.version
         if not missing or (data := await self._client.confirmations(version, self._gateway_id)) is None:
             return False

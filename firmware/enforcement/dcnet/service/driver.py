@@ -240,7 +240,7 @@ class NetMember:
         return self._begins_utc is not None and self.rules.slot_end(slot - 1) < self._begins_utc
 
     async def _depart(self) -> None:
-        """Leave: the EMP is told if it was not yet, and every key is forgotten. A repetition changes nothing."""
+        """Leave: the EMP is told if it was not yet, every key is forgotten. Again, it changes nothing."""
         self._enter(MemberStep.LEAVE)
         await self._versions.look()
         await self._versions.forget_everything()

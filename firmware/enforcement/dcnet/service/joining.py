@@ -54,7 +54,7 @@ class Joining:
         module: holds the DCNET key.
         emp_key: the EMP's public ENC key; its curve is the curve of the DCNET keys.
         client: the way to the net's EMP.
-        ledger: keeps nonce, bundle, roster, what the graph follows from, and the keys once edges are confirmed.
+        ledger: keeps nonce, bundle, roster, what the graph follows from, and the keys once confirmed.
         clock: the gateway's.
     """
 

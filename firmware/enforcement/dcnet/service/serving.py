@@ -105,7 +105,7 @@ class Serving:
             await self.give_up_before(slot + 1, str(error))
 
     async def _admitted(self, membership: Membership) -> None:
-        """Refuse a slot in which somebody is expected whom pads must not be shared with; we are parked then."""
+        """Refuse a slot in which somebody is expected whom pads must not be shared with: parked."""
         head = self._chain.head
         assert head is not None
         try:

@@ -160,8 +160,8 @@ class Versions:
     async def at(self, slot: int) -> Membership:
         """Return the roster of a slot, its keys moved on to the slot's epoch, durably, before they are used.
 
-        A confirmed roster takes over with the first epoch, from its own first one on, that the chain of the one
-        before has not begun.
+        A confirmed roster takes over with the first epoch, from its own first one on, that the chain of the
+        one before has not begun.
         """
         epoch, pending = self._rules.epoch_of(slot), self.pending
         if pending is not None and epoch >= pending.roster.first_epoch and not self._chain.in_epoch(epoch):
@@ -185,9 +185,10 @@ class Versions:
         Raises:
             MembershipRefused: `confirmation` or `revoked`.
         """
-        if membership.ring.unconfirmed & expected and self._now is not None:
-            if await self._now.confirming.collect(membership):
-                await self._now.keep_keys(membership)
+        way = self._now
+        missing = bool(membership.ring.unconfirmed & expected)
+        if missing and way is not None and await way.confirming.collect(membership):
+            await way.keep_keys(membership)
         check_usable(membership, expected, self.withdrawn)
 
     async def _go_on(self, notice: VersionNotice | None) -> None:
@@ -284,7 +285,7 @@ class Versions:
     # -- withdrawing and leaving --------------------------------------------------------------------------
 
     async def withdraw(self, serial: int, certificates: frozenset[bytes]) -> bool:
-        """Take the administrator's list of withdrawn peers; durable on return. False if a newer one is known."""
+        """Take the administrator's list of withdrawn peers, durably; False if a newer one is known."""
         await self.load()
         if serial < self.serial or (serial == self.serial and certificates != self.withdrawn):
             return False
