@@ -5,13 +5,13 @@ No rule of the protocol is here: `firmware.enforcement.dcnet` has them.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Final
 
 from firmware.enforcement.dcnet.errors import DcNetError
-from firmware.enforcement.dcnet.service.driver import NetMember
+from firmware.enforcement.dcnet.service.driver import ForgottenNet, NetMember
 from firmware.log.diagnostics import INSECURE_SMALL_NET, prefixed
 from firmware.profile.model import CommunicationProfile, ProcessingProfile, ProfileSet
 from firmware.store.operations import Delete, Put
@@ -87,7 +87,8 @@ class Nets:
         services: dict[str, Service] = {net: service for net, (_, service) in kept.items()}
         if self._forget is not None:
             services |= {
-                f"forget.{net}": _Forgetting(net, self._slots.get(net), self._forget) for net in gone
+                f"forget.{net}": ForgottenNet(net, partial(self._forget, net, self._slots.get(net)))
+                for net in gone
             }
         self._group.replace(services)
 
@@ -139,16 +140,3 @@ class _Remembering:
     async def run(self) -> None:
         await self._nets.remember(self._net)
         await self.member.run()
-
-
-class _Forgetting:
-    """Erases the keys of a net that the administrator took away, once in a gateway's run."""
-
-    def __init__(self, net: str, slot: KeySlot | None, forget: Forget) -> None:
-        self._net, self._slot, self._forget = net, slot, forget
-        self.name = f"forget.{net}"
-
-    async def run(self) -> None:
-        """Serve until cancelled."""
-        await self._forget(self._net, self._slot)
-        await asyncio.Event().wait()

@@ -9,13 +9,16 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, MutableMapping
 from datetime import datetime
+from typing import Final
 
 from firmware.enforcement.dcnet.founding.authorisation import PeerAuthorisation
 from firmware.enforcement.dcnet.founding.succession import PeerWithdrawal
 from firmware.enforcement.dcnet.messages.roster import Roster
 from firmware.enforcement.dcnet.policy import NetRules
-from firmware.orders.nets import WITHDRAW
 from wan.errors import OrderRefused
+
+WITHDRAW: Final = "dcnet-withdraw"
+"""Kind of order."""
 
 
 def newest_of(kept: Mapping[str, bytes], net: str, what: str) -> int:

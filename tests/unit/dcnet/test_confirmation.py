@@ -32,7 +32,7 @@ from tests.unit.dcnet.fake_emp import World
 from tests.unit.dcnet.support import NET
 from tests.unit.dcnet.test_membership import Net as PaperNet
 
-VECTORS = Path(__file__).resolve().parents[2] / "vectors" / "dcnet-confirm.json"
+VECTORS = Path(__file__).resolve().parents[2] / "vectors" / "dcnet" / "confirm.json"
 
 
 def second_tag(root: bytes, roster_hash: bytes, direction: int) -> bytes:
@@ -42,7 +42,7 @@ def second_tag(root: bytes, roster_hash: bytes, direction: int) -> bytes:
     return hmac.new(root, info + b"\1", hashlib.sha256).digest()[:8]
 
 
-@pytest.mark.parametrize("case", json.loads(VECTORS.read_text()))
+@pytest.mark.parametrize("case", json.loads(VECTORS.read_text())["cases"])
 def test_known_answers_and_a_second_computation(case: dict[str, str]) -> None:
     root, roster_hash = bytes.fromhex(case["root"]), bytes.fromhex(case["roster_hash"])
     for direction, name in ((0, "upward"), (1, "downward")):

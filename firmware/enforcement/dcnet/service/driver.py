@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -347,3 +347,20 @@ class NetMember:
     async def _tell(self, kind: NetEventKind, slot: int | None, size: int, reason: str) -> None:
         self._log.info("%s slot=%s members=%d %s", kind.value, slot, size, reason)
         await self._report(NetEvent(self.rules.net.hex(), kind, slot, size, reason, self.insecure))
+
+
+class ForgottenNet:
+    """Service: erases the keys of a net that the administrator took away, once in a gateway's run.
+
+    Args:
+        net: its id.
+        forget: erases; doing it again changes nothing.
+    """
+
+    def __init__(self, net: str, forget: Callable[[], Awaitable[None]]) -> None:
+        self.name, self._forget = f"dcnet.forget.{net}", forget
+
+    async def run(self) -> None:
+        """Serve until cancelled. Raises `HsmError` or `StoreUnavailable`: to be started again."""
+        await self._forget()
+        await asyncio.Event().wait()
