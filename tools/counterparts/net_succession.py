@@ -17,6 +17,8 @@ from firmware.enforcement.dcnet.messages.roster import Roster
 from firmware.enforcement.dcnet.policy import NetRules
 from wan.errors import OrderRefused
 
+_COMPARED: Final = 2
+"""A roster is held against so many before it: the last one may never have been in force, only authorised."""
 WITHDRAW: Final = "dcnet-withdraw"
 """Kind of order."""
 
@@ -29,8 +31,13 @@ def newest_of(kept: Mapping[str, bytes], net: str, what: str) -> int:
         net: net id, hex.
         what: `roster` (countersigned) or `given` (peers authorised).
     """
+    return max(versions_of(kept, net, what), default=0)
+
+
+def versions_of(kept: Mapping[str, bytes], net: str, what: str) -> set[int]:
+    """Return all versions of which there is a record; see `newest_of`."""
     prefix = f"{what}-{net}-"
-    return max((int(name.removeprefix(prefix)) for name in kept if name.startswith(prefix)), default=0)
+    return {int(name.removeprefix(prefix)) for name in kept if name.startswith(prefix)}
 
 
 def check_next(
@@ -62,9 +69,11 @@ def check_next(
         raise OrderRefused("previous", f"it does not follow version {current}")
     if roster.first_epoch <= max(before.first_epoch, rules.epoch_of(rules.slot_at(now_utc))):
         raise OrderRefused("epoch", f"epoch {roster.first_epoch} has begun")
-    old, new = ({entry.certificate_hash for entry in one.entries} for one in (before, roster))
-    if 0 < len(old ^ new) < rules.churn_min:
-        raise OrderRefused("churn", f"{len(old ^ new)} change, {rules.churn_min} or none may")
+    for version in sorted(versions_of(kept, net, "given"))[-_COMPARED:]:
+        compared = Roster.from_bytes(kept[f"roster-{net}-{version}"])
+        old, new = ({entry.certificate_hash for entry in one.entries} for one in (compared, roster))
+        if 0 < len(old ^ new) < rules.churn_min:
+            raise OrderRefused("churn", f"{len(old ^ new)} change, {rules.churn_min} or none may")
 
 
 def keep_names(

@@ -202,6 +202,31 @@ def test_rules_of_rosters_are_in_the_policys_hash() -> None:
 POLICIES = ({"n_start": 4}, {"churn_min": 5}, {"epoch_s": 3600}, {"roster_pause_s": 1})
 
 
+async def test_a_roster_that_was_never_in_force_hides_no_lone_change() -> None:
+    """The supplier has a large change authorised, lets it die, and comes back with one exchanged."""
+    dead = roster("efghijkl", 2, FIRST)
+    lone = roster("abcdefgx", 3, dead, first_epoch=TODAY + 3)
+    world, store = World(), MemoryStore()
+    world.clock.now = world.rules.t0_utc
+    today = world.rules.epoch_of(0)
+    dead = replace(dead, first_epoch=today + 1)
+    lone = replace(lone, previous=document_hash(dead), first_epoch=today + 2)
+    with pytest.raises(MembershipRefused) as caught:
+        await joining(store, FIRST, {2: dead}, world)._succeeds(lone)
+    assert caught.value.code == "churn"
+    await joining(store, FIRST, {2: dead}, world)._succeeds(
+        roster("abcdwxyz", 3, dead, first_epoch=today + 2)
+    )
+    kept: dict[str, bytes] = {}
+    now = world.rules.t0_utc
+    for one in (FIRST, dead):
+        take(kept, one, now)
+        kept[f"given-{NET.hex()}-{one.version}"] = b"\1"
+    with pytest.raises(OrderRefused) as refused:
+        check_next(kept, NET.hex(), rules(**OPEN), lone, now)
+    assert refused.value.code == "churn"
+
+
 # -- one member ------------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,12 @@ from firmware.enforcement.dcnet.founding.roster import (
     check_authorisations,
     check_roster,
 )
-from firmware.enforcement.dcnet.founding.succession import NO_ROSTER, check_first, check_successor
+from firmware.enforcement.dcnet.founding.succession import (
+    NO_ROSTER,
+    check_churn,
+    check_first,
+    check_successor,
+)
 from firmware.enforcement.dcnet.messages.canonical import decode, encode
 from firmware.enforcement.dcnet.messages.documents import document_hash
 from firmware.enforcement.dcnet.messages.roster import KeyBundle, Roster, RosterPublication, SignedBundle
@@ -196,6 +201,8 @@ class Joining:
             check_first(self._rules, roster)
         else:
             check_successor(self._rules, before, roster, self._today())
+            if self._before is not None:  # the one before may never have been in force: ours was
+                check_churn(self._rules, self._before, roster)
 
     async def _predecessor(self, roster: Roster) -> Roster | None:
         """Return the roster that this one follows; None if there is none, or nobody shows it.
