@@ -37,6 +37,26 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
         "Ihr Haushalt gehört jetzt zum Netz {subject} mit {anonymity_set} Haushalten.",
         "Your household now belongs to net {subject} of {anonymity_set} households.",
     ),
+    "switched": (
+        "Im Netz {subject} sind jetzt andere Haushalte, zusammen {anonymity_set}. {text}",
+        "Net {subject} now has other households, {anonymity_set} together. {text}",
+    ),
+    "left": (
+        "Ihr Haushalt gehört nicht mehr zum Netz {subject}; die Schlüssel dafür sind gelöscht.",
+        "Your household no longer belongs to net {subject}; its keys are erased.",
+    ),
+    "revoked": (
+        "Der Administrator hat im Netz {subject} Teilnehmern die Zulassung entzogen. {text}",
+        "The administrator withdrew members of net {subject}. {text}",
+    ),
+    "redrawn": (
+        "Im Netz {subject} wurde neu ausgelost, obwohl die vorige Auslosung nicht zu Ende war. {text}",
+        "The supplier began a new draw in net {subject} although the last one was not over. {text}",
+    ),
+    "disputed": (
+        "Im Netz {subject} zeigt jemand einen falschen Schlüssel; mit ihm wird nichts geteilt. {text}",
+        "A member of net {subject} shows a wrong key; nothing is shared with it. {text}",
+    ),
     "profile-change": (
         "Der Administrator hat Ihre Profile geändert: {text}",
         "The administrator changed profiles of yours: {text}",
@@ -74,6 +94,9 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
 }
 """Event (or the net's sub-event) -> German, English."""
 
+_OF_NETS: Final = frozenset({"joined", "switched", "left", "revoked", "redrawn", "disputed"})
+"""Sub-events with words of their own."""
+
 _NOTHING_PLAIN: Final = (
     "Kein Wert dieses Profils hat das Gateway unverborgen verlassen.",
     "No plain value of this profile left the gateway.",
@@ -107,7 +130,8 @@ def sentence(entry: Mapping[str, Any], lang: Lang) -> str:
     """Return one entry of a consumer's log, as the gateway hands it out, as a sentence."""
     which = 0 if lang is Lang.DE else 1
     name = entry["event"]
-    known = WORDS.get("joined" if name == "contract-change" and entry["sub_event"] == "joined" else name)
+    of_net = name in ("contract-change", "peer-misbehaved") and entry["sub_event"] in _OF_NETS
+    known = WORDS.get(entry["sub_event"] if of_net else name)
     if known is None:
         return " ".join(filter(None, (name, entry["subject"], entry["text"])))
     said = _Blanks({key: str(value) for key, value in entry["evidence"].items() if value != ""})
