@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
@@ -16,7 +17,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """When nothing is ready, it is later. Not for tests with sockets, processes or threads."""
 
     def __init__(self) -> None:
-        super().__init__()
+        selector = selectors.DefaultSelector()
+        self._select = selector.select
+        selector.select = lambda timeout=None: self._select(0)  # type: ignore[method-assign]  # never waits
+        super().__init__(selector)
         self._virtual_s = 0.0
 
     def time(self) -> float:
