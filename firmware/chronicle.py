@@ -41,6 +41,11 @@ _NET_EVENTS: Final = {
     NetEventKind.RECOVERED: (Event.CONCEALMENT_REPAIRED, Outcome.SUCCESS),
     NetEventKind.AUDITED: (Event.CONCEALMENT_REPAIRED, Outcome.SUCCESS),
     NetEventKind.RECONCILED: (Event.CONCEALMENT_REPAIRED, Outcome.SUCCESS),
+    NetEventKind.DISPUTED: (Event.PEER_MISBEHAVED, Outcome.FAILURE),
+    NetEventKind.SWITCHED: (Event.CONTRACT_CHANGE, Outcome.SUCCESS),
+    NetEventKind.REDRAWN: (Event.PEER_MISBEHAVED, Outcome.FAILURE),
+    NetEventKind.REVOKED: (Event.CONTRACT_CHANGE, Outcome.SUCCESS),
+    NetEventKind.LEFT: (Event.CONTRACT_CHANGE, Outcome.SUCCESS),
 }
 
 

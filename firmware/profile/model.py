@@ -153,6 +153,14 @@ class NetPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Until when shares for lost members are taken; without effect unless `recovery` is "witness"."""
     reconcile_slots: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 2976
     """So many slots make one period, at whose end all that is owed goes into one sum; 0: never."""
+    n_start: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    """Fewest members of a net's first roster; 0: n_min."""
+    churn_min: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 4
+    """Between two rosters nobody changes, or at least so many do."""
+    epoch_s: Annotated[int, msgspec.Meta(ge=1, le=86400)] = 86400
+    """Length of an epoch. Another one than a day needs `insecure_small_nets`."""
+    roster_pause_s: Annotated[int, msgspec.Meta(ge=0, le=31_536_000)] = 86400
+    """Least time between two rosters. Another one than a day needs `insecure_small_nets`."""
     bridges: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     """Edges between this net and the supplier's next one. A gateway refuses a net with bridges by name."""
     calendar: Literal["none", "signed"] = "none"

@@ -15,8 +15,11 @@ from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.service.client import Answer
 from firmware.enforcement.dcnet.service.driver import NetMember
 from firmware.enforcement.dcnet.service.signatures import CmsSignatures
+from firmware.enforcement.dcnet.service.versions import forget_net
+from firmware.enforcement.dcnet.slot.ledger import Ledger
 from firmware.enforcement.gate import Gate
 from firmware.life.control import Operation
+from firmware.orders.nets import net_orders
 from firmware.parts import Parts
 from firmware.profile.model import CommunicationProfile
 from firmware.profile.pem import to_der
@@ -110,7 +113,9 @@ async def open_wide_area(
         await Nets.remembered(parts.stores.system),
         parts.stores.system,
         group,
+        forget=partial(_forget_net, parts),
     )
+    parts.orders.take(net_orders(nets.member))
     parts.registry.watch(nets.follow)
     parts.registry.watch(lambda _profiles: outbox.wake())
     net_status = NetStatus(nets.member, parts.registry, parts.logs.system)
@@ -147,6 +152,8 @@ def _net_member(
     """Make this gateway's member of the net that conceals `profile`."""
     assert profile.net is not None, "only concealed profiles have a net"
     processing = parts.registry.active.processing_of(profile)
+    begins_utc = None if processing is None else processing.valid_from
+    ends_utc = None if processing is None else processing.valid_until
     consumer = "" if processing is None else processing.consumer
     emp_sig, emp_enc = (
         Certificate.from_der(to_der(text))
@@ -192,4 +199,12 @@ def _net_member(
         report=partial(parts.chronicle.net, consumer),
         entries=partial(parts.chronicle.total_entries, consumer),
         insecure_small_nets_allowed=parts.config.dcnet.insecure_small_nets,
+        begins_utc=begins_utc,
+        ends_utc=ends_utc,
     )
+
+
+async def _forget_net(parts: Parts, net: str, slot: KeySlot | None) -> None:
+    """Erase what is left of a net that the administrator took away."""
+    slots = () if slot is None else (slot, slot.pending)
+    await forget_net(Ledger(parts.stores.consumer, bytes.fromhex(net)), parts.module, slots)

@@ -89,6 +89,8 @@ DCNET_CODECS = (
     "primitives",
     "founding.authorisation",
     "founding.beacon",
+    "founding.confirmation",
+    "founding.succession",
 )
 """Wire forms and arithmetic of the DC-net, with the canonical form of its policy that every party hashes."""
 _HSM_FOR_ALL = ("hsm.api", "hsm.errors", "hsm.tlv", "hsm.tls", "hsm.x509")

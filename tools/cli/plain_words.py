@@ -53,6 +53,26 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
         "Ihr Haushalt gehört jetzt zum Netz {subject} mit {anonymity_set} Haushalten.",
         "Your household now belongs to net {subject} of {anonymity_set} households.",
     ),
+    "switched": (
+        "Im Netz {subject} sind jetzt andere Haushalte, zusammen {anonymity_set}. {text}",
+        "Net {subject} now has other households, {anonymity_set} together. {text}",
+    ),
+    "left": (
+        "Ihr Haushalt gehört nicht mehr zum Netz {subject}; die Schlüssel dafür sind gelöscht.",
+        "Your household no longer belongs to net {subject}; its keys are erased.",
+    ),
+    "revoked": (
+        "Der Administrator hat im Netz {subject} Teilnehmern die Zulassung entzogen. {text}",
+        "The administrator withdrew members of net {subject}. {text}",
+    ),
+    "redrawn": (
+        "Im Netz {subject} wurde neu ausgelost, obwohl die vorige Auslosung nicht zu Ende war. {text}",
+        "The supplier began a new draw in net {subject} although the last one was not over. {text}",
+    ),
+    "disputed": (
+        "Im Netz {subject} zeigt jemand einen falschen Schlüssel; mit ihm wird nichts geteilt. {text}",
+        "A member of net {subject} shows a wrong key; nothing is shared with it. {text}",
+    ),
     "profile-change": (
         "Der Administrator hat Ihre Profile geändert: {text}",
         "The administrator changed profiles of yours: {text}",
@@ -93,8 +113,9 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "registration-closed": ("Eine Messperiode ist beendet.", "A registration period ended."),
 }
 """Event (or the net's sub-event) -> German, English."""
+_OF_NETS: Final = ("joined", "switched", "left", "revoked", "redrawn", "disputed")
 _OWN_WORDS: Final = frozenset(
-    {("contract-change", "joined")}
+    {(event, kind) for event in ("contract-change", "peer-misbehaved") for kind in _OF_NETS}
     | {("concealment-repaired", kind) for kind in ("recovered", "audited", "reconciled")}
 )
 """(event, sub-event) that is said in words of its own."""

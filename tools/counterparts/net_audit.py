@@ -305,7 +305,7 @@ class FaultKeeper:
         return found
 
     def _note(self, net: str, report: AuditReport, found: Judgement) -> None:
-        names = json.loads(self._kept[f"names-{net}-{report.version}"])
+        names = json.loads(self._kept[f"names-{net}-{report.version}"])["gateways"]
         standing = self.standing(net)
         disputed = {end for edge in found.edges for end in edge}
         for index in sorted(found.named):

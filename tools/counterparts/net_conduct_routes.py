@@ -8,6 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from tools.counterparts.net_conduct import NetConduct
+from tools.counterparts.net_request import answer, number
 
 MAX_BODY_BYTES: Final = 1 << 20
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -23,26 +24,26 @@ def conduct_routes(
 
     async def calendar(request: web.Request) -> web.Response:
         gateway(request)
-        return _answer(await conduct.publication())
+        return answer(await conduct.publication())
 
     async def receipt(request: web.Request) -> web.Response:
-        return _answer(conduct.again(index(request), _number(request, "slot")))
+        return answer(conduct.again(index(request), number(request, "slot")))
 
     async def receipts(request: web.Request) -> web.Response:
-        return _answer(await conduct.receipts(_number(request, "epoch"), index(request)))
+        return answer(await conduct.receipts(number(request, "epoch"), index(request)))
 
     async def refusal(request: web.Request) -> web.Response:
-        taken = conduct.refusal(index(request), _number(request, "slot"), await _body(request))
+        taken = conduct.refusal(index(request), number(request, "slot"), await _body(request))
         return web.Response(status=201 if taken else 400)
 
     async def digest(request: web.Request) -> web.Response:
-        member, epoch, body = index(request), _number(request, "epoch"), await _body(request)
+        member, epoch, body = index(request), number(request, "epoch"), await _body(request)
         taken = await conduct.digest(member, epoch, gateway(request), body)
         return web.Response(status=201 if taken else 400)
 
     async def outage(request: web.Request) -> web.Response:
         gateway(request)
-        return _answer(conduct.outage(_number(request, "slot")))
+        return answer(conduct.outage(number(request, "slot")))
 
     return [
         web.get(base + "/calendar", calendar),
@@ -59,7 +60,8 @@ def relayed_routes(base: str, handlers: Mapping[str, Handler]) -> list[web.Route
 
     Args:
         base: path of the net.
-        handlers: of bundle, reveal, roster and graph; they find the gateway in `spoken_for`.
+        handlers: of bundle, reveal, roster, graph, confirm and (asked for) confirmed; they find the gateway
+            in `spoken_for`.
     """
     spoken = base + "/relay/{spoken_for}"
     return [
@@ -67,20 +69,9 @@ def relayed_routes(base: str, handlers: Mapping[str, Handler]) -> list[web.Route
         web.put(spoken + "/reveal/{version:\\d+}/{gateway}", handlers["reveal"]),
         web.get(spoken + "/roster/{version:\\d+}", handlers["roster"]),
         web.get(spoken + "/graph/{version:\\d+}", handlers["graph"]),
+        web.put(spoken + "/confirm/{version:\\d+}/{gateway}", handlers["confirm"]),
+        web.get(spoken + "/confirm/{version:\\d+}/{gateway}", handlers["confirmed"]),
     ]
-
-
-def _answer(body: bytes | None) -> web.Response:
-    if body is None:
-        raise web.HTTPNotFound
-    return web.Response(body=body, content_type="application/octet-stream")
-
-
-def _number(request: web.Request, name: str) -> int:
-    text = request.match_info[name]
-    if len(text) > 10:  # longer than any u32
-        raise web.HTTPNotFound
-    return int(text)
 
 
 async def _body(request: web.Request) -> bytes:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+import tomllib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +33,8 @@ from wan.errors import OrderRefused, UnexpectedReply
 
 _ANSWER_TIMEOUT_S: Final = 20.0
 _ADMINISTRATOR: Final = ".GWA"
+_LOOK_S: Final = 1.0
+"""Between two looks at emp.toml."""
 _NET: Final = "{net:[0-9a-f]{16}}"
 _VERSION: Final = "{version:[1-9][0-9]{0,8}}"
 
@@ -72,6 +76,8 @@ class NetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Administrators of the members that are not `administrator`'s."""
     calendar: list[CalendarSettings] = []
     """What is blocked, if the policy has `calendar = "signed"`; never changed once published."""
+    patience_s: float = 3600.0
+    """How long the supplier waits for members that keep silent."""
 
 
 def identity(request: web.Request) -> str:
@@ -96,19 +102,47 @@ def mount_coordinators(app: web.Application, folder: Path, nets: list[NetSetting
             calendars=_calendars(settings),
             relayed_by=lambda request: peer_common_name(request).endswith(_ADMINISTRATOR),
             identity=identity,
-            administrator_of={member: one.name for one in settings.others for member in one.members},
+            patience_s=settings.patience_s,
+            administrator_of=_contracts(settings),
         )
         app.router.add_routes(coordinator.routes())
-        app.cleanup_ctx.append(_running(coordinator, emit))
+        app.cleanup_ctx.append(_running(coordinator.run, coordinator, emit))
+        app.cleanup_ctx.append(_running(partial(_follow, folder, coordinator), coordinator, emit))
 
 
-def _running(coordinator: NetCoordinator, emit: Emit) -> Callable[[web.Application], AsyncIterator[None]]:
+def _contracts(settings: NetSettings) -> dict[str, str]:
+    """Gateway id -> name of its administrator."""
+    others = {member: one.name for one in settings.others for member in one.members}
+    return {member: others.get(member, settings.administrator) for member in settings.members}
+
+
+async def _follow(folder: Path, coordinator: NetCoordinator) -> None:
+    """Take up who is added to `members` in emp.toml, or taken out, while the server runs."""
+    path, seen = folder / "emp.toml", -1
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        if not path.exists() or (changed := path.stat().st_mtime_ns) == seen:
+            continue
+        seen = changed
+        try:
+            tables = tomllib.loads(path.read_text(encoding="utf-8")).get("net", [])
+            nets = msgspec.convert(tables, list[NetSettings])
+        except (tomllib.TOMLDecodeError, msgspec.ValidationError):
+            continue  # half written, or wrong: what held goes on
+        for settings in nets:
+            if settings.policy.net_id == coordinator.net:
+                coordinator.follow(_contracts(settings))
+
+
+def _running(
+    run: Callable[[], Coroutine[Any, Any, None]], coordinator: NetCoordinator, emit: Emit
+) -> Callable[[web.Application], AsyncIterator[None]]:
     def ended(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             emit({"event": "failed", "net": coordinator.net, "error": repr(error)})
 
     async def context(_app: web.Application) -> AsyncIterator[None]:
-        task = asyncio.get_running_loop().create_task(coordinator.run(), name=coordinator.name)
+        task = asyncio.get_running_loop().create_task(run(), name=coordinator.name)
         task.add_done_callback(ended)
         yield
         task.cancel()
@@ -173,6 +207,10 @@ class AdministratorClient:
     async def faults(self, report: bytes) -> bytes:
         """Tell what an audit brought."""
         return await self._ask("faults", report)
+
+    async def revoked(self) -> bytes:
+        """Ask whom it has withdrawn."""
+        return await self._ask("revoke", b"")
 
     async def _ask(self, what: str, body: bytes) -> bytes:
         timeout = aiohttp.ClientTimeout(total=_ANSWER_TIMEOUT_S)
@@ -246,6 +284,11 @@ def mount_witness(
 
     app.router.add_post(f"/dcnet/v1/{_NET}/cosign", cosign)
     app.router.add_post(f"/dcnet/v1/{_NET}/faults", faults)
+
+    async def revoked(request: web.Request) -> web.Response:
+        return await answer(witness.revoked(request.match_info["net"]))
+
+    app.router.add_post(f"/dcnet/v1/{_NET}/revoke", revoked)
     app.router.add_post(f"/dcnet/v1/{_NET}/authorise/{_VERSION}", authorise)
     app.router.add_post(f"/dcnet/v1/{_NET}/commit/{_VERSION}", commit)
     app.router.add_post(f"/dcnet/v1/{_NET}/countersign", countersign)

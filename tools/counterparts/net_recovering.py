@@ -53,12 +53,16 @@ class Recovering:
         now_utc: Callable[[], datetime],
     ) -> None:
         self._rules, self._keys, self._emit, self._now_utc = rules, keys, emit, now_utc
-        self._administrators = dict(sorted(administrators.items()))
+        self.begin(administrators)
         self._told: set[str] = set()
         self._tally: Tally | None = None
         self._order = b""
         self._given: dict[int, dict[int, bytes]] = {}
         self._shared = asyncio.Event()
+
+    def begin(self, administrators: Mapping[str, CosigningAdministrator]) -> None:
+        """Another roster is played: these are its administrators, by their names."""
+        self._administrators = dict(sorted(administrators.items()))
 
     @property
     def witnessed(self) -> bool:

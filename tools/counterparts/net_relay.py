@@ -18,7 +18,7 @@ MAX_RELAYED_BYTES: Final = 1 << 16
 MAX_WAITING: Final = 8
 """So much of one gateway waits for a supplier at most."""
 _PUT: Final = re.compile(r"(bundle|reveal|confirm)/([1-9][0-9]{0,8})/([a-z0-9]{14})")
-_GET: Final = re.compile(r"(roster|graph)/([1-9][0-9]{0,8})")
+_GET: Final = re.compile(r"(roster|graph)/([1-9][0-9]{0,8})|(confirm)/([1-9][0-9]{0,8})/([a-z0-9]{14})")
 _OK: Final = frozenset({200, 201})
 Forward = Callable[[str, str, str, str, bytes], Awaitable[tuple[int, bytes]]]
 """(net, gateway, method, resource, body) -> the supplier's status and answer; raises `WanError`, `OSError` or
@@ -59,11 +59,11 @@ class NetRelay:
         form = _PUT.fullmatch(resource) if method == "PUT" else _GET.fullmatch(resource)
         if form is None or method not in ("GET", "PUT"):
             raise OrderRefused("resource", "only what belongs to the founding is relayed")
-        if not self._member(net, gateway) or (method == "PUT" and form[3] != gateway):
+        if not self._member(net, gateway) or form[form.lastindex or 0] not in (gateway, form[2]):
             raise OrderRefused("gateway", f"{gateway} may not ask for this")
         if len(body) > MAX_RELAYED_BYTES:
             raise OrderRefused("size", f"{len(body)} bytes")
-        name = "-".join(("relay", net, *form.groups()))
+        name = "-".join(("relay", net, *filter(None, form.groups())))
         if method == "PUT":
             waiting = [one for one in self._kept if one.startswith(f"relay-{net}-") and one.endswith(gateway)]
             if name not in waiting and len(waiting) >= MAX_WAITING:

@@ -6,10 +6,10 @@ Shares the codecs of the product and none of its checks.
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from firmware.enforcement.dcnet.errors import DcNetError
@@ -29,6 +29,7 @@ from tools.counterparts.messages import MessageRefused, Trust, check_signed
 from tools.counterparts.net_audit import FaultKeeper
 from tools.counterparts.net_cosigning import Cosigner
 from tools.counterparts.net_keys import open_bundle
+from tools.counterparts.net_succession import check_next, keep_names, revoked_peers, withdrawal
 from tools.counterparts.server import Emit
 from wan.errors import OrderRefused
 
@@ -61,6 +62,7 @@ class NetWitness:
             roster of each version.
         partners: other administrators whose gateways may be in a roster with ours.
         refused_peers: gateway ids (lower case) that no gateway of ours shares a key with.
+        now_utc: our clock.
     """
 
     def __init__(
@@ -75,7 +77,9 @@ class NetWitness:
         kept: MutableMapping[str, bytes],
         partners: frozenset[str] = frozenset(),
         refused_peers: frozenset[str] = frozenset(),
+        now_utc: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        self._now_utc = now_utc
         self._name, self._certificate = name, certificate
         self._ordered, self._trust = ordered, trust
         self._sign, self._emit = sign, emit
@@ -156,7 +160,21 @@ class NetWitness:
         """
         if (content := self._kept.get(f"peers-{net}-{version}")) is None:
             raise self._refusal("authorise", net, OrderRefused("roster", "no roster was countersigned"))
+        self._kept[f"given-{net}-{version}"] = b"\1"
         return await self._attest(content)
+
+    async def revoked(self, net: str) -> bytes:
+        """Answer `POST /dcnet/v1/{net}/revoke`: an `Attestation` of the newest `PeerWithdrawal`.
+
+        Raises:
+            OrderRefused: no such net was ordered; answer 403.
+        """
+        ordered = self._ordered(net)
+        if ordered is None:
+            raise self._refusal("revoke", net, OrderRefused("policy", "no such net was ordered"))
+        refused = self._refused | revoked_peers(self._kept, net)
+        given = withdrawal(self._kept, net, self._name, ordered.gateways, refused)
+        return await self._attest(given.to_bytes())
 
     async def _attest(self, content: bytes) -> bytes:
         return Attestation(self._certificate, await self._sign(content)).to_bytes()
@@ -205,9 +223,12 @@ class NetWitness:
         )
         if own not in roster.administrators:
             raise OrderRefused("commitment", "the roster holds another commitment or certificate of ours")
+        if f"roster-{net}-{roster.version}" not in self._kept:
+            check_next(self._kept, net, rules, roster, self._now_utc())
         if faulty := {gateway for gateway, _ in opened} & self._faults.excluded(net):
             raise OrderRefused("excluded", f"{', '.join(sorted(faulty))}: an audit has excluded it")
-        strangers = {gateway for gateway, _ in opened} & self._refused
+        refused = self._refused | revoked_peers(self._kept, net)
+        strangers = {gateway for gateway, _ in opened} & refused
         peers = tuple(
             (entry.index, entry.certificate_hash)
             for entry, (gateway, _) in zip(roster.entries, opened, strict=True)
@@ -218,6 +239,5 @@ class NetWitness:
         if self._kept.setdefault(f"roster-{net}-{roster.version}", checked.content) != checked.content:
             raise OrderRefused("version", "another roster of this version was countersigned before")
         self._kept.setdefault(f"peers-{net}-{roster.version}", given.to_bytes())
-        names = json.dumps([gateway for gateway, _ in opened]).encode()
-        self._kept.setdefault(f"names-{net}-{roster.version}", names)
+        keep_names(self._kept, net, roster, [gateway for gateway, _ in opened], self._now_utc())
         return checked.content

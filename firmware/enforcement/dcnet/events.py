@@ -23,6 +23,15 @@ class NetEventKind(Enum):
     """Canary words of one slot were stated."""
     RECONCILED = "reconciled"
     """What was owed is in the total of a reconcile slot; `slot` is that of the reconcile net."""
+    DISPUTED = "disputed"
+    """A neighbour's tag is not that of our common key."""
+    SWITCHED = "switched"
+    """Another roster is in force."""
+    REDRAWN = "redrawn"
+    """A roster on its way was given up for a later one: the supplier could have wished for another graph."""
+    REVOKED = "revoked"
+    """The administrator withdrew peers."""
+    LEFT = "left"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ TENTHS: Final = 10
 """Energies on a lane are in 0.1 Wh."""
 MEMBER_FLOOR: Final = 16
 """No net counts as safe below this many members; less needs both insecure flags."""
+CHURN_FLOOR: Final = 4
+"""Fewer members than that never change between two rosters of a net that counts as safe."""
 _EPOCH_ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TENTH_WH: Final = "0.1 Wh"
 _COUNT: Final = "1"
@@ -76,6 +78,14 @@ class NetRules:
     """Regular slots in one period of the reconcile net; 0: nothing is reconciled."""
     reconciles: bytes = b""
     """Of a reconcile net the id of the net whose energy it carries."""
+    n_start: int = 0
+    """Fewest members of a first roster; at least n_min, whatever stands here."""
+    churn_min: int = 4
+    """Between two rosters nobody changes, or at least so many do."""
+    epoch_s: int = _DAY_S
+    """Length of an epoch; another one than a day is for trying things out."""
+    roster_pause_s: int = _DAY_S
+    """Least time between two roster versions."""
     bridges: int = 0
     """Edges between this net and the next of its supplier; nets in service have none."""
     calendar: bool = False
@@ -112,6 +122,10 @@ class NetRules:
             recovery=Recovery.WITNESS if policy.recovery == "witness" else Recovery.NONE,
             recover_ms=round(policy.recover_s * 1000),
             reconcile_slots=policy.reconcile_slots,
+            n_start=policy.n_start,
+            churn_min=policy.churn_min,
+            epoch_s=policy.epoch_s,
+            roster_pause_s=policy.roster_pause_s,
             bridges=policy.bridges,
             calendar=policy.calendar == "signed",
         )
@@ -141,6 +155,16 @@ class NetRules:
                 raise NetRefused("f_max must be at least 1 for recovery")
             if not self.open_ms < self.recover_ms <= self.slot_s * 1000:
                 raise NetRefused("D3 < D4 <= slot is required for recovery")
+        if self.n_start > self.n_max:
+            raise NetRefused("n_start must not exceed n_max")
+        if self.epoch_s < self.slot_s:
+            raise NetRefused("an epoch must hold a slot")
+        hurried = (self.epoch_s, self.roster_pause_s) != (_DAY_S, _DAY_S) or self.churn_min < CHURN_FLOOR
+        if hurried and not self.insecure_small_nets:
+            raise NetRefused(
+                "epoch_s and roster_pause_s other than a day, and churn_min below "
+                f"{CHURN_FLOOR}, need insecure_small_nets"
+            )
         if not 0 <= self.delta_ppm < _MILLION // 2:
             raise NetRefused("delta must lie in [0, 0.5)")
         if self.reconcile_slots < 0:
@@ -216,14 +240,23 @@ class NetRules:
         return self.slot_end(slot) + timedelta(milliseconds=last_ms)
 
     def epoch_of(self, slot: int) -> int:
-        """Return the UTC day number (days since 1970-01-01) in which a slot begins.
+        """Return the epoch in which a slot begins: with epochs of a day the UTC day number since 1970-01-01.
 
-        A slot of a reconcile net belongs to the day it ends in: its beginning may lie before the roster.
+        A slot of a reconcile net belongs to the epoch it ends in: its beginning may lie before the roster.
         """
         begin = self.t0_utc + timedelta(seconds=self.slot_s * slot)
         if self.reconciles:
             begin = self.slot_end(slot) - timedelta(milliseconds=1)
-        return (begin - _EPOCH_ZERO) // timedelta(seconds=_DAY_S)
+        return (begin - _EPOCH_ZERO) // timedelta(seconds=self.epoch_s)
+
+    def first_slot_of(self, epoch: int) -> int:
+        """Return the first slot of the grid that begins in `epoch` or later."""
+        begin = _EPOCH_ZERO + timedelta(seconds=self.epoch_s * epoch)
+        return max(0, -((self.t0_utc - begin) // timedelta(seconds=self.slot_s)))
+
+    def starts_with(self) -> int:
+        """Return how many members a first roster needs."""
+        return max(self.n_start, self.n_min)
 
     def enough_of(self, accepted: int, present: int) -> bool:
         """Tell whether |A| >= (1 - delta) |P|, in exact arithmetic."""
@@ -263,6 +296,10 @@ class NetRules:
             self.f_max,
             self.recover_ms,
             self.reconcile_slots,
+            self.n_start,
+            self.churn_min,
+            self.epoch_s,
+            self.roster_pause_s,
             self.bridges,
             self.calendar,
         ]

@@ -9,6 +9,7 @@ from typing import Final
 
 from firmware.enforcement.dcnet.founding.authorisation import PeerAuthorisation
 from firmware.enforcement.dcnet.founding.beacon import BeaconCommit, BeaconReveal
+from firmware.enforcement.dcnet.founding.succession import PeerWithdrawal
 from firmware.enforcement.dcnet.messages.roster import Attestation, Roster, RosterDraft, SignedBundle
 from firmware.enforcement.dcnet.policy import NetRules
 from hsm.api import KeySlot
@@ -120,3 +121,12 @@ class Administrator:
         assert self._roster is not None
         given = self._shape(self.name, authorisation(self._roster))
         return attested_by(self.name, given.to_bytes()).to_bytes()
+
+    async def revoked(self) -> bytes:
+        return attested_by(self.name, PeerWithdrawal(self._rules.net, 1, ()).to_bytes()).to_bytes()
+
+    async def cosign(self, signed: bytes) -> bytes:
+        return attested_by(self.name, content_of("emp", signed)).to_bytes()
+
+    async def faults(self, _report: bytes) -> bytes:
+        return b""

@@ -21,6 +21,7 @@ from firmware.enforcement.dcnet.errors import MalformedObject
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
 from firmware.enforcement.dcnet.founding.authorisation import PeerAuthorisation
 from firmware.enforcement.dcnet.founding.beacon import BeaconCommit, BeaconReveal
+from firmware.enforcement.dcnet.founding.succession import PeerWithdrawal
 from firmware.enforcement.dcnet.machines import SlotState
 from firmware.enforcement.dcnet.messages.documents import Document, document_hash
 from firmware.enforcement.dcnet.messages.faults import AuditReport, RecoveryOrder
@@ -151,6 +152,9 @@ class Administrator:
         until = self.roster.first_epoch + 400
         given = PeerAuthorisation(NET, version, document_hash(self.roster), until, peers)
         return attested_by(self.name, given.to_bytes()).to_bytes()
+
+    async def revoked(self) -> bytes:
+        return attested_by(self.name, PeerWithdrawal(NET, 1, ()).to_bytes()).to_bytes()
 
     async def cosign(self, signed: bytes) -> bytes:
         if self.away:
@@ -390,15 +394,16 @@ class RunningNet:
 
     def record(self) -> list[Seen]:
         """Everything the supplier has seen of the regular net's slots, as `smgw dcnet leak` reads it."""
-        rules, adjacent = self.rules, self.coordinator._adjacent
+        rules, adjacent = self.rules, self.coordinator.slots.adjacent
         edges = tuple(sorted((a, b) for a in adjacent for b in adjacent[a] if a < b))
         threshold = rules.threshold if rules.recovery is Recovery.WITNESS else 0
         public = PublicNet(rules.net, rules.n_min, rules.d_min, threshold, len(self.homes), edges)
         seen = [Seen("emp", "all", "net", public.to_bytes())]
-        envelopes = [*self.coordinator._epochs.values()]
+        envelopes = [*self.coordinator.slots.epochs.values()]
         seen += [Seen("emp", "all", "epoch", content_of(one)) for one in envelopes]
         seen += [
-            Seen("emp", "all", "manifest", content_of(one)) for _, one in self.coordinator._manifests.values()
+            Seen("emp", "all", "manifest", content_of(one))
+            for _, one, _ in self.coordinator.slots.manifests.values()
         ]
         for home in self.homes:
             for request, body in home.sent:

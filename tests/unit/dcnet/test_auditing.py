@@ -31,7 +31,7 @@ async def lying(net: RunningNet, lie: Lie, slot: int) -> Mapping[str, Any]:
     await net.contribute(slot)
     await net.until(slot, 59)
     assert net.totals()[slot]["verdict"] == "aborted"
-    assert net.coordinator.mode is Mode.F
+    assert net.coordinator.slots.mode is Mode.F
     await net.until(slot, 60.5)
     (found,) = net.of("audit")
     return found
@@ -130,7 +130,7 @@ def test_a_second_audit_is_refused_even_after_a_restart() -> None:
 
 
 def order(net: RunningNet, slot: int, changes: Mapping[str, object]) -> bytes:
-    tally, _ = net.coordinator._manifests[slot]
+    tally, _, _ = net.coordinator.slots.manifests[slot]
     manifest = tally.manifest
     assert manifest is not None
     made = AuditOrder(net.rules.net, 1, slot, document_hash(manifest))

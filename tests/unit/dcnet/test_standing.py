@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from firmware.clock.clock import SystemClock
+from firmware.enforcement.dcnet.founding.keyring import KeyRing
 from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.machines import MemberState, Mode, Step
 from firmware.enforcement.dcnet.messages.roster import Administrator, Roster, RosterEntry
@@ -82,7 +83,7 @@ def membership(size: int) -> Membership:
         net.net, 1, bytes(32), net.policy_hash(), net.schema_hash(), 20_000, bytes(32), (party,), entries
     )
     adjacent = graph.neighbours(graph.complete_graph(range(1, size + 1)))
-    return Membership(net, roster, 2, adjacent, 30_000, {}, bytes(16))
+    return Membership(net, roster, 2, adjacent, 30_000, KeyRing(20_000, bytes(16), {}))
 
 
 def test_a_cut_graph_hides_nobody_among_all() -> None:

@@ -29,3 +29,6 @@ class Direct:
 
     async def reveal(self, version: int) -> bytes:
         return await self._witness.reveal(NET.hex(), version)
+
+    async def revoked(self) -> bytes:
+        return await self._witness.revoked(NET.hex())

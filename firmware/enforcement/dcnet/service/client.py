@@ -97,6 +97,26 @@ class NetClient:
         """Return what the key graph follows from (`GraphPublication`), None while something is missing."""
         return await self._read(f"graph/{version}")
 
+    async def versions(self) -> bytes | None:
+        """Return which roster is in force and which is open (signed `VersionNotice`), None if not told."""
+        return await self._read("versions")
+
+    async def confirm(self, version: int, gateway_id: str, signed: bytes) -> bool:
+        """Hand in our tags (`EdgeConfirm`, as `Attestation`); whether the EMP has them now."""
+        return await self._try("PUT", f"confirm/{version}/{gateway_id}", signed) in OK
+
+    async def confirmations(self, version: int, gateway_id: str) -> bytes | None:
+        """Return our neighbours' tags so far (`Confirmations`), None while there is nothing."""
+        return await self._read(f"confirm/{version}/{gateway_id}")
+
+    async def dispute(self, version: int, gateway_id: str, signed: bytes) -> bool:
+        """Say that a neighbour's tag is wrong (signed `EdgeDispute`); whether the EMP has it now."""
+        return await self._try("PUT", f"dispute/{version}/{gateway_id}", signed) in OK
+
+    async def leave(self, gateway_id: str, signed: bytes) -> bool:
+        """Say from when on we are no member (signed `Leave`); whether the EMP has it now."""
+        return await self._try("PUT", f"leave/{gateway_id}", signed) in OK
+
     async def epoch(self, epoch: int) -> bytes | None:
         """Return the signed EpochManifest of a UTC day, None while there is none."""
         return await self._read(f"manifest/epoch/{epoch}")

@@ -52,7 +52,6 @@ class Conduct:
 
     Args:
         rules: the policy the administrator signed.
-        version: of the roster.
         client: the way to EMP and administrator.
         ledger: keeps everything.
         signatures: signs digests and complaints, checks calendars.
@@ -63,7 +62,6 @@ class Conduct:
     def __init__(
         self,
         rules: NetRules,
-        version: int,
         *,
         client: NetClient,
         ledger: Ledger,
@@ -71,7 +69,7 @@ class Conduct:
         tell: Callable[[NetEventKind, int | None, int, str], Awaitable[None]],
         log: logging.LoggerAdapter[logging.Logger],
     ) -> None:
-        self._rules, self._version, self._client, self._ledger = rules, version, client, ledger
+        self._rules, self._version, self._client, self._ledger = rules, 0, client, ledger
         self._signatures, self._tell, self._log = signatures, tell, log
         self.calendars = Calendars(rules, ledger)
         self._diary = Diary(ledger, rules.slot_s)
@@ -81,9 +79,13 @@ class Conduct:
     async def load(self) -> None:
         """Read what was kept. Raises `StoreCorrupt`."""
         await self.calendars.load()
-        await self._diary.open(self._version)
         if (data := await self._ledger.kept(_WAITING)) is not None:
             self._waiting = [(one[0], one[1], one[2], one[3]) for one in _rows(data)]
+
+    async def begin(self, version: int) -> None:
+        """Another roster is in force: its days are noted apart."""
+        self._version = version
+        await self._diary.open(version)
 
     # -- calendars -----------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Final
 
+from firmware.enforcement.dcnet.errors import MembershipRefused
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
 from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.founding.roster import Signatures
@@ -19,7 +20,7 @@ from firmware.enforcement.dcnet.machines import MemberStep, SlotState
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.service.client import Clock, Exchange, NetClient
 from firmware.enforcement.dcnet.service.conduct import Conduct
-from firmware.enforcement.dcnet.service.serving import Serving
+from firmware.enforcement.dcnet.service.serving import Admit, Serving
 from firmware.enforcement.dcnet.slot.chain import ManifestChain
 from firmware.enforcement.dcnet.slot.ledger import Ledger, LedgerStore
 from firmware.enforcement.dcnet.slot.reconcile import Carried, carry
@@ -47,7 +48,8 @@ class Reconciling:
     Args:
         rules: of the regular net.
         owing: ledger of the regular net.
-        version: of the roster.
+        admit: judges with whom pads may be shared.
+        keep: keeps the keys of a membership that have moved on.
         signatures: checks the control plane.
         module: draws the seeds of the self-masks.
         exchange: the only way out, to the net's EMP.
@@ -62,8 +64,9 @@ class Reconciling:
         self,
         rules: NetRules,
         owing: Ledger,
-        version: int,
         *,
+        admit: Admit,
+        keep: Callable[[Membership], Awaitable[None]],
         signatures: Signatures,
         module: SecurityModule,
         exchange: Exchange,
@@ -74,13 +77,16 @@ class Reconciling:
         log: logging.LoggerAdapter[logging.Logger],
     ) -> None:
         self.rules, self._period = rules.reconciled(), rules.reconcile_slots
-        self._owing, self._clock, self._told = owing, clock, tell
+        self._owing, self._clock, self._told, self._keep = owing, clock, tell, keep
+        self._rosters: list[tuple[int, Membership]] = []
+        """(first epoch, roster), the one before and the newest."""
+        self._current: Membership | None = None
+        self._served = -1
         self._ledger = Ledger(store, self.rules.net)
         self.chain = ManifestChain(self._ledger)
         client = NetClient(rules.net, exchange, clock, self.rules.poll_ms / 1000, log, below=BELOW)
         self._conduct = Conduct(
             self.rules,
-            version,
             client=client,
             ledger=self._ledger,
             signatures=signatures,
@@ -98,6 +104,7 @@ class Reconciling:
             enter=_stays,
             tell=self._tell,
             entries=_nothing,
+            admit=admit,
             conduct=self._conduct,
             insecure=insecure,
             log=log,
@@ -111,28 +118,54 @@ class Reconciling:
         for entry in self._ledger.entries():
             await self._conclude(entry.slot)
 
-    async def run(self, membership: Membership) -> None:
-        """Serve slot after slot until cancelled.
+    def follow(self, epoch: int, membership: Membership) -> None:
+        """Slots that end in `epoch` or later belong to this roster, in the reconcile net."""
+        self._rosters = [*self._rosters[-1:], (epoch, membership)]
 
-        Args:
-            membership: of the reconcile net, in the roster of the regular one.
+    def _of(self, slot: int) -> Membership | None:
+        """Return the roster of a slot, None if it ends before we were in any."""
+        epoch = self.rules.epoch_of(slot)
+        return next((one for first, one in reversed(self._rosters) if first <= epoch), None)
+
+    async def run(self) -> None:
+        """Serve slot after slot until cancelled, each in the roster that `follow` names for it.
 
         Raises:
             Equivocation: the supplier contradicts itself.
             HsmError: the security module is not available; to be restarted.
             StoreUnavailable, StoreCorrupt: a ledger is not available; nothing may be sent without it.
         """
-        await self.chain.open(membership.roster.version, membership.size)
-        await self._serving.resume(membership)
+        resumed = False
         while True:
             slot = self._next()
             await self._serving.give_up_before(slot, "interrupted")
             await self._conduct.flush()
             await self._clock.sleep_until(self.rules.slot_end(slot))
+            self._served = slot
+            if (membership := self._of(slot)) is None:
+                continue
+            if membership is not self._current:
+                self._current = membership
+                await self.chain.open(membership.roster.version, membership.size)
+                await self._conduct.begin(membership.roster.version)
+            if not resumed:
+                await self._serving.resume(membership)
+                resumed = True
+            await self._move_on(membership, self.rules.epoch_of(slot))
             await self._contribute(slot)
             await self._serving.serve(membership, slot)
             for entry in self._ledger.entries():
                 await self._conclude(entry.slot)
+
+    async def _move_on(self, membership: Membership, epoch: int) -> None:
+        """Move the keys on to the slot's epoch, durably, before they are used."""
+        if membership.ring.epoch >= epoch:
+            return
+        try:
+            membership.view(epoch)
+        except MembershipRefused:
+            return  # the slot itself will be refused
+        await self._keep(membership)
 
     def _next(self) -> int:
         """Return the slot to serve next: one to go on with, else the one that ends next."""
@@ -143,12 +176,12 @@ class Reconciling:
             SlotState.OPENED: lambda slot: self.rules.slot_end(slot + 1),
         }
         for entry in self._ledger.entries():
-            if entry.state in until and now < until[entry.state](entry.slot):
+            if entry.slot > self._served and entry.state in until and now < until[entry.state](entry.slot):
                 return entry.slot
         earliest = max(0, self.rules.slot_at(now))
         if earliest and now < self.rules.submit_until(earliest - 1):
             earliest -= 1
-        return max(earliest, self._ledger.last_slot + 1)
+        return max(earliest, self._ledger.last_slot + 1, self._served + 1)
 
     async def _contribute(self, slot: int) -> None:
         """Make the value of a slot, once: kept before the ledger of the reconcile net knows of it."""

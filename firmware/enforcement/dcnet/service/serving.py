@@ -13,7 +13,6 @@ from functools import partial
 from typing import Final
 
 from firmware.enforcement.dcnet.errors import (
-    DcNetError,
     Equivocation,
     MalformedObject,
     MembershipRefused,
@@ -39,6 +38,7 @@ from firmware.enforcement.dcnet.service.client import Clock, NetClient
 from firmware.enforcement.dcnet.service.conduct import Conduct
 from firmware.enforcement.dcnet.service.outages import Outages
 from firmware.enforcement.dcnet.service.recovering import Recovering
+from firmware.enforcement.dcnet.service.refusals import REFUSED
 from firmware.enforcement.dcnet.service.witnessing import content_of, signed_by_emp
 from firmware.enforcement.dcnet.slot.chain import ManifestChain
 from firmware.enforcement.dcnet.slot.ledger import RETAINED_SLOTS, Ledger, SlotEntry
@@ -48,13 +48,11 @@ from firmware.enforcement.dcnet.slot.round import Round
 from firmware.enforcement.dcnet.slot.view import View, link
 from firmware.store.operations import Operation
 from hsm.api import SecurityModule
-from hsm.errors import CertificateRefused
-from wan.errors import WanError
 
 Tell = Callable[[NetEventKind, int | None, int, str], Awaitable[None]]
 """(kind, slot, size of the set, reason) for the logs."""
-REFUSED: Final = (WanError, CertificateRefused, DcNetError)
-"""What a signed object can be refused with; the object is dropped, the service goes on."""
+Admit = Callable[[Membership, frozenset[int]], Awaitable[None]]
+"""Raises `MembershipRefused` if pads must not be shared with one of those expected in a slot."""
 _SEED_BYTES: Final = 16
 _DRAWN_BYTES: Final = 4
 _UNDECIDED: Final = frozenset({SlotState.OPENED, SlotState.REFUSED})
@@ -76,6 +74,7 @@ class Serving:
         tell: takes what the logs are told.
         entries: what a log is told of a total, for the commit that keeps it.
         conduct: calendars, receipts and refusals.
+        admit: judges with whom pads may be shared.
         insecure: whether the net is a small one that had to be permitted.
         log: diagnostics.
     """
@@ -94,13 +93,14 @@ class Serving:
         tell: Tell,
         entries: Callable[[NetEvent], Sequence[Operation]],
         conduct: Conduct,
+        admit: Admit,
         insecure: bool,
         log: logging.LoggerAdapter[logging.Logger],
     ) -> None:
         self.rules = rules
         self._client, self._ledger, self._chain = client, ledger, chain
         self._signatures, self._module, self._clock = signatures, module, clock
-        self._enter, self._tell, self._entries = enter, tell, entries
+        self._enter, self._tell, self._entries, self._admit = enter, tell, entries, admit
         self.recovering = Recovering(
             rules,
             client=client,
@@ -127,6 +127,7 @@ class Serving:
                 if not await self._catch_up(membership, view, slot):
                     await self._fail(slot, Step.LEAVE_OUT, "no manifest to build on")
                     return
+                await self._admitted(membership)
                 await self._submit(membership, view, slot)
                 entry = self._entry(slot)
             if entry.state is SlotState.REFUSED and entry.manifest_hash:
@@ -142,6 +143,16 @@ class Serving:
         except REFUSED as error:
             self._log.info("slot %d is given up: %s", slot, error)
             await self.give_up_before(slot + 1, str(error))
+
+    async def _admitted(self, membership: Membership) -> None:
+        """Refuse a slot in which somebody is expected whom pads must not be shared with: parked."""
+        head = self._chain.head
+        assert head is not None
+        try:
+            await self._admit(membership, head.present)
+        except MembershipRefused:
+            self._enter(MemberStep.PARK)
+            raise
 
     async def resume(self, membership: Membership) -> None:
         """After a start: answer an audit that may still be waiting for this member."""
@@ -207,6 +218,7 @@ class Serving:
         try:
             view = membership.view(self.rules.epoch_of(slot))
             if await self._catch_up(membership, view, slot) and self._chain.head is not None:
+                await self._admitted(membership)
                 await self._hello(membership, view, Round(view, self._chain.head))
         except Equivocation:
             raise
@@ -451,6 +463,16 @@ class Serving:
             await self._tell(NetEventKind.TOTALLED, slot, entry.members, "")
         else:
             await self._fail(slot, Step.ABORT, "aborted" if told else "no result")
+
+    async def conclude_before(self, slot: int) -> None:
+        """Ask what became of slots that were opened before we left: what a total has must not be owed."""
+        for old in self._ledger.entries():
+            if old.state not in _UNDECIDED or old.slot >= slot:
+                continue
+            if (result := await self._asked(old.slot)) is not None:
+                await self._take(old.slot, result)
+            elif old.slot < slot - RETAINED_SLOTS:
+                await self._fail(old.slot, Step.ABORT, "no result")
 
     async def give_up_before(self, slot: int, reason: str, *, finally_: bool = False) -> None:
         """Owe what was measured or submitted before `slot`; with `finally_` also what waits for a result."""

@@ -236,7 +236,7 @@ class Ledger:
         return await self._store.get(_STATE, self._prefix + name)
 
     async def forget(self, name: str) -> None:
-        """Forget a record of the net's state; no error if there is none."""
+        """Erase a record of the net's state; no error if there is none."""
         await self._store.delete(_STATE, self._prefix + name)
 
     async def _step(self, slot: int, step: Step, also: Sequence[Operation] = (), **changes: Any) -> None:
