@@ -50,15 +50,23 @@ async def on_disk(tmp_path: Path, size_mb: int) -> AsyncIterator[tuple[Site, boo
             yield site, real
 
 
-def fill(folder: Path) -> Path:
-    """Take every byte that is left."""
-    filler = folder / "filler"
-    with filler.open("wb") as file:
-        for size in (1 << 16, 1 << 12, 1):
-            with suppress(OSError):
-                while True:
-                    os.write(file.fileno(), bytes(size))
-    return filler
+@contextmanager
+def full(folder: Path, *, real: bool) -> Iterator[None]:
+    """Take every byte that is left; without a disk of its own no file of this process may grow."""
+    filler, unlimited = folder / "filler", resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        if not real:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1, unlimited[1]))
+        else:
+            with filler.open("wb") as file:
+                for size in (1 << 16, 1 << 12, 1):
+                    with suppress(OSError):
+                        while True:
+                            os.write(file.fileno(), bytes(size))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+        filler.unlink(missing_ok=True)
 
 
 async def hears_again(site: Site, life: Life) -> None:
@@ -90,20 +98,11 @@ async def test_fpt_fls_1_a_disk_without_a_byte_is_a_state_and_ends_by_itself(tmp
             await life.entry(Event.SELF_TEST)
             await site.send()
             await life.accepted(1)
-            filler: Path | None = None
-            if real:
-                filler = fill(site.folder / "state")
-            else:  # nobody may write more than is there already
-                unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-                resource.setrlimit(resource.RLIMIT_FSIZE, (1, unlimited[1]))
-            causes = await state_of(life, State.APPLICATION)
-            assert causes.keys() & {Cause.MEMORY_CRITICAL, Cause.STORE_UNAVAILABLE}
-            await asyncio.sleep(0.3)
-            assert not life.serving.done()
-            if filler is not None:
-                filler.unlink()
-            else:
-                resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+            with full(site.folder / "state", real=real):
+                causes = await state_of(life, State.APPLICATION)
+                assert causes.keys() & {Cause.MEMORY_CRITICAL, Cause.STORE_UNAVAILABLE}
+                await asyncio.sleep(0.3)
+                assert not life.serving.done()
             assert not await state_of(life, State.NORMAL)
             found = [
                 entry.outcome
