@@ -265,7 +265,14 @@ async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
             originals, happenings, parts.gateway_id, partial(parts.module.sign, KeySlot.WAN_SIG)
         )
         due = DueDeliveries(
-            registry, originals, delivery, clock, happenings, evaluator, wait=partial(offset, spread_key)
+            registry,
+            originals,
+            delivery,
+            clock,
+            happenings,
+            evaluator,
+            wait=partial(offset, spread_key),
+            report=parts.report,
         )
         deliveries = DeliveryPipeline(due, clock)
         registry.before_each_change(deliveries.settle)

@@ -33,6 +33,8 @@ FORGET_EVERY: Final = 50
 """While many periods are caught up with: after so many deliveries transient values are let go of."""
 Wait = Callable[[CommunicationProfile, datetime], timedelta]
 """How long after its period's acceptance window a profile's delivery may leave."""
+Report = Callable[[str, BaseException], None]
+"""Told of each fault: name of the service, what happened. Must not raise."""
 
 
 class DueDeliveries:
@@ -46,6 +48,7 @@ class DueDeliveries:
         happenings: tariff events and requests.
         evaluator: makes data sets of them.
         wait: how long a delivery waits; at once if None.
+        report: told of what a profile that ends owed and could not hand on.
     """
 
     def __init__(
@@ -57,7 +60,9 @@ class DueDeliveries:
         happenings: Happenings,
         evaluator: Evaluator,
         wait: Wait | None = None,
+        report: Report | None = None,
     ) -> None:
+        self._report = report
         self._wait_for = wait or (lambda _profile, _end_utc: timedelta())
         self.next_utc: datetime | None = None
         """When something that waits may leave; None: nothing waits."""
@@ -113,6 +118,8 @@ class DueDeliveries:
                 await self._catch_up(communication, processing, early=True)
             except (WanError, CertificateRefused, HsmError) as fault:
                 _LOG.warning("%s ends before what it owed was handed on: %s", communication.id, fault)
+                if self._report is not None:
+                    self._report("firmware.flow.delivery", fault)
 
     async def _catch_up(
         self, communication: CommunicationProfile, processing: ProcessingProfile, *, early: bool = False

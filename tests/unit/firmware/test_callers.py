@@ -17,7 +17,7 @@ from firmware.enforcement.roles import Reader, Role
 from firmware.errors import AccessRefused
 from firmware.life.callers import CLOSED_S, TRIES, Callers, Peer, verifier_of, with_code
 from firmware.life.care import callers as callers_of
-from firmware.life.control import Control
+from firmware.life.control import Control, Request
 from firmware.log.entry import Event
 from firmware.log.journal import Logs
 from firmware.log.reading import LogReader
@@ -107,6 +107,10 @@ def test_what_is_kept_of_a_code_is_not_the_code() -> None:
     assert CODE.encode() not in Door().codes
     with pytest.raises(ValueError, match="16 bytes"):
         verifier_of(CODE, b"short")
+
+
+def test_no_code_is_shown() -> None:
+    assert "abc" not in repr(Request(op="log", consumer_code="abc", code="abcd"))
 
 
 # --- through the socket -------------------------------------------------------------------------------------

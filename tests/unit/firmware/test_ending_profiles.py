@@ -90,9 +90,12 @@ async def test_nothing_keeps_the_administrator_from_ending_a_profile(
     async def refuse(_release: Any) -> None:
         raise fault
 
+    told: list[tuple[str, BaseException]] = []
     gateway.outbox.send = refuse
+    gateway.deliver.due._report = lambda *what: told.append(what)
     assert (await gateway.registry.apply(order(ProfileSet(), version=2, identity="o-2"))).accepted
     assert "ends before what it owed" in caplog.text
+    assert told == [("firmware.flow.delivery", fault)]  # for the system log
 
 
 async def test_a_store_that_takes_nothing_changes_no_profile(street: Street) -> None:
