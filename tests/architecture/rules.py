@@ -106,6 +106,7 @@ _FIRMWARE_FOR_TOOLS = (
     "firmware.log.entry",
     "firmware.log.export",
     "firmware.log.vocabulary",
+    "firmware.life.callers",
     "firmware.life.decommission.MARKER",
     "firmware.life.states",
     "firmware.metering.register.RegisteredValue",

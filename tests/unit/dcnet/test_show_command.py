@@ -40,9 +40,11 @@ def test_show_draws_what_the_gateway_tells(answers: dict[str, object], tmp_path:
     assert "23 of 24 members" in found.stdout
     assert "3 of 4" not in found.stdout
     assert svg.read_text(encoding="utf-8").count("<title>member") == 24
-    assert ASKED[-1] == {"op": "dcnet", "role": "service-tech", "name": "service-tech"}
-    CliRunner().invoke(app, ["show", "-c", "gateway.toml", "--consumer", "home-1"])
-    assert ASKED[-1] == {"op": "dcnet", "role": "consumer", "name": "home-1"}
+    assert ASKED[-1] == {"op": "dcnet", "role": "service-tech", "name": ""}
+    (tmp_path / "code").write_text("abcd-efgh\n")
+    words = ["show", "-c", "gateway.toml", "--consumer", "home-1", "--code-file", str(tmp_path / "code")]
+    CliRunner().invoke(app, words)
+    assert ASKED[-1] == {"op": "dcnet", "role": "consumer", "name": "home-1", "consumer_code": "abcd-efgh"}
     found = CliRunner().invoke(app, ["show", "-c", "gateway.toml", "--json"])
     assert len(json.loads(found.stdout)["nets"]) == 2
 

@@ -116,6 +116,12 @@ def test_every_requirement_has_its_tests_or_its_reason():
     assert faults(PAGE) == []
 
 
+def test_every_test_that_the_page_names_is_there():
+    named = _TEST.findall(PAGE)
+    assert len(named) > 100
+    assert [f"{path}::{test}" for path, test in named if not exists(path, test)] == []
+
+
 @pytest.mark.parametrize(
     ("before", "after", "complaint"),
     [
