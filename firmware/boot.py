@@ -33,6 +33,7 @@ from firmware.log.entry import Event
 from firmware.metering.happenings import Happenings
 from firmware.metering.original import OriginalLists
 from firmware.metering.register import Register
+from firmware.metering.running import RunningRegisters
 from firmware.orders.tariff import TariffOrders
 from firmware.parts import Parts, Tempo
 from firmware.store.stores import MeterCounters, Quotas, Stores
@@ -261,7 +262,11 @@ async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
         delivery = Delivery(gate, wide_area.outbox, parts.chronicle.sent)
         spread_key = await _spread_key(parts)
         evaluator = Evaluator(
-            originals, happenings, parts.gateway_id, partial(parts.module.sign, KeySlot.WAN_SIG)
+            originals,
+            happenings,
+            parts.gateway_id,
+            partial(parts.module.sign, KeySlot.WAN_SIG),
+            RunningRegisters(stores.consumer),
         )
         deliveries = DeliveryPipeline(
             registry, originals, delivery, clock, happenings, evaluator, wait=partial(offset, spread_key)

@@ -121,7 +121,7 @@ def _processing(place: str, profile: ProcessingProfile, profiles: ProfileSet) ->
         yield Problem(f"{place}.valid_until", "an instant after valid_from")
     if profile.valid_until is not None and not _whole(profile.valid_until):
         yield Problem(f"{place}.valid_until", _INSTANT)
-    if profile.taf == 1 and profile.billing_period_s is None:
+    if profile.taf == 1 and profile.billing_period_s is None and profile.billing_calendar is None:
         yield Problem(f"{place}.billing_period_s", "the length of the billing period (TAF 1 needs one)")
     if profile.billing_period_s is not None and profile.billing_period_s % profile.registration_period_s:
         yield Problem(f"{place}.billing_period_s", "a multiple of registration_period_s")
