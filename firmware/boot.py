@@ -17,6 +17,7 @@ from firmware.clock.time_sync import DisciplinedClock
 from firmware.clock.timekeeping import Discipline
 from firmware.config import GatewayConfig, StickTable, read_secret
 from firmware.enforcement.gate import Gate
+from firmware.enforcement.pseudonym import Pseudonyms
 from firmware.enforcement.uniform import KEY_BYTES, offset
 from firmware.flow.consumer_statement import ConsumerStatements
 from firmware.flow.delivery import Delivery
@@ -51,6 +52,9 @@ if TYPE_CHECKING:
 
 _PIN_GUARD = "refused-pins"
 _SPREAD_KEY = ("enforcement", "spread-key")
+"""What offsets of deliveries are made from."""
+_PSEUDONYM_KEY = ("enforcement", "pseudonym-key")
+"""What pseudonyms are made from."""
 _PINS_TOLD = ("boot", "refused-pins")
 
 
@@ -235,12 +239,14 @@ async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
     gateway = Gateway(parts, originals)
     gateway.services.append(_housekeeping(parts))
     await _reception(gateway, parts, register)
+    pseudonyms = None if config.wan is None else Pseudonyms(await _secret(parts, _PSEUDONYM_KEY))
     gate = Gate(
         parts.gateway_id,
         config.wan.gwa.name if config.wan is not None else "",
         lambda: registry.active,
         lambda net: None if gateway.wide_area is None else gateway.wide_area.nets.member(net),
         parts.chronicle.denial,
+        pseudonyms,
     )
     deliveries: DeliveryPipeline | None = None
     if config.wan is not None:
@@ -260,7 +266,7 @@ async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
         gateway.services += [parts.gated(one, Function.DELIVER) for one in wide_area.services]
         gateway.services.append(ConsumerStatements(registry, parts.logs, stores.consumer, clock, clock.valid))
         delivery = Delivery(gate, wide_area.outbox, parts.chronicle.sent)
-        spread_key = await _spread_key(parts)
+        spread_key = await _secret(parts, _SPREAD_KEY)
         evaluator = Evaluator(
             originals,
             happenings,
@@ -287,12 +293,12 @@ async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
     return gateway
 
 
-async def _spread_key(parts: Parts) -> bytes:
-    """Return what offsets of deliveries are made from: the module's randomness, once in a gateway's life."""
-    key = await parts.stores.system.get(*_SPREAD_KEY)
+async def _secret(parts: Parts, place: tuple[str, str]) -> bytes:
+    """Return a secret of the gateway's own: the module's randomness, made once in its life."""
+    key = await parts.stores.system.get(*place)
     if key is None:
         key = await parts.module.random(KEY_BYTES)
-        await parts.stores.system.put(*_SPREAD_KEY, key)
+        await parts.stores.system.put(*place, key)
     return key
 
 

@@ -231,6 +231,7 @@ class Chronicle:
             entries=str(sent.entries),
             from_utc=sent.from_utc.isoformat(),
             to_utc=sent.to_utc.isoformat(),
+            pseudonym=sent.pseudonym,
         )
 
     async def withdrawn(self, processing: str, count: int) -> None:

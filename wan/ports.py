@@ -46,6 +46,16 @@ class Release(ABC):
     def body(self) -> bytes:
         """What leaves, in plain; a sender seals it for the recipient."""
 
+    @property
+    def sender(self) -> str:
+        """Under which name it leaves: a pseudonym, or "" for the gateway's own."""
+        return ""
+
+    @property
+    def via(self) -> str:
+        """Name of the peer that forwards it, because the recipient must see no connection of ours, or ""."""
+        return ""
+
 
 @dataclass(frozen=True, slots=True)
 class Order:

@@ -163,7 +163,7 @@ def _grid(communication: CommunicationProfile, processing: ProcessingProfile) ->
         first = start + step if processing.taf == 1 else start
     return Grid(
         profile=communication.id,
-        recipient=_marks(communication.peer),
+        recipient=marks(communication.peer),
         meter=processing.meter,
         first=first,
         step=step,
@@ -174,7 +174,8 @@ def _grid(communication: CommunicationProfile, processing: ProcessingProfile) ->
     )
 
 
-def _marks(peer: PeerEntry) -> tuple[str, ...]:
+def marks(peer: PeerEntry) -> tuple[str, ...]:
+    """Return by what a recipient is known: who shares one of them is the same."""
     certificates = (peer.tls_certificate, peer.sig_certificate, peer.enc_certificate)
     return (
         f"name {peer.name}",

@@ -73,13 +73,24 @@ def uniform_size(profile: ProcessingProfile, dataset: Dataset, *, empty_bytes: i
 
 
 def padded_document(
-    profile: ProcessingProfile, dataset: Dataset, *, identity: str, gateway: str, communication: str
+    profile: ProcessingProfile,
+    dataset: Dataset,
+    *,
+    identity: str,
+    gateway: str,
+    communication: str,
+    pseudonym: str = "",
 ) -> bytes:
     """Return `to_document` with "padding" behind its last field, so that its size tells nothing.
 
     What is longer than the bound (a unit of many characters) takes the next multiple of it.
     """
-    names = {"identity": identity, "gateway": gateway, "communication": communication}
+    names = {
+        "identity": identity,
+        "gateway": gateway,
+        "communication": communication,
+        "pseudonym": pseudonym,
+    }
     empty = Dataset(
         dataset.processing,
         dataset.taf,

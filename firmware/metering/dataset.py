@@ -53,7 +53,9 @@ def message_id(gateway: str, communication: str, to_utc: datetime, occasion: str
     return f"{name}-{occasion}" if occasion else name
 
 
-def to_document(dataset: Dataset, *, identity: str, gateway: str, communication: str) -> bytes:
+def to_document(
+    dataset: Dataset, *, identity: str, gateway: str, communication: str, pseudonym: str = ""
+) -> bytes:
     """Return the JSON document that a supplier receives; the same input gives the same bytes.
 
     Args:
@@ -61,32 +63,38 @@ def to_document(dataset: Dataset, *, identity: str, gateway: str, communication:
         identity: the message id.
         gateway: the gateway's id, lower case.
         communication: id of the communication profile that lets it out.
+        pseudonym: takes the place of all names; empty: there is none.
 
     Returns:
         UTF-8 JSON: {"message_id", "gateway", "profile", "taf", "period": {"from", "to"}, "entries": [{"obis",
         "meter", "time_utc", "value", "unit", "status"}]}; `value` is a decimal string or null, `status` 16
         hexadecimal digits. Outside the cycle there is "occasion" too, and with signed values each entry has a
-        "signature" in hexadecimal digits.
+        "signature" in hexadecimal digits. Under a pseudonym {"message_id", "pseudonym", "taf", ...}, and no
+        entry has a "meter".
     """
+    if pseudonym and dataset.signatures:
+        raise ValueError("a signature of a value says whose it is")
+    names = {"pseudonym": pseudonym} if pseudonym else {"gateway": gateway, "profile": communication}
     document = {
         "message_id": identity,
-        "gateway": gateway,
-        "profile": communication,
+        **names,
         "taf": dataset.taf,
         "period": {"from": utc_text(dataset.from_utc), "to": utc_text(dataset.to_utc)},
         **({"occasion": dataset.occasion} if dataset.occasion else {}),
         "entries": [
-            _entry(entry) if signature is None else {**_entry(entry), "signature": signature.hex()}
+            _entry(entry, named=not pseudonym)
+            if signature is None
+            else {**_entry(entry), "signature": signature.hex()}
             for entry, signature in zip_longest(dataset.entries, dataset.signatures)
         ],
     }
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _entry(entry: RegisteredValue) -> dict[str, str | None]:
+def _entry(entry: RegisteredValue, *, named: bool = True) -> dict[str, str | None]:
     return {
         "obis": str(entry.obis),
-        "meter": str(entry.meter),
+        **({"meter": str(entry.meter)} if named else {}),
         "time_utc": utc_text(entry.instant_utc),
         "value": None if entry.value is None else decimal_text(entry.value),
         "unit": entry.unit,

@@ -168,6 +168,9 @@ class CommunicationProfile(
     peer: PeerEntry
     concealment: Literal["none", "dc-net"] = "none"
     net: NetPolicy | None = None
+    pseudonymised: bool = False
+    """Whether results leave under a pseudonym, by way of the administrator, in place of the ids of gateway,
+    meter and profile. Not for billing."""
     spread_s: Annotated[int, msgspec.Meta(ge=0, le=86400)] = 0
     """A delivery leaves at an instant, which nobody outside can foretell, of the so many seconds after the
     acceptance window of its period's end, and before the next one is due. Not for a DC-net, whose deadlines

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -29,6 +30,22 @@ from wan.ports import Order, Peer, Receipt
 _REFUSALS_KEPT: Final = 256
 _FALSE_FUTURE: Final = timedelta(days=1)
 _REASON_CHARS: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """Recipients that get something under a pseudonym, by way of the administrator."""
+
+    names: frozenset[str] = frozenset()
+    alone: frozenset[str] = frozenset()
+    """Those that get nothing else: no connection may lead to them."""
+
+    @classmethod
+    def of(cls, profiles: ProfileSet) -> Forwarded:
+        """Return those of a set."""
+        hidden = {one.recipient for one in profiles.communication if one.pseudonymised}
+        plain = {one.recipient for one in profiles.communication if not one.pseudonymised}
+        return cls(frozenset(hidden), frozenset(hidden - plain))
 
 
 Entries = Callable[[Receipt, Sequence[News]], Sequence[Operation]]
@@ -116,6 +133,7 @@ class Registry:
         self._local = _access(local_meters)
         self._access = dict(self._local)
         self._peers: dict[str, Peer] = {}
+        self._forwarded = Forwarded()
         self._applying = False
 
     @property
@@ -167,6 +185,10 @@ class Registry:
     def access(self, meter: MeterId) -> MeterAccess | None:
         """Return what may be received from `meter`, None for one that no profile names."""
         return self._access.get(meter)
+
+    def forwarded(self) -> Forwarded:
+        """Return which recipients get something under a pseudonym, by way of the administrator."""
+        return self._forwarded
 
     def peers(self) -> Mapping[str, Peer]:
         """Return the recipients of the active set by name."""
@@ -244,6 +266,7 @@ class Registry:
         access = {**self._local, **_access(profiles.meters)}
         peers = {one.peer.name: _peer(one) for one in profiles.communication}
         self._access, self._peers = access, peers
+        self._forwarded = Forwarded.of(profiles)
         for changed in self._watchers:
             changed(profiles)
 

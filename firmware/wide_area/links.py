@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from firmware.clock.clock import Clock
 from firmware.config import GwaTable
+from firmware.profile.registry import Forwarded
 from firmware.wide_area.identity import Identity
 from hsm.api import CertificateUse, KeySlot
 from hsm.tls import TlsContext
@@ -17,7 +18,8 @@ from hsm.x509 import Certificate, check_path
 from wan.client import HttpChannel, TlsFacts
 from wan.dial import Dialer
 from wan.emp.client import EmpClient
-from wan.emp.outbox import SealingKeys
+from wan.emp.forward import Forwarder, queue
+from wan.emp.outbox import Deliverer, SealingKeys
 from wan.ports import Peer
 
 NET_TIMEOUT_S: Final = 5.0
@@ -29,6 +31,9 @@ class Recipients(Protocol):
 
     def peers(self) -> Mapping[str, Peer]:
         """Return the recipients of the active profiles by name."""
+
+    def forwarded(self) -> Forwarded:
+        """Return which of them get something by way of the administrator."""
 
 
 class Links:
@@ -54,11 +59,18 @@ class Links:
         self._recipients, self._clock = recipients, clock
         self._channels: list[HttpChannel] = []
         self._suppliers: dict[str, tuple[Peer, EmpClient]] = {}
+        self._forwarders: dict[str, Forwarder] = {}
         self.dialer = Dialer(context, self.peers)
 
     def peers(self) -> Mapping[str, Peer]:
-        """Return everybody who may be dialled now, by name."""
-        return {**self._recipients.peers(), self.administrator.name: self.administrator}
+        """Return everybody who may be dialled now, by name; a recipient of pseudonyms alone never is."""
+        hidden = self._recipients.forwarded().alone
+        direct = {name: peer for name, peer in self._recipients.peers().items() if name not in hidden}
+        return {**direct, self.administrator.name: self.administrator}
+
+    def recipients(self) -> Mapping[str, Peer]:
+        """Return everybody for whom a message may be sealed now, by name."""
+        return self._recipients.peers()
 
     def channel(self, peer: str, *, timeout_s: float | None = None) -> HttpChannel:
         """Make a channel to a configured peer; it connects when it is used."""
@@ -70,14 +82,26 @@ class Links:
         self._channels.append(channel)
         return channel
 
-    def suppliers(self) -> Mapping[str, EmpClient]:
-        """Return a client for each recipient of the active profiles; kept while its address and keys stay."""
-        wanted = self._recipients.peers()
+    def suppliers(self) -> Mapping[str, Deliverer]:
+        """Return who brings messages to each recipient; kept while its address and keys stay.
+
+        By recipient or, of what is forwarded, by queue.
+        """
+        forwarded = self._recipients.forwarded()
+        wanted = {
+            name: peer for name, peer in self._recipients.peers().items() if name not in forwarded.alone
+        }
         for name, peer in wanted.items():
             known = self._suppliers.get(name)
             if known is None or known[0] != peer:
                 self._suppliers[name] = (peer, self.supplier(name))
-        return {name: self._suppliers[name][1] for name in wanted}
+        ways: dict[str, Deliverer] = {name: self._suppliers[name][1] for name in wanted}
+        for name in forwarded.names:
+            if name not in self._forwarders:
+                channel = self.channel(self.administrator.name)
+                self._forwarders[name] = Forwarder(channel, name, self.identity.gateway_id)
+            ways[queue(self.administrator.name, name)] = self._forwarders[name]
+        return ways
 
     def supplier(self, name: str, *, timeout_s: float | None = None) -> EmpClient:
         """Make a client with a connection of its own."""

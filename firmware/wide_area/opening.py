@@ -95,7 +95,7 @@ async def open_wide_area(
     outbox = Outbox(
         SealedOutbox(parts.stores.consumer),
         links.suppliers,
-        links.peers,
+        links.recipients,
         module=parts.module,
         keys=links.sealing_keys,
         check_recipient=links.check_recipient,
