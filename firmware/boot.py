@@ -23,6 +23,7 @@ from firmware.flow.consumer_statement import ConsumerStatements
 from firmware.flow.delivery import Delivery
 from firmware.flow.evaluation import Evaluator
 from firmware.flow.intake import KEEP, Intake, Statistics
+from firmware.flow.meter_watch import MeterWatch
 from firmware.flow.pipeline import DeliveryPipeline, IntakePipeline, RegistrationPipeline
 from firmware.housekeeping import Housekeeping, Upkeep
 from firmware.life import lines
@@ -236,9 +237,11 @@ async def _tell_refused_pins(guard: FilePinGuard, stores: Stores, chronicle: Chr
 async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
     config, registry, stores, clock = parts.config, parts.registry, parts.stores, parts.clock
     register, originals = Register(keep=KEEP), OriginalLists(stores.consumer)
+    watch = MeterWatch(registry, parts.logs, stores.consumer, clock)
     gateway = Gateway(parts, originals)
     gateway.services.append(_housekeeping(parts))
-    await _reception(gateway, parts, register)
+    await _reception(gateway, parts, register, watch)
+    gateway.services.append(parts.gated(watch, Function.MEASURE))
     pseudonyms = None if config.wan is None else Pseudonyms(await _secret(parts, _PSEUDONYM_KEY))
     gate = Gate(
         parts.gateway_id,
@@ -287,6 +290,7 @@ async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
         announce=deliveries.announce if deliveries is not None else lambda: None,
         time_valid=clock.valid,
         withdrawn=parts.chronicle.withdrawn,
+        told=watch.registered,
     )
     gateway.services.append(parts.gated(registering, Function.MEASURE))
     await registry.load()
@@ -313,7 +317,7 @@ def _housekeeping(parts: Parts) -> Housekeeping:
     return Housekeeping(parts.stores, parts.logs, parts.clock, upkeep, time_valid=parts.clock.valid)
 
 
-async def _reception(gateway: Gateway, parts: Parts, register: Register) -> None:
+async def _reception(gateway: Gateway, parts: Parts, register: Register, watch: MeterWatch) -> None:
     """From the sticks to the register."""
     now_s = asyncio.get_running_loop().time
     intake = Intake(
@@ -324,6 +328,7 @@ async def _reception(gateway: Gateway, parts: Parts, register: Register) -> None
         now_s=now_s,
         report=parts.chronicle.rejection,
         heard=parts.chronicle.heard,
+        each=watch.heard,
         wired=frozenset() if parts.config.lmn is None else parts.config.lmn.wired_meters(),
     )
     await intake.load(parts.stores.consumer)

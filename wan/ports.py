@@ -52,6 +52,11 @@ class Release(ABC):
         return ""
 
     @property
+    def owner(self) -> str:
+        """Whose data it is, for the consumer's log; "" for nobody's."""
+        return ""
+
+    @property
     def via(self) -> str:
         """Name of the peer that forwards it, because the recipient must see no connection of ours, or ""."""
         return ""
@@ -92,8 +97,8 @@ class ProfileSink(Protocol):
 class OutboxStore(Protocol):
     """Durable queue of sealed messages that wait for their recipient."""
 
-    async def put(self, message_id: str, recipient: str, sealed: bytes) -> None:
-        """Keep a message; durable on return. A known id is ignored."""
+    async def put(self, message_id: str, recipient: str, sealed: bytes, owner: str = "") -> None:
+        """Keep a message of `owner`; durable on return. A known id is ignored."""
 
     async def pending(self, recipient: str) -> Iterable[tuple[str, bytes]]:
         """Return (message id, sealed bytes) of what waits, oldest first."""

@@ -189,7 +189,7 @@ class Gate:
             gateway=self._gateway,
             communication=communication,
         )
-        return _make(allowed.communication.recipient, identity, body)
+        return _make(allowed.communication.recipient, identity, body, owner=dataset.consumer)
 
     async def _under_a_pseudonym(self, request: Request, allowed: Allow, dataset: Dataset) -> GateRelease:
         """Let a data set out that does not say whose it is, by way of the administrator, who cannot read it.
@@ -209,7 +209,14 @@ class Gate:
         body = padded_document(
             allowed.processing, dataset, identity=identity, gateway="", communication="", pseudonym=pseudonym
         )
-        return _make(communication.recipient, identity, body, sender=pseudonym, via=self._administrator)
+        return _make(
+            communication.recipient,
+            identity,
+            body,
+            owner=dataset.consumer,
+            sender=pseudonym,
+            via=self._administrator,
+        )
 
     async def conceal(
         self, communication: str, *, consumer: str, end_utc: datetime, energy_wh: int | None

@@ -19,16 +19,25 @@ _taken: list[bool] = []
 class GateRelease(Release):
     """Something that the policy lets out, for one recipient."""
 
-    __slots__ = ("_body", "_message_id", "_recipient", "_sender", "_via")
+    __slots__ = ("_body", "_message_id", "_owner", "_recipient", "_sender", "_via")
 
     def __init__(
-        self, seal: object, *, recipient: str, message_id: str, body: bytes, sender: str = "", via: str = ""
+        self,
+        seal: object,
+        *,
+        recipient: str,
+        message_id: str,
+        body: bytes,
+        owner: str = "",
+        sender: str = "",
+        via: str = "",
     ) -> None:
         if seal is not _SEAL:
             raise PermissionError("only the policy gate makes a release")
         object.__setattr__(self, "_recipient", recipient)
         object.__setattr__(self, "_message_id", message_id)
         object.__setattr__(self, "_body", body)
+        object.__setattr__(self, "_owner", owner)
         object.__setattr__(self, "_sender", sender)
         object.__setattr__(self, "_via", via)
 
@@ -66,6 +75,12 @@ class GateRelease(Release):
         return value
 
     @property
+    def owner(self) -> str:
+        """Whose data it is; "" for nobody's."""
+        value: str = object.__getattribute__(self, "_owner")
+        return value
+
+    @property
     def sender(self) -> str:
         """Under which name it leaves: a pseudonym, or "" for the gateway's own."""
         value: str = object.__getattribute__(self, "_sender")
@@ -82,7 +97,14 @@ class Maker(Protocol):
     """Makes releases; whoever has one is the gate."""
 
     def __call__(
-        self, recipient: str, message_id: str, body: bytes, *, sender: str = "", via: str = ""
+        self,
+        recipient: str,
+        message_id: str,
+        body: bytes,
+        *,
+        owner: str = "",
+        sender: str = "",
+        via: str = "",
     ) -> GateRelease:
         """Make one."""
 
@@ -97,9 +119,23 @@ def take_right() -> Maker:
         raise PermissionError("the right to make releases has been taken")
     _taken.append(True)
 
-    def make(recipient: str, message_id: str, body: bytes, *, sender: str = "", via: str = "") -> GateRelease:
+    def make(
+        recipient: str,
+        message_id: str,
+        body: bytes,
+        *,
+        owner: str = "",
+        sender: str = "",
+        via: str = "",
+    ) -> GateRelease:
         return GateRelease(
-            _SEAL, recipient=recipient, message_id=message_id, body=body, sender=sender, via=via
+            _SEAL,
+            recipient=recipient,
+            message_id=message_id,
+            body=body,
+            owner=owner,
+            sender=sender,
+            via=via,
         )
 
     return make

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from itertools import zip_longest
-from typing import Final, Protocol
+from typing import Final
 
 from firmware.enforcement.content import longest_occasion
 from firmware.enforcement.gate import Gate
@@ -33,13 +33,14 @@ from firmware.errors import ReadingRefused, ReleaseRefused
 from firmware.flow.delivery import Delivery
 from firmware.flow.evaluation import Evaluator, Since
 from firmware.flow.intake import Intake
+from firmware.flow.ports import Clock, Profiles, Registered
 from firmware.metering.happenings import Happenings, Request
 from firmware.metering.original import OriginalLists
 from firmware.metering.register import Register, RegisteredValue, energy_between, half_window, register_value
 from firmware.metering.status import BitOrder
 from firmware.metering.tariff.catalogue import USE_CASES
 from firmware.metering.tariff.task import Occasion
-from firmware.profile.model import CommunicationProfile, ProcessingProfile, ProfileSet
+from firmware.profile.model import CommunicationProfile, ProcessingProfile
 from hsm.errors import CertificateRefused
 from lmn.model import MeterId, Obis
 from lmn.wired_values import WiredRefusal, WiredValues
@@ -62,33 +63,6 @@ FALSE_FUTURE: Final = timedelta(days=1)
 waited for: those instants have been, and nothing is registered twice."""
 LOOK_AGAIN_S: Final = 60.0
 """Without profiles, or with the next instant far away, the profiles are looked at again after this time."""
-
-
-class Clock(Protocol):
-    """The gateway's time."""
-
-    def now_utc(self) -> datetime:
-        """Return the current time, aware, UTC."""
-
-    async def sleep_until(self, instant_utc: datetime) -> None:
-        """Wait until `now_utc()` is at or past `instant_utc`."""
-
-
-class Profiles(Protocol):
-    """The part of `firmware.profile.registry.Registry` that is used here."""
-
-    @property
-    def active(self) -> ProfileSet:
-        """Return the active set."""
-
-    def communication_since(self, profile: str) -> datetime | None:
-        """Return when a communication profile became active with its present content."""
-
-    def processing_since(self, profile: str) -> datetime | None:
-        """Return when a processing profile became active with its present content."""
-
-    def watch(self, changed: Callable[[ProfileSet], None]) -> None:
-        """Have `changed` called with every newly active set."""
 
 
 class IntakePipeline:
@@ -140,6 +114,7 @@ class RegistrationPipeline:
         announce: called after each round; deliveries may have become due.
         time_valid: whether the clock can be trusted now (status bit 9).
         withdrawn: told of a processing profile whose values of a false time were taken back, and how many.
+        told: told of everything that was registered.
         settle_s: pause between the end of the acceptance window and registration.
     """
 
@@ -156,9 +131,10 @@ class RegistrationPipeline:
         announce: Callable[[], None],
         time_valid: Callable[[], bool] = lambda: True,
         withdrawn: Callable[[str, int], Awaitable[None]] | None = None,
+        told: Registered | None = None,
         settle_s: float = SETTLE_S,
     ) -> None:
-        self._withdrawn = withdrawn
+        self._withdrawn, self._told = withdrawn, told
         self._profiles, self._register, self._originals = profiles, register, originals
         self._gate, self._clock, self._announce = gate, clock, announce
         self._time_valid, self._settle = time_valid, timedelta(seconds=settle_s)
@@ -198,6 +174,8 @@ class RegistrationPipeline:
             more = [self._value(processing, obis, instant, reach) for instant in instants for obis in others]
             await self._originals.add(processing.id, values + more, instants[-1], first=first)
             self.registered += len(values) + len(more)
+            if self._told is not None:
+                await self._told(processing, values, through, instants[-1])
             self._through[processing.id] = through = instants[-1]
             for value in values:
                 await self._conceal(processing, value)

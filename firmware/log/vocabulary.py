@@ -63,14 +63,20 @@ MEANINGS: Final[dict[Event, Meaning]] = {
     Event.TIME_INVALID: _m("the time cannot be trusted, or can again", _S),
     Event.TIME_DEVIATION: _m("the clock was wrong by more than 3 % of the shortest period", _S, _K),
     Event.VALUES_WITHDRAWN: _m("values registered at a false time were taken back", _S, _K),
-    Event.METER_OK: _m("the first telegram of a meter since start was accepted", _S),
-    Event.METER_COMMUNICATION_FAULT: _m("a line or receiver of meters is disturbed", _S),
-    Event.METER_STATUS: _m("a meter's status changed", _S, _C, written=False),
-    Event.METER_ASSIGNMENT: _m("a meter was given to a consumer", _K, written=False),
+    Event.METER_OK: _m(
+        "the first telegram of a meter since start was accepted, or one after silence", _S, _C
+    ),
+    Event.METER_COMMUNICATION_FAULT: _m(
+        "a line or receiver of meters is disturbed, or a meter is silent (its consumer is told)", _S, _C
+    ),
+    Event.METER_STATUS: _m(
+        "a meter's status changed: tampering, an error, a warning, or none of them again", _S, _C
+    ),
+    Event.METER_ASSIGNMENT: _m("a meter was given to a consumer, or taken from him", _K),
     Event.TELEGRAM_REFUSED: _m("telegrams of a meter were rejected; the sub-event says why", _S),
-    Event.REGISTRATION_CLOSED: _m("a registration period ended", _C, written=False),
+    Event.REGISTRATION_CLOSED: _m("a billing period ended and its values are registered", _C),
     Event.DATA_RELEASED: _m("a data set is on its way; its period and number of values, never values", _C),
-    Event.DATA_SENT: _m("a data set arrived at its recipient", _C, written=False),
+    Event.DATA_SENT: _m("a data set arrived at its recipient", _C),
     Event.RELEASE_DENIED: _m("the policy gate let something not leave", _S, _C),
     Event.CONCEALED_CONTRIBUTION: _m("a value went into a total that hides it; size of the group", _C),
     Event.CONCEALMENT_ABORTED: _m("a value could not be hidden, so it stayed", _S, _C),

@@ -133,7 +133,11 @@ class _Work:
         if undone:
             reason = f"{reason}; by order {'; '.join(str(conflict) for conflict in undone)}"
         receipt = Receipt(self.order.message_id, accepted=True, code="ok", reason=reason[:_REASON_CHARS])
-        news = (*_news(changes, said), *(self._undone(record.profiles, undone) if activates else ()))
+        news = (
+            *_news(changes, said),
+            *(self._undone(record.profiles, undone) if activates else ()),
+            *(_assignments(self.record.profiles, record.profiles) if activates else ()),
+        )
         return Effect(receipt, replace(record, newest=self.order.version), activates, news)
 
     def activated(self, profiles: ProfileSet, said: str, undo: tuple[str, ...]) -> Effect:
@@ -230,6 +234,15 @@ def _news(changes: Sequence[Change], said: str) -> Iterator[News]:
         own = summary([change for change in changes if consumer in change.consumers])
         text = f"{said}: {own}"[:_REASON_CHARS]
         yield News(consumer=consumer, event=Event.PROFILE_CHANGE, text=text)
+
+
+def _assignments(before: ProfileSet, now: ProfileSet) -> Iterator[News]:
+    """Tell the calibration log of each meter that was given to somebody, or taken from him."""
+    old, new = ({one.meter: one.consumer for one in profiles.meters} for profiles in (before, now))
+    for meter in sorted(old.keys() | new.keys()):
+        if old.get(meter) != new.get(meter):
+            text = f"{meter}: {old.get(meter, 'nobody')} -> {new.get(meter, 'nobody')}"
+            yield News(consumer="", event=Event.METER_ASSIGNMENT, text=text)
 
 
 def _refuse(code: str, reason: str) -> NoReturn:

@@ -44,7 +44,9 @@ async def wipe_consumer(
         if day is not None and day[1] in processing:
             operations.append(Forget(kind))
     operations += [Delete("progress", f"registered/{profile}") for profile in processing]
+    operations += [Delete("progress", f"closed/{profile}") for profile in processing]
     operations += [Forget(f"event/{profile}") for profile in processing]
+    operations += [Delete("meter-state", meter) for meter in meters]
     gone = sum(await partition.commit(operations))
     await stores.change_key_of(partition)
     await partition.compact()

@@ -93,7 +93,7 @@ async def open_wide_area(
         notices=_Notices(parts, gate),
     )
     outbox = Outbox(
-        SealedOutbox(parts.stores.consumer),
+        SealedOutbox(parts.stores.consumer, parts.chronicle.arrived),
         links.suppliers,
         links.recipients,
         module=parts.module,

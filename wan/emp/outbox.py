@@ -103,7 +103,7 @@ class Outbox:
             extra=keys.extra,
         )
         way = queue(release.via, release.recipient) if release.via else release.recipient
-        await self._store.put(release.message_id, way, sealed)
+        await self._store.put(release.message_id, way, sealed, release.owner)
         self._event(way).set()
         self._changed.set()
 

@@ -1,0 +1,51 @@
+"""What the pipelines need of the gateway around them. Declarations only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from firmware.metering.register import RegisteredValue
+from firmware.profile.model import ProcessingProfile, ProfileSet
+
+
+class Clock(Protocol):
+    """The gateway's time."""
+
+    def now_utc(self) -> datetime:
+        """Return the current time, aware, UTC."""
+
+    async def sleep_until(self, instant_utc: datetime) -> None:
+        """Wait until `now_utc()` is at or past `instant_utc`."""
+
+
+class Profiles(Protocol):
+    """The part of `firmware.profile.registry.Registry` that is used here."""
+
+    @property
+    def active(self) -> ProfileSet:
+        """Return the active set."""
+
+    def communication_since(self, profile: str) -> datetime | None:
+        """Return when a communication profile became active with its present content."""
+
+    def processing_since(self, profile: str) -> datetime | None:
+        """Return when a processing profile became active with its present content."""
+
+    def watch(self, changed: Callable[[ProfileSet], None]) -> None:
+        """Have `changed` called with every newly active set."""
+
+
+class Registered(Protocol):
+    """Whoever is told of registered values, `firmware.flow.meter_watch.MeterWatch.registered`."""
+
+    async def __call__(
+        self,
+        processing: ProcessingProfile,
+        values: Sequence[RegisteredValue],
+        after_utc: datetime,
+        through_utc: datetime,
+        /,
+    ) -> None:
+        """Take the values of (after_utc, through_utc], which are durable."""
