@@ -26,6 +26,7 @@ from firmware.life.lifecycle import LifeCycle
 from firmware.life.selftest import SelfTest, free_bytes, program_digest
 from firmware.life.states import Cause, End
 from firmware.life.status import Sources, status
+from firmware.life.suspicion import SuspicionWatch
 from firmware.life.tamper.driver import Contact, FileContact, GpioContact, TamperWatch
 from firmware.log.entry import Event, Level, LogKind
 from firmware.log.journal import Logs
@@ -200,6 +201,7 @@ class Care:
             clock,
             base.life,
             memory=memory.critical,
+            sessions=lambda: base.module.statistics.sessions,
         )
         self._time = TimeSync(
             clock,
@@ -297,6 +299,7 @@ class Care:
             self._self_test,
             self._health,
             self._time,
+            SuspicionWatch(parts.logs.system, parts.notices, parts.stores.system, parts.clock),
             self._base.end,
             Control(state / SOCKET, self._reader, operations),
         ]

@@ -34,7 +34,7 @@ MEANINGS: Final[dict[Event, Meaning]] = {
     Event.DECOMMISSIONED: _m("keys and data are being destroyed", _S, _C, _K),
     Event.FIRMWARE_UPDATE: _m("another program than at the last start; evidence: its SHA-256", _S, _K),
     Event.CONFIGURATION_REFUSED: _m("a configuration file is broken", _S),
-    Event.MODULE_SESSION: _m("a session with the security module began", _S, written=False),
+    Event.MODULE_SESSION: _m("sessions with the security module began; evidence: how many since start", _S),
     Event.MODULE_FAILED: _m("the security module failed, is away, or is back", _S),
     Event.PIN_REFUSED: _m("the security module refused its PIN", _S),
     Event.KEY_CHANGE: _m("the keys of the stores were changed", _S),
@@ -47,6 +47,7 @@ MEANINGS: Final[dict[Event, Meaning]] = {
     Event.LOG_TRIMMED: _m("the oldest entries of this log are gone", _S, _C),
     Event.LOG_FULL: _m("the calibration log takes no more; measuring stops", _S),
     Event.ACCESS_DENIED: _m("somebody asked for what the role table does not give him", _S),
+    Event.ATTACK_SUSPECTED: _m("several entries together look like an attack; the sub-event says which", _S),
     Event.ORDER_APPLIED: _m("an order of the administrator was carried out", _S),
     Event.ORDER_REFUSED: _m("an order was refused; the sub-event says why", _S),
     Event.PROFILE_CHANGE: _m(

@@ -1,4 +1,4 @@
-"""What a whole gateway tells a consumer and the calibration log of meters and of data (FAU_GEN.1)."""
+"""What a whole gateway's logs are told of meters and data, and what it makes of it (FAU_GEN.1, FAU_SAA.1)."""
 
 from __future__ import annotations
 
@@ -90,3 +90,30 @@ async def test_fau_gen_1_cal_who_gets_a_meter_is_in_the_calibration_log(road: Ro
             return texts[1:] == [(second, f"{road.site.meter.meter}: {CONSUMER} -> nobody")]
 
         await eventually(taken, "the meter taken away")
+
+
+async def test_fau_saa_1_sys_somebody_forges_telegrams_of_a_meter(road: Road) -> None:
+    """Each is refused; that there are many is an alarm, which reaches the administrator."""
+    clock = AdjustableClock(datetime.now(UTC))
+    async with road.site.running(clock=clock) as life:
+        road.order(registering(road.site.meter, whole_second()))
+        await life.entry(Event.ORDER_APPLIED)
+        for number in range(1, 33):
+            forged = bytearray(road.site.next_telegram())
+            forged[-1] ^= 1
+            if number == 32:
+                clock.advance(61)  # refusals are reported once a minute, with their number
+            await road.site.send(bytes(forged))
+            await life.rejected("mac", number)
+        await life.entry(Event.TELEGRAM_REFUSED, "mac")
+        clock.advance(31)
+        told = await life.entry(Event.ATTACK_SUSPECTED, "forged-telegrams")
+
+        async def alarmed() -> bool:
+            return any(one["about"] == "attack-suspected" for one in road.gwa_events.of("alarm"))
+
+        assert told.subject == str(road.site.meter.meter)
+        clock.advance(31)
+        await eventually(alarmed, "the alarm at the administrator")
+        session = await life.entry(Event.MODULE_SESSION)
+    assert session.evidence["sessions"] == "1"
