@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from firmware.enforcement.dcnet.driver import NetMember
-from firmware.enforcement.dcnet.standing import describe
+from firmware.enforcement.dcnet.service.driver import NetMember
+from firmware.enforcement.dcnet.service.standing import describe
 from firmware.enforcement.roles import Reader, Role, may_read, require_read
 from firmware.errors import AccessRefused
 from firmware.life.control import Request

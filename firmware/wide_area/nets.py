@@ -9,8 +9,8 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from firmware.enforcement.dcnet.driver import NetMember
 from firmware.enforcement.dcnet.errors import DcNetError
+from firmware.enforcement.dcnet.service.driver import NetMember
 from firmware.log.diagnostics import INSECURE_SMALL_NET, prefixed
 from firmware.profile.model import CommunicationProfile, ProfileSet
 from firmware.store.operations import Delete, Put

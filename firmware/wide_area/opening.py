@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from firmware.config import WanTable
-from firmware.enforcement.dcnet.client import Answer
-from firmware.enforcement.dcnet.driver import NetMember
 from firmware.enforcement.dcnet.policy import NetRules
-from firmware.enforcement.dcnet.signatures import CmsSignatures
+from firmware.enforcement.dcnet.service.client import Answer
+from firmware.enforcement.dcnet.service.driver import NetMember
+from firmware.enforcement.dcnet.service.signatures import CmsSignatures
 from firmware.enforcement.gate import Gate
 from firmware.life.control import Operation
 from firmware.parts import Parts

@@ -83,19 +83,12 @@ MAX_LINES = 500
 
 DCNET_CODECS = (
     "errors",
-    "canonical",
-    "messages",
-    "beacon",
-    "authorisation",
-    "statements",
-    "frames",
-    "policy",
-    "kdf",
-    "graph",
-    "arithmetic",
-    "merkle",
-    "shares",
     "machines",
+    "messages",
+    "policy",
+    "primitives",
+    "founding.authorisation",
+    "founding.beacon",
 )
 """Wire forms and arithmetic of the DC-net, with the canonical form of its policy that every party hashes."""
 _HSM_FOR_ALL = ("hsm.api", "hsm.errors", "hsm.tlv", "hsm.tls", "hsm.x509")
@@ -139,7 +132,7 @@ PUBLIC = {
 }
 DCNET_PRIVATE = tuple(
     f"firmware.enforcement.dcnet.{name}"
-    for name in ("round", "view", "recovery", "audit", "reconcile", "membership", "roster", "ledger")
+    for name in ("slot", "service", "founding.membership", "founding.roster")
 )
 """Rules of the DC-net: firmware wires them, nobody else sees them."""
 CHECKS = ("hsm.x509.check_path", "hsm.x509.path", "hsm.x509.verify", "hsm.x509.signature", "hsm.tls")

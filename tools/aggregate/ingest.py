@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES128
 from cryptography.hazmat.primitives.cmac import CMAC
 from numpy.typing import NDArray
 
-from firmware.enforcement.dcnet.frames import FRAME_VERSION, HEADER_BYTES, MAC_BYTES, FrameType
+from firmware.enforcement.dcnet.messages.frames import FRAME_VERSION, HEADER_BYTES, MAC_BYTES, FrameType
 
 HEADER: Final = np.dtype(
     [

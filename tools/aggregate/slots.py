@@ -13,8 +13,9 @@ from typing import Any, Final
 import numpy as np
 
 from firmware.enforcement.dcnet.errors import MalformedObject
-from firmware.enforcement.dcnet.frames import MAC_BYTES, Frame, FrameType
-from firmware.enforcement.dcnet.messages import Manifest, document_hash, from_bitmap
+from firmware.enforcement.dcnet.messages.documents import document_hash, from_bitmap
+from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, Frame, FrameType
+from firmware.enforcement.dcnet.messages.manifest import Manifest
 from tools.aggregate.columns import Columns
 from tools.counterparts.net_recovery import opening_of
 from tools.dcnet.record import BadRecord, PublicNet, Seen

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES128
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 
-from firmware.enforcement.dcnet.arithmetic import Prf, submission
-from firmware.enforcement.dcnet.frames import Frame, FrameType, digest, seal
+from firmware.enforcement.dcnet.messages.frames import Frame, FrameType, digest, seal
+from firmware.enforcement.dcnet.primitives.arithmetic import Prf, submission
 from firmware.store.partition import Partition
 from hsm.api import Curve, KeySlot
 from tools.bench.figure import Figure

@@ -25,14 +25,15 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.cmac import CMAC
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from firmware.enforcement.dcnet import graph, kdf, merkle
-from firmware.enforcement.dcnet.arithmetic import Prf
-from firmware.enforcement.dcnet.frames import MAC_BYTES, Frame, FrameType, seal
-from firmware.enforcement.dcnet.messages import Manifest, document_hash, to_bitmap
+from firmware.enforcement.dcnet.messages.documents import document_hash, to_bitmap
+from firmware.enforcement.dcnet.messages.faults import RecoveryOrder
+from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, Frame, FrameType, seal
+from firmware.enforcement.dcnet.messages.manifest import Manifest
 from firmware.enforcement.dcnet.policy import NetRules, Recovery
-from firmware.enforcement.dcnet.round import Round
-from firmware.enforcement.dcnet.statements import RecoveryOrder
-from firmware.enforcement.dcnet.view import Head, View
+from firmware.enforcement.dcnet.primitives import graph, kdf, merkle
+from firmware.enforcement.dcnet.primitives.arithmetic import Prf
+from firmware.enforcement.dcnet.slot.round import Round
+from firmware.enforcement.dcnet.slot.view import Head, View
 from tools.aggregate.columns import Columns
 from tools.aggregate.ingest import Intake, Wanted
 from tools.bench.dcnet_open import rules_of

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from firmware.enforcement.dcnet import graph
-from firmware.enforcement.dcnet.arithmetic import Prf
-from firmware.enforcement.dcnet.ledger import RETAINED_SLOTS, Ledger
 from firmware.enforcement.dcnet.machines import Step
 from firmware.enforcement.dcnet.policy import Recovery
-from firmware.enforcement.dcnet.view import View
+from firmware.enforcement.dcnet.primitives import graph
+from firmware.enforcement.dcnet.primitives.arithmetic import Prf
+from firmware.enforcement.dcnet.slot.ledger import RETAINED_SLOTS, Ledger
+from firmware.enforcement.dcnet.slot.view import View
 from firmware.store.operations import Operation
 from tools.bench.dcnet_open import DEGREE, MEMBERS, rules_of
 from tools.bench.figure import Figure

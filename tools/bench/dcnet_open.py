@@ -13,13 +13,14 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from firmware.enforcement.dcnet import graph, merkle
-from firmware.enforcement.dcnet.arithmetic import Prf
-from firmware.enforcement.dcnet.frames import digest, seal
-from firmware.enforcement.dcnet.messages import Manifest, to_bitmap
+from firmware.enforcement.dcnet.messages.documents import to_bitmap
+from firmware.enforcement.dcnet.messages.frames import digest, seal
+from firmware.enforcement.dcnet.messages.manifest import Manifest
 from firmware.enforcement.dcnet.policy import NetRules, Recovery
-from firmware.enforcement.dcnet.round import Round
-from firmware.enforcement.dcnet.view import Head, View
+from firmware.enforcement.dcnet.primitives import graph, merkle
+from firmware.enforcement.dcnet.primitives.arithmetic import Prf
+from firmware.enforcement.dcnet.slot.round import Round
+from firmware.enforcement.dcnet.slot.view import Head, View
 from tools.bench.figure import Figure
 
 MEMBERS: Final = 256

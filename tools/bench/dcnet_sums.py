@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES128
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 
-from firmware.enforcement.dcnet.frames import Frame, FrameType, seal
+from firmware.enforcement.dcnet.messages.frames import Frame, FrameType, seal
 from tools.aggregate.columns import Columns
 from tools.aggregate.ingest import Intake, Taken, Wanted
 from tools.bench.figure import Figure

@@ -12,16 +12,10 @@ from typing import Final
 
 from aiohttp import web
 
-from firmware.enforcement.dcnet.frames import FrameType
-from firmware.enforcement.dcnet.messages import (
-    EpochManifest,
-    ManifestReply,
-    Roster,
-    SlotResult,
-    Verdict,
-    document_hash,
-    to_bitmap,
-)
+from firmware.enforcement.dcnet.messages.documents import document_hash, to_bitmap
+from firmware.enforcement.dcnet.messages.frames import FrameType
+from firmware.enforcement.dcnet.messages.manifest import EpochManifest, ManifestReply, SlotResult, Verdict
+from firmware.enforcement.dcnet.messages.roster import Roster
 from firmware.enforcement.dcnet.policy import CANARY_LANE, TENTHS, NetRules
 from firmware.profile.model import NetPolicy
 from tools.counterparts.net_founding import CoordinatorKeys, Countersigner, Founding, FoundingRefused

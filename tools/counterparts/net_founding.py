@@ -14,15 +14,22 @@ from typing import Protocol, TypeVar
 
 from aiohttp import ClientError
 
-from firmware.enforcement.dcnet import kdf
-from firmware.enforcement.dcnet.authorisation import (
+from firmware.enforcement.dcnet.errors import DcNetError, MembershipRefused
+from firmware.enforcement.dcnet.founding.authorisation import (
     GraphPublication,
     PeerAuthorisation,
     authorised_edges,
 )
-from firmware.enforcement.dcnet.beacon import NONCE_BYTES, BeaconCommit, BeaconReveal, Nonces, beacon_of, draw
-from firmware.enforcement.dcnet.errors import DcNetError, MembershipRefused
-from firmware.enforcement.dcnet.messages import (
+from firmware.enforcement.dcnet.founding.beacon import (
+    NONCE_BYTES,
+    BeaconCommit,
+    BeaconReveal,
+    Nonces,
+    beacon_of,
+    draw,
+)
+from firmware.enforcement.dcnet.messages.documents import document_hash
+from firmware.enforcement.dcnet.messages.roster import (
     Administrator,
     Attestation,
     KeyBundle,
@@ -31,9 +38,9 @@ from firmware.enforcement.dcnet.messages import (
     RosterEntry,
     RosterPublication,
     SignedBundle,
-    document_hash,
 )
 from firmware.enforcement.dcnet.policy import LANES, NetRules
+from firmware.enforcement.dcnet.primitives import kdf
 from hsm.errors import HsmError
 from tools.counterparts.messages import MessageRefused
 from tools.counterparts.net_tally import Terms

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from firmware.enforcement.dcnet.messages import Attestation, SignedBundle
+from firmware.enforcement.dcnet.messages.roster import Attestation, SignedBundle
 from hsm.api import KeySlot
 from hsm.x509 import Certificate
 from tools.counterparts.keys import SoftwareKeys

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from firmware.enforcement.dcnet import arithmetic, shares
 from firmware.enforcement.dcnet.errors import DcNetError
 from firmware.enforcement.dcnet.machines import WITNESS, WitnessState, WitnessStep
-from firmware.enforcement.dcnet.messages import to_bitmap
-from firmware.enforcement.dcnet.statements import RecoveryOrder
+from firmware.enforcement.dcnet.messages.documents import to_bitmap
+from firmware.enforcement.dcnet.messages.faults import RecoveryOrder
+from firmware.enforcement.dcnet.primitives import arithmetic, shares
 
 
 class SlotWitness:

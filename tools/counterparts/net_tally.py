@@ -10,17 +10,12 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.cmac import CMAC
 
-from firmware.enforcement.dcnet import arithmetic, merkle
 from firmware.enforcement.dcnet.errors import MalformedObject
-from firmware.enforcement.dcnet.frames import MAC_BYTES, Frame, FrameType, digest
 from firmware.enforcement.dcnet.machines import SUPPLIER, SupplierStep
-from firmware.enforcement.dcnet.messages import (
-    Manifest,
-    SlotResult,
-    Verdict,
-    document_hash,
-    to_bitmap,
-)
+from firmware.enforcement.dcnet.messages.documents import document_hash, to_bitmap
+from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, Frame, FrameType, digest
+from firmware.enforcement.dcnet.messages.manifest import Manifest, SlotResult, Verdict
+from firmware.enforcement.dcnet.primitives import arithmetic, merkle
 
 
 class Taken(Enum):

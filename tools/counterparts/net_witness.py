@@ -11,16 +11,16 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Final
 
-from firmware.enforcement.dcnet.authorisation import PeerAuthorisation
-from firmware.enforcement.dcnet.beacon import NONCE_BYTES, BeaconCommit, BeaconReveal
 from firmware.enforcement.dcnet.errors import DcNetError
-from firmware.enforcement.dcnet.messages import (
+from firmware.enforcement.dcnet.founding.authorisation import PeerAuthorisation
+from firmware.enforcement.dcnet.founding.beacon import NONCE_BYTES, BeaconCommit, BeaconReveal
+from firmware.enforcement.dcnet.messages.documents import document_hash
+from firmware.enforcement.dcnet.messages.roster import (
     Administrator,
     Attestation,
     KeyBundle,
     Roster,
     RosterDraft,
-    document_hash,
 )
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.profile.model import NetPolicy

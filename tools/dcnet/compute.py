@@ -10,9 +10,9 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn
 
-from firmware.enforcement.dcnet import arithmetic, graph, kdf
-from firmware.enforcement.dcnet.arithmetic import MODULUS, Prf, from_lanes
-from firmware.enforcement.dcnet.kdf import KEY_BYTES, NET_BYTES, SCHEME
+from firmware.enforcement.dcnet.primitives import arithmetic, graph, kdf
+from firmware.enforcement.dcnet.primitives.arithmetic import MODULUS, Prf, from_lanes
+from firmware.enforcement.dcnet.primitives.kdf import KEY_BYTES, NET_BYTES, SCHEME
 
 _U32: Final = 1 << 32
 _MAX_MEMBERS: Final = 1 << 20

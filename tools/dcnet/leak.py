@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from firmware.enforcement.dcnet.errors import MalformedObject
-from firmware.enforcement.dcnet.frames import MAC_BYTES, Frame, FrameType
-from firmware.enforcement.dcnet.graph import neighbours
-from firmware.enforcement.dcnet.messages import EpochManifest, Manifest, document_hash, from_bitmap
+from firmware.enforcement.dcnet.messages.documents import document_hash, from_bitmap
+from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, Frame, FrameType
+from firmware.enforcement.dcnet.messages.manifest import EpochManifest, Manifest
+from firmware.enforcement.dcnet.primitives.graph import neighbours
 from tools.dcnet.oracle import PRIME, Row, Smallest, determined, singles, smallest
 from tools.dcnet.record import BadRecord, PublicNet, Seen, plain_slots
 

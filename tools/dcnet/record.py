@@ -14,9 +14,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Self, TextIO
 
-from firmware.enforcement.dcnet.canonical import Fields, decode, encode
-from firmware.enforcement.dcnet.graph import Edge
-from firmware.enforcement.dcnet.kdf import NET_BYTES
+from firmware.enforcement.dcnet.messages.canonical import Fields, decode, encode
+from firmware.enforcement.dcnet.primitives.graph import Edge
+from firmware.enforcement.dcnet.primitives.kdf import NET_BYTES
 
 KINDS: Final = ("net", "epoch", "manifest", "order", "submit", "open", "share", "plain")
 MESSAGES: Final = "messages.jsonl"

@@ -20,12 +20,20 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from firmware.enforcement.dcnet import graph, merkle, shares
-from firmware.enforcement.dcnet.arithmetic import NO_CONTEXT, Lanes, Prf, Purpose, blocks, self_mask
 from firmware.enforcement.dcnet.errors import SharesRefused
-from firmware.enforcement.dcnet.frames import Frame, FrameType, digest, seal
-from firmware.enforcement.dcnet.graph import Edge
-from firmware.enforcement.dcnet.messages import EpochManifest, Manifest, document_hash, to_bitmap
+from firmware.enforcement.dcnet.messages.documents import document_hash, to_bitmap
+from firmware.enforcement.dcnet.messages.frames import Frame, FrameType, digest, seal
+from firmware.enforcement.dcnet.messages.manifest import EpochManifest, Manifest
+from firmware.enforcement.dcnet.primitives import graph, merkle, shares
+from firmware.enforcement.dcnet.primitives.arithmetic import (
+    NO_CONTEXT,
+    Lanes,
+    Prf,
+    Purpose,
+    blocks,
+    self_mask,
+)
+from firmware.enforcement.dcnet.primitives.graph import Edge
 from tools.dcnet.record import PublicNet, Recorder
 
 Words = NDArray[np.uint64]

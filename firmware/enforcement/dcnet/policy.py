@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Final, Self
 
-from firmware.enforcement.dcnet.canonical import encode
 from firmware.enforcement.dcnet.errors import NetRefused
+from firmware.enforcement.dcnet.messages.canonical import encode
 from firmware.profile.model import NetPolicy
 
 LANES: Final = ("import", "export", "canary")

@@ -6,19 +6,20 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from firmware.enforcement.dcnet import graph, merkle
 from firmware.enforcement.dcnet.errors import (
     Equivocation,
     OpeningRefused,
     ReleaseOfShareRefused,
     UnexpectedStep,
 )
-from firmware.enforcement.dcnet.frames import MAC_BYTES, Frame, digest
-from firmware.enforcement.dcnet.messages import EpochManifest, Manifest, document_hash, to_bitmap
+from firmware.enforcement.dcnet.messages.documents import document_hash, to_bitmap
+from firmware.enforcement.dcnet.messages.faults import RecoveryOrder
+from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, Frame, digest
+from firmware.enforcement.dcnet.messages.manifest import EpochManifest, Manifest
 from firmware.enforcement.dcnet.policy import NetRules, Recovery
-from firmware.enforcement.dcnet.round import Round
-from firmware.enforcement.dcnet.statements import RecoveryOrder
-from firmware.enforcement.dcnet.view import Head, View
+from firmware.enforcement.dcnet.primitives import graph, merkle
+from firmware.enforcement.dcnet.slot.round import Round
+from firmware.enforcement.dcnet.slot.view import Head, View
 from tests.unit.dcnet.support import NET, rules, view
 from tests.unit.dcnet.whole_net import fresh
 from tools.counterparts.net_recovery import SlotWitness, order_for

@@ -9,28 +9,29 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from firmware.enforcement.dcnet import merkle
-from firmware.enforcement.dcnet.authorisation import GraphPublication, PeerAuthorisation
-from firmware.enforcement.dcnet.beacon import BeaconReveal, Nonces
-from firmware.enforcement.dcnet.driver import NetMember
 from firmware.enforcement.dcnet.events import NetEvent
-from firmware.enforcement.dcnet.frames import MAC_BYTES, Frame, FrameType, digest
-from firmware.enforcement.dcnet.messages import (
+from firmware.enforcement.dcnet.founding.authorisation import GraphPublication, PeerAuthorisation
+from firmware.enforcement.dcnet.founding.beacon import BeaconReveal, Nonces
+from firmware.enforcement.dcnet.messages.documents import document_hash, to_bitmap
+from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, Frame, FrameType, digest
+from firmware.enforcement.dcnet.messages.manifest import (
     EpochManifest,
-    KeyBundle,
-    KeyExchange,
     Manifest,
     ManifestReply,
+    SlotResult,
+    Verdict,
+)
+from firmware.enforcement.dcnet.messages.roster import (
+    KeyBundle,
+    KeyExchange,
     Roster,
     RosterEntry,
     RosterPublication,
     SignedBundle,
-    SlotResult,
-    Verdict,
-    document_hash,
-    to_bitmap,
 )
 from firmware.enforcement.dcnet.policy import NetRules
+from firmware.enforcement.dcnet.primitives import merkle
+from firmware.enforcement.dcnet.service.driver import NetMember
 from hsm.api import Curve, KeySlot, PublicKey
 from tests.support.soft_module import SoftModule
 from tests.unit.dcnet.support import (

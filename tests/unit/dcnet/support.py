@@ -8,13 +8,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from firmware.enforcement.dcnet import graph
-from firmware.enforcement.dcnet.arithmetic import Prf
-from firmware.enforcement.dcnet.authorisation import PeerAuthorisation
-from firmware.enforcement.dcnet.beacon import BeaconReveal
-from firmware.enforcement.dcnet.messages import Administrator, Attestation, Roster, document_hash
+from firmware.enforcement.dcnet.founding.authorisation import PeerAuthorisation
+from firmware.enforcement.dcnet.founding.beacon import BeaconReveal
+from firmware.enforcement.dcnet.messages.documents import document_hash
+from firmware.enforcement.dcnet.messages.roster import Administrator, Attestation, Roster
 from firmware.enforcement.dcnet.policy import NetRules
-from firmware.enforcement.dcnet.view import Head, View
+from firmware.enforcement.dcnet.primitives import graph
+from firmware.enforcement.dcnet.primitives.arithmetic import Prf
+from firmware.enforcement.dcnet.slot.view import Head, View
 from firmware.profile.model import NetPolicy
 from firmware.store.operations import Operation, Put
 from wan.errors import SignatureRefused

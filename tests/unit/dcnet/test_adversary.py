@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from firmware.enforcement.dcnet import graph
+from firmware.enforcement.dcnet.primitives import graph
 from tests.unit.dcnet.adversary import Adversary, lie, rules_of
 from tools.counterparts.net_recovery import SlotWitness
 from tools.dcnet.leak import Known

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware.enforcement.dcnet import graph, merkle
-from firmware.enforcement.dcnet.arithmetic import MASK, Prf, opening, pads, prf, submission, total
+from firmware.enforcement.dcnet.primitives import graph, merkle
+from firmware.enforcement.dcnet.primitives.arithmetic import MASK, Prf, opening, pads, prf, submission, total
 from tests.unit.dcnet.support import edge_key
 
 LANES = 3

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware.enforcement.dcnet import arithmetic, audit, graph
-from firmware.enforcement.dcnet.arithmetic import Prf
 from firmware.enforcement.dcnet.errors import AuditRefused
-from firmware.enforcement.dcnet.frames import Frame
 from firmware.enforcement.dcnet.machines import SlotState
-from firmware.enforcement.dcnet.statements import CanaryStatement
+from firmware.enforcement.dcnet.messages.faults import CanaryStatement
+from firmware.enforcement.dcnet.messages.frames import Frame
+from firmware.enforcement.dcnet.primitives import arithmetic, graph
+from firmware.enforcement.dcnet.primitives.arithmetic import Prf
+from firmware.enforcement.dcnet.slot import audit
 from tests.unit.dcnet.support import rules
 from tests.unit.dcnet.whole_net import Net
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from firmware.enforcement.dcnet import graph, merkle
+from firmware.enforcement.dcnet.primitives import graph, merkle
 from tests.unit.dcnet.whole_net import fresh
 from tools.bench import dcnet_flower
 from tools.bench.dcnet_memory import _measured

@@ -11,33 +11,44 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware.enforcement.dcnet import authorisation, beacon, canonical, frames, messages, statements
 from firmware.enforcement.dcnet.errors import MalformedObject
-from firmware.enforcement.dcnet.frames import Frame, FrameType
+from firmware.enforcement.dcnet.founding import authorisation, beacon
+from firmware.enforcement.dcnet.messages import canonical, faults, frames
+from firmware.enforcement.dcnet.messages.documents import from_bitmap, to_bitmap
+from firmware.enforcement.dcnet.messages.frames import Frame, FrameType
+from firmware.enforcement.dcnet.messages.manifest import EpochManifest, Manifest, ManifestReply, SlotResult
+from firmware.enforcement.dcnet.messages.roster import (
+    Attestation,
+    KeyBundle,
+    Roster,
+    RosterDraft,
+    RosterPublication,
+    SignedBundle,
+)
 from tests.support.vectors import load
 
 KINDS = [
-    messages.KeyBundle,
-    messages.Roster,
-    messages.EpochManifest,
-    messages.Manifest,
-    messages.SlotResult,
-    messages.SignedBundle,
-    messages.RosterDraft,
-    messages.RosterPublication,
-    messages.Attestation,
+    KeyBundle,
+    Roster,
+    EpochManifest,
+    Manifest,
+    SlotResult,
+    SignedBundle,
+    RosterDraft,
+    RosterPublication,
+    Attestation,
     beacon.BeaconCommit,
     beacon.BeaconReveal,
     beacon.Nonces,
     authorisation.PeerAuthorisation,
     authorisation.GraphPublication,
-    messages.ManifestReply,
-    statements.RecoveryOrder,
-    statements.CanaryStatement,
+    ManifestReply,
+    faults.RecoveryOrder,
+    faults.CanaryStatement,
 ]
+DOCUMENTS = {kind.__name__: kind for kind in (KeyBundle, Roster, EpochManifest, SlotResult, Manifest)}
 KNOWN = [
-    (getattr(messages, case["type"]), bytes.fromhex(case["hex"]))
-    for case in load("dcnet/documents.json")["cases"]
+    (DOCUMENTS[case["type"]], bytes.fromhex(case["hex"])) for case in load("dcnet/documents.json")["cases"]
 ]
 
 u32 = st.integers(0, 2**32 - 1)
@@ -165,10 +176,10 @@ def test_fields_out_of_range_are_refused() -> None:
     roster = cbor2.loads(KNOWN[1][1])
     roster[9][0][0] = 2
     with pytest.raises(MalformedObject, match="gaps"):
-        messages.Roster.from_bytes(canonical.encode(roster))
+        Roster.from_bytes(canonical.encode(roster))
     for wrong in ([], [*roster[8], ["nobody's", bytes(32), bytes(32)]], [*roster[8], roster[8][0]]):
         with pytest.raises(MalformedObject, match="administrators"):
-            messages.Roster.from_bytes(
+            Roster.from_bytes(
                 canonical.encode([*roster[:8], wrong, [[1, *roster[9][0][1:]], *roster[9][1:]]])
             )
 
@@ -184,12 +195,12 @@ def test_peers_of_an_authorisation_rise() -> None:
 @given(st.integers(1, 70), st.data())
 def test_bitmaps(size: int, data: st.DataObject) -> None:
     members = data.draw(st.sets(st.integers(1, size)))
-    bitmap = messages.to_bitmap(members, size)
-    assert messages.from_bitmap(bitmap, size) == members
+    bitmap = to_bitmap(members, size)
+    assert from_bitmap(bitmap, size) == members
     for wrong in (bitmap + b"\0", bitmap[:-1]):
         with pytest.raises(MalformedObject):
-            messages.from_bitmap(wrong, size)
+            from_bitmap(wrong, size)
     if size % 8:
         with pytest.raises(MalformedObject):
-            messages.from_bitmap(bitmap[:-1] + b"\x80", size)
-    assert messages.to_bitmap([1, 9], 10) == b"\x01\x01"
+            from_bitmap(bitmap[:-1] + b"\x80", size)
+    assert to_bitmap([1, 9], 10) == b"\x01\x01"

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from firmware.enforcement.dcnet.authorisation import GraphPublication, PeerAuthorisation
-from firmware.enforcement.dcnet.beacon import BeaconCommit, BeaconReveal
-from firmware.enforcement.dcnet.frames import Frame, FrameType, seal
+from firmware.enforcement.dcnet.founding.authorisation import GraphPublication, PeerAuthorisation
+from firmware.enforcement.dcnet.founding.beacon import BeaconCommit, BeaconReveal
 from firmware.enforcement.dcnet.machines import SlotState
-from firmware.enforcement.dcnet.messages import (
+from firmware.enforcement.dcnet.messages.documents import document_hash, from_bitmap
+from firmware.enforcement.dcnet.messages.frames import Frame, FrameType, seal
+from firmware.enforcement.dcnet.messages.manifest import Verdict
+from firmware.enforcement.dcnet.messages.roster import (
     Administrator,
     Attestation,
     KeyBundle,
@@ -24,11 +26,8 @@ from firmware.enforcement.dcnet.messages import (
     RosterDraft,
     RosterEntry,
     SignedBundle,
-    Verdict,
-    document_hash,
-    from_bitmap,
 )
-from firmware.enforcement.dcnet.round import Round
+from firmware.enforcement.dcnet.slot.round import Round
 from hsm.api import CertificateUse, Curve, KeySlot
 from hsm.x509 import Certificate
 from tests.support.soft_module import SoftModule

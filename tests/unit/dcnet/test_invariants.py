@@ -16,8 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from firmware.enforcement.dcnet import arithmetic, graph, kdf, reconcile
-from firmware.enforcement.dcnet.arithmetic import Lanes, Prf, Purpose
 from firmware.enforcement.dcnet.errors import (
     Equivocation,
     MembershipRefused,
@@ -25,13 +23,16 @@ from firmware.enforcement.dcnet.errors import (
     Refusal,
     UnexpectedStep,
 )
-from firmware.enforcement.dcnet.frames import Frame
-from firmware.enforcement.dcnet.ledger import Ledger
+from firmware.enforcement.dcnet.founding.membership import _Chain
 from firmware.enforcement.dcnet.machines import SlotState, Step
-from firmware.enforcement.dcnet.membership import _Chain
+from firmware.enforcement.dcnet.messages.frames import Frame
 from firmware.enforcement.dcnet.policy import NetRules, Recovery
-from firmware.enforcement.dcnet.reconcile import carry
-from firmware.enforcement.dcnet.round import Round
+from firmware.enforcement.dcnet.primitives import arithmetic, graph, kdf
+from firmware.enforcement.dcnet.primitives.arithmetic import Lanes, Prf, Purpose
+from firmware.enforcement.dcnet.slot import reconcile
+from firmware.enforcement.dcnet.slot.ledger import Ledger
+from firmware.enforcement.dcnet.slot.reconcile import carry
+from firmware.enforcement.dcnet.slot.round import Round
 from tests.unit.dcnet.support import NET, MemoryStore, edge_key, rules
 from tests.unit.dcnet.whole_net import Net, fresh
 

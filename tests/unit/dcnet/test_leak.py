@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from firmware.enforcement.dcnet import graph, merkle
 from firmware.enforcement.dcnet.errors import Equivocation, OpeningRefused, UnexpectedStep
-from firmware.enforcement.dcnet.frames import Frame, digest
 from firmware.enforcement.dcnet.machines import SlotState
-from firmware.enforcement.dcnet.messages import Manifest, to_bitmap
+from firmware.enforcement.dcnet.messages.documents import to_bitmap
+from firmware.enforcement.dcnet.messages.frames import Frame, digest
+from firmware.enforcement.dcnet.messages.manifest import Manifest
 from firmware.enforcement.dcnet.policy import NetRules
-from firmware.enforcement.dcnet.round import Round
-from firmware.enforcement.dcnet.view import Head
+from firmware.enforcement.dcnet.primitives import graph, merkle
+from firmware.enforcement.dcnet.slot.round import Round
+from firmware.enforcement.dcnet.slot.view import Head
 from tests.support import dcnet_model as model
 from tests.support.leak_oracle import Row, determined, smallest
 from tests.unit.dcnet.support import NET, edge_key, rules, view

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firmware.enforcement.dcnet.errors import SlotInPast, UnexpectedStep
-from firmware.enforcement.dcnet.ledger import Ledger, SlotEntry
 from firmware.enforcement.dcnet.machines import SlotState, Step
+from firmware.enforcement.dcnet.slot.ledger import Ledger, SlotEntry
 from firmware.errors import ReadingRefused, StoreCorrupt
 from firmware.store.operations import Append
 from tests.unit.dcnet.support import NET, MemoryStore, PowerCut

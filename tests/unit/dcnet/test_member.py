@@ -12,9 +12,9 @@ import pytest
 
 from firmware.enforcement.dcnet.errors import NetRefused
 from firmware.enforcement.dcnet.events import NetEventKind
-from firmware.enforcement.dcnet.frames import MAC_BYTES, Frame
 from firmware.enforcement.dcnet.machines import MemberState, SlotState
-from firmware.enforcement.dcnet.messages import to_bitmap
+from firmware.enforcement.dcnet.messages.documents import to_bitmap
+from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, Frame
 from firmware.errors import ReadingRefused
 from tests.unit.dcnet.fake_emp import GWA_NONCE, Answer, World, altered
 from tests.unit.dcnet.support import PowerCut, rules

@@ -8,24 +8,29 @@ from dataclasses import replace
 
 import pytest
 
-from firmware.enforcement.dcnet import graph, kdf, membership
-from firmware.enforcement.dcnet.arithmetic import prf
-from firmware.enforcement.dcnet.authorisation import PeerAuthorisation
-from firmware.enforcement.dcnet.beacon import BeaconReveal, Nonces, beacon_of, draw
 from firmware.enforcement.dcnet.errors import MalformedObject, MembershipRefused
-from firmware.enforcement.dcnet.membership import Membership
-from firmware.enforcement.dcnet.messages import (
-    EpochManifest,
+from firmware.enforcement.dcnet.founding import membership
+from firmware.enforcement.dcnet.founding.authorisation import PeerAuthorisation
+from firmware.enforcement.dcnet.founding.beacon import BeaconReveal, Nonces, beacon_of, draw
+from firmware.enforcement.dcnet.founding.membership import Membership
+from firmware.enforcement.dcnet.founding.roster import (
+    CheckedRoster,
+    check_authorisations,
+    check_nonces,
+    check_roster,
+)
+from firmware.enforcement.dcnet.messages.documents import document_hash, to_bitmap
+from firmware.enforcement.dcnet.messages.manifest import EpochManifest
+from firmware.enforcement.dcnet.messages.roster import (
     KeyBundle,
     Roster,
     RosterEntry,
     RosterPublication,
     SignedBundle,
-    document_hash,
-    to_bitmap,
 )
 from firmware.enforcement.dcnet.policy import NetRules
-from firmware.enforcement.dcnet.roster import CheckedRoster, check_authorisations, check_nonces, check_roster
+from firmware.enforcement.dcnet.primitives import graph, kdf
+from firmware.enforcement.dcnet.primitives.arithmetic import prf
 from hsm.api import Curve, KeySlot
 from hsm.errors import CommandRefused
 from tests.support.soft_module import SoftModule

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware.enforcement.dcnet import kdf, reconcile
 from firmware.enforcement.dcnet.errors import NetRefused
-from firmware.enforcement.dcnet.ledger import Ledger, Owed
 from firmware.enforcement.dcnet.machines import SlotState, Step
-from firmware.enforcement.dcnet.reconcile import Carried, carry
+from firmware.enforcement.dcnet.primitives import kdf
+from firmware.enforcement.dcnet.slot import reconcile
+from firmware.enforcement.dcnet.slot.ledger import Ledger, Owed
+from firmware.enforcement.dcnet.slot.reconcile import Carried, carry
 from firmware.errors import StoreCorrupt
 from tests.unit.dcnet.support import NET, MemoryStore, PowerCut, rules
 

@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware.enforcement.dcnet import arithmetic, graph, merkle
 from firmware.enforcement.dcnet.errors import (
     Equivocation,
     NetRefused,
     ReleaseOfShareRefused,
     UnexpectedStep,
 )
-from firmware.enforcement.dcnet.frames import Frame, FrameType, digest
-from firmware.enforcement.dcnet.messages import to_bitmap
+from firmware.enforcement.dcnet.messages.documents import to_bitmap
+from firmware.enforcement.dcnet.messages.faults import RecoveryOrder
+from firmware.enforcement.dcnet.messages.frames import Frame, FrameType, digest
 from firmware.enforcement.dcnet.policy import NetRules, Recovery
-from firmware.enforcement.dcnet.round import Round
-from firmware.enforcement.dcnet.statements import RecoveryOrder
+from firmware.enforcement.dcnet.primitives import arithmetic, graph, merkle
+from firmware.enforcement.dcnet.slot.round import Round
 from tests.unit.dcnet.support import rules
 from tests.unit.dcnet.whole_net import Net
 from tools.counterparts.net_recovery import SlotWitness, opening_of, order_for, recoverable

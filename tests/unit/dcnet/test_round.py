@@ -8,15 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware.enforcement.dcnet import graph, merkle
-from firmware.enforcement.dcnet.arithmetic import total
 from firmware.enforcement.dcnet.errors import Equivocation, OpeningRefused, Refusal, UnexpectedStep
-from firmware.enforcement.dcnet.frames import Frame, digest
 from firmware.enforcement.dcnet.machines import SLOT, SlotState, Step
-from firmware.enforcement.dcnet.messages import Manifest, document_hash, to_bitmap
+from firmware.enforcement.dcnet.messages.documents import document_hash, to_bitmap
+from firmware.enforcement.dcnet.messages.frames import Frame, digest
+from firmware.enforcement.dcnet.messages.manifest import Manifest
 from firmware.enforcement.dcnet.policy import NetRules
-from firmware.enforcement.dcnet.round import Round
-from firmware.enforcement.dcnet.view import Head
+from firmware.enforcement.dcnet.primitives import graph, merkle
+from firmware.enforcement.dcnet.primitives.arithmetic import total
+from firmware.enforcement.dcnet.slot.round import Round
+from firmware.enforcement.dcnet.slot.view import Head
 from tests.unit.dcnet.support import NET, head, rules, view
 
 SEED = b"s" * 16

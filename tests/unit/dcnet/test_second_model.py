@@ -8,9 +8,18 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware.enforcement.dcnet import arithmetic, frames, graph, kdf, merkle
-from firmware.enforcement.dcnet import messages as documents
-from firmware.enforcement.dcnet.frames import Frame, FrameType
+from firmware.enforcement.dcnet.messages import frames
+from firmware.enforcement.dcnet.messages.documents import document_hash, to_bitmap
+from firmware.enforcement.dcnet.messages.frames import Frame, FrameType
+from firmware.enforcement.dcnet.messages.manifest import EpochManifest, Manifest, SlotResult, Verdict
+from firmware.enforcement.dcnet.messages.roster import (
+    Administrator,
+    KeyBundle,
+    KeyExchange,
+    Roster,
+    RosterEntry,
+)
+from firmware.enforcement.dcnet.primitives import arithmetic, graph, kdf, merkle
 from tests.support import dcnet_model as model
 
 key16, hash32 = st.binary(min_size=16, max_size=16), st.binary(min_size=32, max_size=32)
@@ -170,25 +179,25 @@ def test_hashes_of_documents(
     bitmap = bytearray((size + 7) // 8)
     for member in members:
         bitmap[(member - 1) >> 3] |= 1 << ((member - 1) & 7)
-    assert documents.to_bitmap(members, size) == bytes(bitmap)
+    assert to_bitmap(members, size) == bytes(bitmap)
     totals = data.draw(st.one_of(st.none(), st.tuples(lane, lane, lane)))
     name = data.draw(st.text(max_size=20))
-    result = documents.SlotResult(net, number, one, documents.Verdict.TOTALLED, totals)
+    result = SlotResult(net, number, one, Verdict.TOTALLED, totals)
     told = [5, net, number, one, 1, None if totals is None else list(totals)]
-    entry = documents.RosterEntry(1, one[:16], one, name, other, size, 0)
-    vouching = documents.Administrator(name, other, one)
+    entry = RosterEntry(1, one[:16], one, name, other, size, 0)
+    vouching = Administrator(name, other, one)
     pairs = [
         (result, told),
         (
-            documents.Manifest(net, version, number, one, bytes(bitmap), b"", other, result),
+            Manifest(net, version, number, one, bytes(bitmap), b"", other, result),
             [4, net, version, number, one, bytes(bitmap), b"", other, told],
         ),
         (
-            documents.EpochManifest(net, version, one, number, number, bytes(bitmap)),
+            EpochManifest(net, version, one, number, number, bytes(bitmap)),
             [3, net, version, one, number, number, bytes(bitmap)],
         ),
         (
-            documents.Roster(net, version, one, other, one, number, other, (vouching,), (entry,)),
+            Roster(net, version, one, other, one, number, other, (vouching,), (entry,)),
             [
                 *(2, net, version, one, other, one, number, other),
                 [[name, other, one]],
@@ -196,11 +205,9 @@ def test_hashes_of_documents(
             ],
         ),
         (
-            documents.KeyBundle(
-                net, version, one[:16], documents.KeyExchange.ECKA, b"\x04" + one + other, one, other
-            ),
+            KeyBundle(net, version, one[:16], KeyExchange.ECKA, b"\x04" + one + other, one, other),
             [1, net, version, one[:16], 1, b"\x04" + one + other, one, other],
         ),
     ]
     for document, fields in pairs:
-        assert documents.document_hash(document) == hashlib.sha256(model.cbor(fields)).digest()
+        assert document_hash(document) == hashlib.sha256(model.cbor(fields)).digest()

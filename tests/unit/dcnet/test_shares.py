@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware.enforcement.dcnet import shares
-from firmware.enforcement.dcnet.arithmetic import Prf
 from firmware.enforcement.dcnet.errors import SharesRefused
+from firmware.enforcement.dcnet.primitives import shares
+from firmware.enforcement.dcnet.primitives.arithmetic import Prf
 from tests.support import dcnet_model as model
 from tests.support.vectors import vectors
 

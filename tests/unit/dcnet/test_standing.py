@@ -11,13 +11,13 @@ import pytest
 from rich.console import Console
 
 from firmware.clock.clock import SystemClock
-from firmware.enforcement.dcnet import graph
-from firmware.enforcement.dcnet.ledger import Ledger
+from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.machines import MemberState, Step
-from firmware.enforcement.dcnet.membership import Membership
-from firmware.enforcement.dcnet.messages import Administrator, Roster, RosterEntry
-from firmware.enforcement.dcnet.standing import anonymity_sets, describe
-from firmware.enforcement.dcnet.view import Head
+from firmware.enforcement.dcnet.messages.roster import Administrator, Roster, RosterEntry
+from firmware.enforcement.dcnet.primitives import graph
+from firmware.enforcement.dcnet.service.standing import anonymity_sets, describe
+from firmware.enforcement.dcnet.slot.ledger import Ledger
+from firmware.enforcement.dcnet.slot.view import Head
 from firmware.enforcement.roles import Role
 from firmware.errors import AccessRefused
 from firmware.life.control import Request

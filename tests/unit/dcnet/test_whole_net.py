@@ -17,11 +17,11 @@ from aiohttp import ClientSession, web
 from cryptography.x509 import load_pem_x509_certificate
 
 from firmware.clock.clock import SystemClock
-from firmware.enforcement.dcnet.driver import NetMember
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
 from firmware.enforcement.dcnet.policy import NetRules
-from firmware.enforcement.dcnet.signatures import CmsSignatures
-from firmware.enforcement.dcnet.standing import describe
+from firmware.enforcement.dcnet.service.driver import NetMember
+from firmware.enforcement.dcnet.service.signatures import CmsSignatures
+from firmware.enforcement.dcnet.service.standing import describe
 from hsm.api import CertificateUse, KeySlot
 from hsm.x509 import Certificate
 from tests.support.pace import slot_s

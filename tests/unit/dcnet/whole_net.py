@@ -6,14 +6,15 @@ import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from firmware.enforcement.dcnet import arithmetic, graph, merkle
-from firmware.enforcement.dcnet.arithmetic import Lanes
-from firmware.enforcement.dcnet.frames import Frame, digest
-from firmware.enforcement.dcnet.messages import Manifest, to_bitmap
+from firmware.enforcement.dcnet.messages.documents import to_bitmap
+from firmware.enforcement.dcnet.messages.faults import RecoveryOrder
+from firmware.enforcement.dcnet.messages.frames import Frame, digest
+from firmware.enforcement.dcnet.messages.manifest import Manifest
 from firmware.enforcement.dcnet.policy import NetRules
-from firmware.enforcement.dcnet.round import Round
-from firmware.enforcement.dcnet.statements import RecoveryOrder
-from firmware.enforcement.dcnet.view import Head, View
+from firmware.enforcement.dcnet.primitives import arithmetic, graph, merkle
+from firmware.enforcement.dcnet.primitives.arithmetic import Lanes
+from firmware.enforcement.dcnet.slot.round import Round
+from firmware.enforcement.dcnet.slot.view import Head, View
 from tests.unit.dcnet.support import view
 from tools.counterparts.net_recovery import SlotWitness, opening_of, order_for, recoverable
 

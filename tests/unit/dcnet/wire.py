@@ -10,14 +10,9 @@ from hashlib import sha256
 from asn1crypto import cms
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from firmware.enforcement.dcnet.messages import (
-    KeyBundle,
-    Manifest,
-    ManifestReply,
-    Roster,
-    RosterPublication,
-    from_bitmap,
-)
+from firmware.enforcement.dcnet.messages.documents import from_bitmap
+from firmware.enforcement.dcnet.messages.manifest import Manifest, ManifestReply
+from firmware.enforcement.dcnet.messages.roster import KeyBundle, Roster, RosterPublication
 from hsm.api import KeySlot
 from tests.support import dcnet_model as model
 from tests.support.soft_module import SoftModule

@@ -32,7 +32,7 @@ NOT_WITHOUT_WAN = (
     "wan.emp",
     "wan.gwa",
     "firmware.wide_area.opening",
-    "firmware.enforcement.dcnet.driver",
+    "firmware.enforcement.dcnet.service.driver",
     "httpcore",
     "aiohttp",
     "asn1crypto",

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from firmware.enforcement.dcnet.frames import Frame, FrameType, digest, seal
+from firmware.enforcement.dcnet.messages.frames import Frame, FrameType, digest, seal
 from tests.support.vectors import load as known
 from tools.aggregate.columns import Columns
 from tools.aggregate.ingest import Intake, Taken, Wanted

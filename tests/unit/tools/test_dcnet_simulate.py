@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from firmware.enforcement.dcnet.frames import MAC_BYTES, Frame
+from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, Frame
 from tests.support import dcnet_model as model
 from tools.cli.aggregate import app as supplier
 from tools.cli.dcnet import app

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from firmware.enforcement.dcnet.messages import Attestation
+from firmware.enforcement.dcnet.messages.roster import Attestation
 from firmware.profile.model import NetPolicy
 from hsm.x509 import Certificate
 from tests.unit.wan.conftest import GATEWAY, Party, Pki

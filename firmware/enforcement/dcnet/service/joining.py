@@ -10,15 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from firmware.enforcement.dcnet import membership as members
-from firmware.enforcement.dcnet.authorisation import GraphPublication
-from firmware.enforcement.dcnet.beacon import NONCE_BYTES, BeaconReveal
-from firmware.enforcement.dcnet.client import NetClient
-from firmware.enforcement.dcnet.ledger import Ledger
-from firmware.enforcement.dcnet.membership import Membership
-from firmware.enforcement.dcnet.messages import KeyBundle, RosterPublication, SignedBundle
+from firmware.enforcement.dcnet.founding import membership as members
+from firmware.enforcement.dcnet.founding.authorisation import GraphPublication
+from firmware.enforcement.dcnet.founding.beacon import NONCE_BYTES, BeaconReveal
+from firmware.enforcement.dcnet.founding.membership import Membership
+from firmware.enforcement.dcnet.founding.roster import (
+    CheckedRoster,
+    Signatures,
+    check_authorisations,
+    check_roster,
+)
+from firmware.enforcement.dcnet.messages.roster import KeyBundle, RosterPublication, SignedBundle
 from firmware.enforcement.dcnet.policy import NetRules
-from firmware.enforcement.dcnet.roster import CheckedRoster, Signatures, check_authorisations, check_roster
+from firmware.enforcement.dcnet.service.client import NetClient
+from firmware.enforcement.dcnet.slot.ledger import Ledger
 from hsm.api import KeySlot, PublicKey, SecurityModule
 
 _PSEUDONYM_BYTES: Final = 16

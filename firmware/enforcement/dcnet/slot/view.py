@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from firmware.enforcement.dcnet.arithmetic import Prf
 from firmware.enforcement.dcnet.errors import MalformedObject, OpeningRefused, Refusal
-from firmware.enforcement.dcnet.messages import EpochManifest, Manifest, document_hash, from_bitmap
+from firmware.enforcement.dcnet.messages.documents import document_hash, from_bitmap
+from firmware.enforcement.dcnet.messages.manifest import EpochManifest, Manifest
 from firmware.enforcement.dcnet.policy import NetRules
+from firmware.enforcement.dcnet.primitives.arithmetic import Prf
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,23 +10,22 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from firmware.enforcement.dcnet import graph, kdf
-from firmware.enforcement.dcnet.arithmetic import Prf
-from firmware.enforcement.dcnet.authorisation import PeerAuthorisation, authorised_edges
-from firmware.enforcement.dcnet.beacon import Nonces, beacon_of, draw
 from firmware.enforcement.dcnet.errors import MembershipRefused
-from firmware.enforcement.dcnet.messages import (
-    EpochManifest,
-    KeyBundle,
-    KeyExchange,
-    Roster,
-    SignedBundle,
-    document_hash,
-    from_bitmap,
+from firmware.enforcement.dcnet.founding.authorisation import PeerAuthorisation, authorised_edges
+from firmware.enforcement.dcnet.founding.beacon import Nonces, beacon_of, draw
+from firmware.enforcement.dcnet.founding.roster import (
+    MAX_ROSTER_EPOCHS,
+    CheckedRoster,
+    Signatures,
+    check_nonces,
 )
+from firmware.enforcement.dcnet.messages.documents import document_hash, from_bitmap
+from firmware.enforcement.dcnet.messages.manifest import EpochManifest
+from firmware.enforcement.dcnet.messages.roster import KeyBundle, KeyExchange, Roster, SignedBundle
 from firmware.enforcement.dcnet.policy import NetRules
-from firmware.enforcement.dcnet.roster import MAX_ROSTER_EPOCHS, CheckedRoster, Signatures, check_nonces
-from firmware.enforcement.dcnet.view import View
+from firmware.enforcement.dcnet.primitives import graph, kdf
+from firmware.enforcement.dcnet.primitives.arithmetic import Prf
+from firmware.enforcement.dcnet.slot.view import View
 from hsm.api import KeySlot, SecurityModule
 
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Final, Protocol
 
-from firmware.enforcement.dcnet.messages import ManifestReply
+from firmware.enforcement.dcnet.messages.manifest import ManifestReply
 from firmware.errors import ReleaseRefused
 from hsm.errors import CertificateRefused, TlsRefused
 from wan.errors import WanError

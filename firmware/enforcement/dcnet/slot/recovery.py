@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from firmware.enforcement.dcnet import merkle, shares
 from firmware.enforcement.dcnet.errors import MalformedObject, ReleaseOfShareRefused
-from firmware.enforcement.dcnet.frames import Frame, FrameType, digest
-from firmware.enforcement.dcnet.messages import from_bitmap
-from firmware.enforcement.dcnet.statements import RecoveryOrder
-from firmware.enforcement.dcnet.view import Head, Link, View
+from firmware.enforcement.dcnet.messages.documents import from_bitmap
+from firmware.enforcement.dcnet.messages.faults import RecoveryOrder
+from firmware.enforcement.dcnet.messages.frames import Frame, FrameType, digest
+from firmware.enforcement.dcnet.primitives import merkle, shares
+from firmware.enforcement.dcnet.slot.view import Head, Link, View
 
 
 def holders(view: View, head: Head) -> tuple[int, ...]:

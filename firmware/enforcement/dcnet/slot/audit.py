@@ -10,12 +10,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from firmware.enforcement.dcnet.arithmetic import LANE_BYTES, MASK, Purpose, to_lanes
 from firmware.enforcement.dcnet.errors import AuditRefused
 from firmware.enforcement.dcnet.machines import SlotState
+from firmware.enforcement.dcnet.messages.faults import CanaryStatement
 from firmware.enforcement.dcnet.policy import CANARY_LANE, LANES
-from firmware.enforcement.dcnet.statements import CanaryStatement
-from firmware.enforcement.dcnet.view import Head, Link, View
+from firmware.enforcement.dcnet.primitives.arithmetic import LANE_BYTES, MASK, Purpose, to_lanes
+from firmware.enforcement.dcnet.slot.view import Head, Link, View
 
 EPOCHS_BETWEEN: Final = 30
 """Blame budget: a member lets itself be audited once in so many epochs."""

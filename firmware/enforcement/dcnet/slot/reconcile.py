@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
-from firmware.enforcement.dcnet.canonical import decode, encode
 from firmware.enforcement.dcnet.errors import MalformedObject
-from firmware.enforcement.dcnet.kdf import NET_BYTES, SCHEME
-from firmware.enforcement.dcnet.ledger import Owed
+from firmware.enforcement.dcnet.messages.canonical import decode, encode
 from firmware.enforcement.dcnet.policy import TENTHS, NetRules
+from firmware.enforcement.dcnet.primitives.kdf import NET_BYTES, SCHEME
+from firmware.enforcement.dcnet.slot.ledger import Owed
 from firmware.errors import StoreCorrupt
 
 PERIOD_SLOTS: Final = 31 * 96

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from firmware.enforcement.dcnet.authorisation import PeerAuthorisation
-from firmware.enforcement.dcnet.beacon import BeaconReveal, Nonces
 from firmware.enforcement.dcnet.errors import MembershipRefused
-from firmware.enforcement.dcnet.messages import (
+from firmware.enforcement.dcnet.founding.authorisation import PeerAuthorisation
+from firmware.enforcement.dcnet.founding.beacon import BeaconReveal, Nonces
+from firmware.enforcement.dcnet.messages.documents import document_hash
+from firmware.enforcement.dcnet.messages.roster import (
     Administrator,
     Attestation,
     KeyBundle,
@@ -21,7 +22,6 @@ from firmware.enforcement.dcnet.messages import (
     RosterEntry,
     RosterPublication,
     SignedBundle,
-    document_hash,
 )
 from firmware.enforcement.dcnet.policy import NetRules
 

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final, Self
 
-from firmware.enforcement.dcnet.beacon import Nonces
-from firmware.enforcement.dcnet.canonical import Fields, decode, encode
 from firmware.enforcement.dcnet.errors import MalformedObject
-from firmware.enforcement.dcnet.graph import Edge
-from firmware.enforcement.dcnet.messages import HASH_BYTES, NET_BYTES, Attestation, Roster
+from firmware.enforcement.dcnet.founding.beacon import Nonces
+from firmware.enforcement.dcnet.messages.canonical import Fields, decode, encode
+from firmware.enforcement.dcnet.messages.documents import HASH_BYTES, NET_BYTES
+from firmware.enforcement.dcnet.messages.roster import Attestation, Roster
+from firmware.enforcement.dcnet.primitives.graph import Edge
 
 _U32: Final = 1 << 32
 

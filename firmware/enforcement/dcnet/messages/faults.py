@@ -6,14 +6,12 @@ Spec: docs/dcnet.md, messages RecoveryOrder and AuditCanary.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Self
 
-from firmware.enforcement.dcnet.arithmetic import MODULUS
-from firmware.enforcement.dcnet.canonical import Fields, decode, encode
 from firmware.enforcement.dcnet.errors import MalformedObject
-from firmware.enforcement.dcnet.messages import HASH_BYTES, NET_BYTES
-
-_U32: Final = 1 << 32
+from firmware.enforcement.dcnet.messages.canonical import Fields, decode, encode
+from firmware.enforcement.dcnet.messages.documents import HASH_BYTES, NET_BYTES, U32
+from firmware.enforcement.dcnet.primitives.arithmetic import MODULUS
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +37,8 @@ class RecoveryOrder:
         fields = Fields(decode(data), 6, cls.KIND)
         return cls(
             fields.octets(NET_BYTES),
-            fields.number(_U32),
-            fields.number(_U32),
+            fields.number(U32),
+            fields.number(U32),
             fields.octets(HASH_BYTES),
             fields.octets(),
         )
@@ -84,9 +82,9 @@ class CanaryStatement:
         fields = Fields(decode(data), 8, cls.KIND)
         statement = cls(
             fields.octets(NET_BYTES),
-            fields.number(_U32),
-            fields.number(_U32),
-            fields.number(_U32),
+            fields.number(U32),
+            fields.number(U32),
+            fields.number(U32),
             fields.octets(HASH_BYTES),
             fields.number(MODULUS),
             tuple(_pad(item) for item in fields.array()),
@@ -99,4 +97,4 @@ class CanaryStatement:
 
 def _pad(item: object) -> tuple[int, int]:
     fields = Fields(item, 2)
-    return fields.number(_U32), fields.number(MODULUS)
+    return fields.number(U32), fields.number(MODULUS)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from firmware.enforcement.dcnet import graph, merkle, recovery
-from firmware.enforcement.dcnet.arithmetic import opening, submission
 from firmware.enforcement.dcnet.errors import (
     Equivocation,
     OpeningRefused,
@@ -17,12 +15,16 @@ from firmware.enforcement.dcnet.errors import (
     ReleaseOfShareRefused,
     UnexpectedStep,
 )
-from firmware.enforcement.dcnet.frames import Frame, FrameType, digest
 from firmware.enforcement.dcnet.machines import SLOT, SlotState, Step
-from firmware.enforcement.dcnet.messages import Manifest, document_hash
+from firmware.enforcement.dcnet.messages.documents import document_hash
+from firmware.enforcement.dcnet.messages.faults import RecoveryOrder
+from firmware.enforcement.dcnet.messages.frames import Frame, FrameType, digest
+from firmware.enforcement.dcnet.messages.manifest import Manifest
 from firmware.enforcement.dcnet.policy import LANES, Recovery
-from firmware.enforcement.dcnet.statements import RecoveryOrder
-from firmware.enforcement.dcnet.view import Head, Link, View, link
+from firmware.enforcement.dcnet.primitives import graph, merkle
+from firmware.enforcement.dcnet.primitives.arithmetic import opening, submission
+from firmware.enforcement.dcnet.slot import recovery
+from firmware.enforcement.dcnet.slot.view import Head, Link, View, link
 
 
 def check_opening(view: View, head: Head, found: Link, own_digest: bytes, siblings: Sequence[bytes]) -> None:

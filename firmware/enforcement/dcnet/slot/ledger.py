@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
-from firmware.enforcement.dcnet.canonical import decode, encode
 from firmware.enforcement.dcnet.errors import MalformedObject, SlotInPast
 from firmware.enforcement.dcnet.machines import SLOT, SlotState, Step
+from firmware.enforcement.dcnet.messages.canonical import decode, encode
 from firmware.errors import StoreCorrupt
 from firmware.store.operations import Operation, Put
 

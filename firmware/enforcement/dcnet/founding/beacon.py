@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Final, Self
 
-from firmware.enforcement.dcnet import graph, merkle
-from firmware.enforcement.dcnet.canonical import Fields, decode, encode, octets
 from firmware.enforcement.dcnet.errors import MembershipRefused
-from firmware.enforcement.dcnet.messages import HASH_BYTES, NET_BYTES, document_hash
+from firmware.enforcement.dcnet.messages.canonical import Fields, decode, encode, octets
+from firmware.enforcement.dcnet.messages.documents import HASH_BYTES, NET_BYTES, document_hash
 from firmware.enforcement.dcnet.policy import NetRules
+from firmware.enforcement.dcnet.primitives import graph, merkle
 
 NONCE_BYTES: Final = 32
 MAX_DRAWS: Final = 64

@@ -12,8 +12,8 @@ from typing import Any, Final, TypeVar
 
 import cbor2
 
-from firmware.enforcement.dcnet.arithmetic import MODULUS, Lanes
 from firmware.enforcement.dcnet.errors import MalformedObject
+from firmware.enforcement.dcnet.primitives.arithmetic import MODULUS, Lanes
 
 MAX_DOCUMENT_BYTES: Final = 1 << 22
 _MAX_DEPTH: Final = 8

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from firmware.enforcement.dcnet import messages
-from firmware.enforcement.dcnet.canonical import decode, encode
 from firmware.enforcement.dcnet.errors import Equivocation, MalformedObject
-from firmware.enforcement.dcnet.ledger import Ledger
-from firmware.enforcement.dcnet.messages import EpochManifest, document_hash
-from firmware.enforcement.dcnet.view import Head, Link
+from firmware.enforcement.dcnet.messages.canonical import decode, encode
+from firmware.enforcement.dcnet.messages.documents import document_hash, from_bitmap, to_bitmap
+from firmware.enforcement.dcnet.messages.manifest import EpochManifest
+from firmware.enforcement.dcnet.slot.ledger import Ledger
+from firmware.enforcement.dcnet.slot.view import Head, Link
 from firmware.errors import StoreCorrupt
 
 _EPOCH: Final = "epoch"
@@ -46,7 +46,7 @@ class ManifestChain:
             self._epoch = EpochManifest.from_bytes(data)
         if (data := await self._ledger.kept(f"{_HEAD}-{version}")) is not None:
             epoch, slot, head_hash, present, self._head_signed = _decode(data, 5)
-            self.head = Head(epoch, slot - 1, head_hash, messages.from_bitmap(present, size))
+            self.head = Head(epoch, slot - 1, head_hash, from_bitmap(present, size))
 
     async def start(self, manifest: EpochManifest, signed: bytes) -> None:
         """Begin the chain of a new epoch; the same again changes nothing.
@@ -85,7 +85,7 @@ class ManifestChain:
         return self._epoch is not None and self._epoch.epoch == epoch
 
     async def _move(self, version: int, head: Head, signed: bytes) -> None:
-        present = messages.to_bitmap(head.present, self._size)
+        present = to_bitmap(head.present, self._size)
         record = [head.epoch, head.slot + 1, head.hash, present, signed]
         await self._ledger.keep(f"{_HEAD}-{version}", encode(record))
         self.head, self._head_signed = head, signed

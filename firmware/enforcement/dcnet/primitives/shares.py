@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Final
 
-from firmware.enforcement.dcnet.arithmetic import Prf, Purpose
 from firmware.enforcement.dcnet.errors import SharesRefused
+from firmware.enforcement.dcnet.primitives.arithmetic import Prf, Purpose
 
 SHARE_BYTES: Final = 16
 MAX_HOLDERS: Final = 255

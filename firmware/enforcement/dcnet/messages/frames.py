@@ -16,8 +16,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.ciphers.algorithms import AES128
 from cryptography.hazmat.primitives.cmac import CMAC
 
-from firmware.enforcement.dcnet.arithmetic import LANE_BYTES, Lanes, from_lanes, to_lanes
 from firmware.enforcement.dcnet.errors import MalformedObject
+from firmware.enforcement.dcnet.primitives.arithmetic import LANE_BYTES, Lanes, from_lanes, to_lanes
 
 FRAME_VERSION: Final = 1
 MAC_BYTES: Final = 16

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from firmware.enforcement.dcnet import graph
-from firmware.enforcement.dcnet.ledger import Owed, SlotEntry
+from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.machines import MemberState
-from firmware.enforcement.dcnet.membership import Membership
 from firmware.enforcement.dcnet.policy import NetRules
-from firmware.enforcement.dcnet.view import Head
+from firmware.enforcement.dcnet.primitives import graph
+from firmware.enforcement.dcnet.slot.ledger import Owed, SlotEntry
+from firmware.enforcement.dcnet.slot.view import Head
 
 SHOWN_SLOTS: Final = 96
 """So many of the newest slots are told: a day of quarter hours."""

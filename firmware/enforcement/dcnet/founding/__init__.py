@@ -1,0 +1,1 @@
+"""How a roster becomes a membership: beacon, peers authorised at both ends, checks, edge keys."""

@@ -1,0 +1,1 @@
+"""Everything a net says, each in one encoding: signed documents and frames. Codec only, judges nothing."""
