@@ -369,6 +369,7 @@ async def _wired(
             module=parts.module,
             now_utc=parts.clock.now_utc,
             exclusive=asyncio.Lock(),
+            changed=parts.chronicle.certificate,
         )
         for table_of_line in table.rs485:
             line = wired.line(

@@ -5,6 +5,7 @@ One method an event. Neither entries nor lines ever hold a reading, a key or a p
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -244,6 +245,11 @@ class Chronicle:
             Event.DATA_SENT, destination=recipient, message_id=message_id
         )
         return (entry,)
+
+    async def certificate(self, whose: str, certificate: bytes) -> None:
+        """A certificate took the place of another."""
+        digest = hashlib.sha256(certificate).hexdigest()
+        await self._logs.system.write(Event.CERTIFICATE_CHANGE, subject=whose, sha256=digest)
 
     async def withdrawn(self, processing: str, count: int) -> None:
         """Values that were registered at a false time were taken back."""

@@ -38,7 +38,9 @@ MEANINGS: Final[dict[Event, Meaning]] = {
     Event.MODULE_FAILED: _m("the security module failed, is away, or is back", _S),
     Event.PIN_REFUSED: _m("the security module refused its PIN", _S),
     Event.KEY_CHANGE: _m("the keys of the stores were changed", _S),
-    Event.CERTIFICATE_CHANGE: _m("a certificate was put in place of another", _S, written=False),
+    Event.CERTIFICATE_CHANGE: _m(
+        "a certificate of a meter, or ours towards meters, took the place of another", _S
+    ),
     Event.STORE_CORRUPT: _m("a record, page or log is damaged", _S, _K),
     Event.STORE_UNAVAILABLE: _m("a store cannot be written, or can again", _S),
     Event.STORE_RESTORED: _m("a backup was put back, or what is there was kept by hand", _S, _K),

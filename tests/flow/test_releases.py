@@ -58,9 +58,9 @@ class Recorder:
         self.sent: list[Sent] = []
         make, once = gate._make, HttpChannel._once
 
-        def recorded_make(recipient: str, message_id: str, body: bytes) -> Any:
+        def recorded_make(recipient: str, message_id: str, body: bytes, **names: str) -> Any:
             self.made.append((recipient, message_id, body))
-            return make(recipient, message_id, body)
+            return make(recipient, message_id, body, **names)
 
         async def recorded_once(
             channel: HttpChannel, method: str, resource: str, body: bytes, headers: Any
