@@ -9,6 +9,7 @@ from aiohttp import web
 from cryptography import x509
 
 from firmware.log.entry import Event
+from tests.flow.test_releases import Recorder, unreleased
 from tests.support.whole_gateway import (
     CONSUMER,
     GATEWAY_ID,
@@ -104,7 +105,7 @@ async def released(life: Life) -> list:
 
 
 async def test_fpr_pse_1_the_supplier_is_shown_no_name(road: Road, monkeypatch) -> None:
-    wire = Wire(road, monkeypatch)
+    wire, recorder = Wire(road, monkeypatch), Recorder(monkeypatch)
     await forward(road)
     await road.open_emp()
     async with road.site.running() as life, road.metering():
@@ -120,6 +121,8 @@ async def test_fpr_pse_1_the_supplier_is_shown_no_name(road: Road, monkeypatch) 
         for name in names_of(road):
             assert name not in shown
     assert all(path.startswith("/emp/v1/forwarded/") for path in wire.paths)
+    assert unreleased(recorder.sent, recorder.made) == []
+    assert any("/forwards/" in one.resource for one in recorder.sent)
     # What the administrator is told holds neither value nor pseudonym.
     assert event["pseudonym"] not in json.dumps(road.gwa_events)
 

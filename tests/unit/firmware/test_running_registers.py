@@ -228,6 +228,25 @@ async def test_months_in_a_running_gateway(street):
     assert gateway.denials == []
 
 
+async def test_march_ends_an_hour_early_in_a_running_gateway(street):
+    """Hourly values from the 28th on, over the change of the clocks, to the first hours of April."""
+    begin = datetime(2026, 3, 28, 12, tzinfo=UTC)
+    street.clock.set_utc(begin - timedelta(seconds=60))
+    rule = {"registration_period_s": 3600, "valid_from": datetime(2026, 2, 28, 23, tzinfo=UTC)}
+    profiles = a_set(2, time_variable=TWO_STAGES, billing_calendar=CALENDAR, registers="running", **rule)
+    gateway = await started_now(street, profiles)
+    for hour in range(90):
+        second = (begin - T0).total_seconds() + 3600 * hour
+        gateway.hear(second, 1000 + 100 * hour)
+        await gateway.until(second + 60)
+    [document] = gateway.documents()
+    assert document["period"] == {"from": "2026-02-28T23:00:00Z", "to": "2026-03-31T22:00:00Z"}
+    # 82 hours; stage 2 on Monday and Tuesday, the 30th and 31st, 06:00 to 22:00 in summer time.
+    values = {one["obis"]: one["value"] for one in document["entries"]}
+    assert [values[f"1-0:1.8.{stage}*255"] for stage in (0, 1, 2, 63)] == ["9200", "5000", "3200", "0"]
+    assert gateway.denials == []
+
+
 async def test_taf_1_of_a_month_without_a_value_at_its_end_says_so(street):
     gateway = await started(street, a_set(1, billing_calendar=CALENDAR))
     end = (datetime(2026, 1, 31, 23, tzinfo=UTC) - T0).total_seconds()
@@ -240,6 +259,12 @@ async def test_taf_1_of_a_month_without_a_value_at_its_end_says_so(street):
 
 
 RUNNING_HOUR = a_set(2, billing_period_s=1800, time_variable=TWO_STAGES, registers="running")
+
+
+async def started_now(street, profiles):
+    gateway = await street.start()
+    assert (await gateway.registry.apply(order(profiles))).accepted
+    return gateway
 
 
 def ones(gateway):
