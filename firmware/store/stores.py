@@ -327,6 +327,16 @@ class SealedOutbox:
             (message_id, message.sealed) for message_id, message in waiting if message.recipient == recipient
         ]
 
+    async def disown(self, owner: str) -> list[Operation]:
+        """Return what lets messages of an owner go on waiting without his name."""
+        found: list[Operation] = []
+        for message_id, plaintext in await self._partition.items("outbox"):
+            waiting = _decoded(plaintext, _Waiting, "outbox")
+            if waiting.owner == owner:
+                nameless = msgspec.msgpack.encode(_Waiting(waiting.recipient, waiting.sealed))
+                found.append(Put("outbox", message_id, nameless))
+        return found
+
     async def delivered(self, message_id: str) -> None:
         """Forget the content and keep the id; durable on return."""
         text = await self._partition.get("outbox", message_id)

@@ -9,7 +9,7 @@ import msgspec
 from firmware.errors import StoreCorrupt
 from firmware.store.operations import Delete, Forget, Operation, Sift
 from firmware.store.retention import day_of
-from firmware.store.stores import Stores
+from firmware.store.stores import SealedOutbox, Stores
 
 
 async def wipe_consumer(
@@ -21,7 +21,7 @@ async def wipe_consumer(
     of the old bytes, wherever a memory card keeps them, open no more with what lies on the disk; then the
     file is rewritten without them. Cut short, the rest is done by calling it again. What stays: the last
     accepted counter of each meter (a replay must not pass), and messages on their way, which only their
-    recipients can open.
+    recipients can open, without the consumer's name.
 
     Args:
         stores: open.
@@ -47,7 +47,8 @@ async def wipe_consumer(
     operations += [Delete("progress", f"closed/{profile}") for profile in processing]
     operations += [Forget(f"event/{profile}") for profile in processing]
     operations += [Delete("meter-state", meter) for meter in meters]
-    gone = sum(await partition.commit(operations))
+    nameless = await SealedOutbox(partition).disown(consumer)
+    gone = sum((await partition.commit([*operations, *nameless]))[: len(operations)])
     await stores.change_key_of(partition)
     await partition.compact()
     return gone
