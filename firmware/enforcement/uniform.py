@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -91,15 +92,7 @@ def padded_document(
         "communication": communication,
         "pseudonym": pseudonym,
     }
-    empty = Dataset(
-        dataset.processing,
-        dataset.taf,
-        dataset.consumer,
-        dataset.from_utc,
-        dataset.to_utc,
-        (),
-        dataset.occasion,
-    )
+    empty = replace(dataset, entries=(), signatures=())
     document = to_document(dataset, **names)
     size = uniform_size(profile, dataset, empty_bytes=len(to_document(empty, **names)))
     room = size - len(document) - len(_PADDING)

@@ -104,6 +104,8 @@ class Evaluator:
             to_utc=occasion.to_utc.astimezone(UTC),
             entries=entries,
             occasion=occasion.why,
+            usage_point=processing.usage_point or "",
+            tariff=processing.tariff or "",
             signatures=signatures,
         )
 

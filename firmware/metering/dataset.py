@@ -25,6 +25,10 @@ class Dataset:
     entries: tuple[RegisteredValue, ...]
     occasion: str = ""
     """Why it leaves outside the cycle ("limit", "request-..."), empty inside it."""
+    usage_point: str = ""
+    """Where was measured, as the market calls it; empty: nobody said."""
+    tariff: str = ""
+    """Name of the tariff; empty: it has none."""
     signatures: tuple[bytes, ...] = ()
     """One for each entry where the profile wants signed values, else none (`firmware.metering.signature`)."""
 
@@ -68,13 +72,18 @@ def to_document(
     Returns:
         UTF-8 JSON: {"message_id", "gateway", "profile", "taf", "period": {"from", "to"}, "entries": [{"obis",
         "meter", "time_utc", "value", "unit", "status"}]}; `value` is a decimal string or null, `status` 16
-        hexadecimal digits. Outside the cycle there is "occasion" too, and with signed values each entry has a
-        "signature" in hexadecimal digits. Under a pseudonym {"message_id", "pseudonym", "taf", ...}, and no
-        entry has a "meter".
+        hexadecimal digits. Outside the cycle there is "occasion" too, and with signed values each
+        entry has a "signature" in hexadecimal digits; "usage_point" and "tariff" are there if the
+        profile names them. Under a pseudonym {"message_id", "pseudonym", "taf", ...}, and no entry
+        has a "meter".
     """
     if pseudonym and dataset.signatures:
         raise ValueError("a signature of a value says whose it is")
-    names = {"pseudonym": pseudonym} if pseudonym else {"gateway": gateway, "profile": communication}
+    names = {"pseudonym": pseudonym}
+    if not pseudonym:
+        market = {"usage_point": dataset.usage_point, "tariff": dataset.tariff}
+        names = {"gateway": gateway, "profile": communication}
+        names |= {key: text for key, text in market.items() if text}
     document = {
         "message_id": identity,
         **names,

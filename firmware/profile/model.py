@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from firmware.profile.fields import MeterText, Name, ObisText, Pem, Seconds, Utc
+from firmware.profile.fields import MeterText, Name, ObisText, Pem, Seconds, Title, UsagePoint, Utc
 from firmware.profile.tariffs import (
     BillingCalendar,
     ConsumptionVariable,
@@ -91,6 +91,10 @@ class ProcessingProfile(
     signed_values: bool = False
     """Whether each delivered value carries its own signature (`firmware.metering.signature`)."""
     recipients: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]
+    usage_point: UsagePoint | None = None
+    """Where is measured, as the market calls it; stands in what is delivered under a name."""
+    tariff: Title | None = None
+    """Name of the tariff, for who bills; stands in what is delivered under a name."""
     valid_from: Utc
     valid_until: Utc | None = None
     time_variable: TimeVariable | None = None

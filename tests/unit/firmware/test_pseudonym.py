@@ -21,11 +21,12 @@ from tests.unit.firmware.test_metering_tariffs import example_of
 GATEWAY = "esgw0100000001"
 SECRET = bytes(range(32))
 VOLTAGE = "1-0:32.7.0"
-GRID = profile(10, obis=VOLTAGE, billing_period_s=900)
+POINT = "DE00056266802AO6G56M11SN51G21M24S"
+GRID = profile(10, obis=VOLTAGE, billing_period_s=900, usage_point=POINT, tariff="Mill Lane 4")
 OUT = billing("voltage-of-mill-lane-4", processing="tariff", purpose="grid", pseudonymised=True)
 NAMES = [
     GATEWAY, GATEWAY.upper(), METER, METER.lower(), "ELS", "12345678", "78563412", "household",
-    OUT.id, "mill-lane", "tariff", "gwa",
+    OUT.id, "mill-lane", "tariff", "gwa", POINT, "Mill Lane",
 ]  # fmt: skip
 """Whatever could tell whose a data set is, as it stands in ids, telegrams and profiles."""
 
@@ -39,6 +40,7 @@ def dataset(to_s: int = 900, **changes) -> Dataset:
     fields = {
         "processing": "tariff", "taf": 10, "consumer": "household",
         "from_utc": at(to_s - 900), "to_utc": at(to_s), "entries": entries,
+        "usage_point": POINT, "tariff": "Mill Lane 4",
     }  # fmt: skip
     return Dataset(**(fields | changes))
 
@@ -83,7 +85,7 @@ async def test_a_plain_profile_names_everybody():
     release = await World(a_set(GRID, plain)).release(dataset(), plain)
     shown = f"{release.message_id} ".encode() + release.body
     found = {name for name in NAMES if name.encode() in shown}
-    assert {GATEWAY, METER, OUT.id, "12345678", "ELS"} <= found
+    assert {GATEWAY, METER, OUT.id, "12345678", "ELS", POINT, "Mill Lane"} <= found
     assert (release.sender, release.via) == ("", "")
 
 
