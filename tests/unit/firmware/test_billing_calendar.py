@@ -9,13 +9,14 @@ from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from firmware.enforcement.content import unfit
-from firmware.enforcement.determination import after, conflicts, grids, until
+from firmware.enforcement.determination import Grid, after, conflicts, grids, until
 from firmware.enforcement.schedule import (
     cycle_begin,
     deliveries,
@@ -289,6 +290,15 @@ def test_given_months_are_remembered_and_followed():
     assert len([one for one in twice if not one.concealed]) == 1
     [plain] = [one for one in after(grids(profiles), now) if not one.concealed]
     assert plain.first == int(now.timestamp()) + 1
+
+
+def test_what_is_remembered_reads_back_also_from_before_there_were_months():
+    given = grids(household(processing=(monthly(valid_until=utc(2027, 1, 1)), series())))
+    assert msgspec.json.decode(msgspec.json.encode(given), type=tuple[Grid, ...]) == given
+    old = msgspec.json.decode(msgspec.json.encode(given[1:]), type=list[dict[str, object]])
+    del old[0]["calendar"], old[0]["extra"]
+    [grid] = msgspec.convert(old, type=tuple[Grid, ...])
+    assert (grid.calendar, grid.extra) == (None, None)
 
 
 @settings(max_examples=40)
