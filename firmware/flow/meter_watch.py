@@ -71,7 +71,9 @@ class MeterWatch:
         Raises:
             StoreUnavailable, StoreCorrupt: what was not said is said when the service runs again.
         """
-        self._told.clear()
+        # While this did not run nobody may have listened: silence counts from now.
+        for memory in (self._told, self._heard, self._awaited):
+            memory.clear()
         while True:
             await self.step()
             await self._clock.sleep(LOOK_S)

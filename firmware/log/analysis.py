@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from firmware.log.entry import Entry, Event
+from firmware.log.entry import Entry, Event, Outcome
 
 _HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(days=1)
@@ -134,7 +134,9 @@ class Analysis:
         return max((rule.within for rule in self._rules), default=timedelta())
 
     def take(self, entry: Entry) -> list[Suspicion]:
-        """Count one entry; return what it makes full."""
+        """Count one entry; return what it makes full. What ended well (a cause that is over) is none."""
+        if entry.outcome is Outcome.SUCCESS:
+            return []
         return [
             found
             for rule in self._rules

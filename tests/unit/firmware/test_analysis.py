@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -73,6 +74,11 @@ def test_an_alarm_is_told_once_in_its_time():
     flood = [entry(number, number * 10) for number in range(1, 800)]
     told = found(flood)
     assert [last for _, _, last in told] == [30, 390, 750]
+
+
+def test_what_is_over_is_not_counted():
+    over = [dataclasses.replace(entry(number, number), outcome=Outcome.SUCCESS) for number in range(1, 99)]
+    assert found(over) == []
 
 
 def test_other_reasons_are_other_rules():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from decimal import Decimal
 
 import pytest
@@ -124,6 +125,18 @@ async def test_a_meter_that_speaks_is_never_told(world):
     for _ in range(20):
         world.watch.heard(ID)
         await world.passes(1000)
+    assert await world.told() == []
+
+
+async def test_what_nobody_listened_to_is_no_silence(world):
+    """The operating state forbade measuring for an hour: the service was stopped and begins anew."""
+    await world.start(household())
+    world.watch.heard(ID)
+    world.street.clock.advance(3600)
+    running = asyncio.create_task(world.watch.run())
+    await asyncio.sleep(0.05)
+    running.cancel()
+    await asyncio.wait([running])
     assert await world.told() == []
 
 
