@@ -73,4 +73,4 @@ def kind(processing: str, instant_utc: datetime) -> str:
 
 
 def _key(since_utc: datetime, end_utc: datetime) -> str:
-    return f"{since_utc.astimezone(UTC).isoformat()}/{end_utc.astimezone(UTC).isoformat()}"
+    return f"{end_utc.astimezone(UTC).isoformat()}/{since_utc.astimezone(UTC).isoformat()}"

@@ -377,7 +377,7 @@ async def test_a_profile_that_has_ended_is_not_taken_up_again(street):
 
 async def test_a_damaged_register_is_named(tmp_path):
     async with await Partition.open(tmp_path / "c.db", "consumer", module_of()) as partition:
-        key = f"{at(-60).isoformat()}/{at(0).isoformat()}"
+        key = f"{at(0).isoformat()}/{at(-60).isoformat()}"
         await partition.commit([Put(kind("p", at(0)), key, b"{}")])
         with pytest.raises(StoreCorrupt, match="running register"):
             await RunningRegisters(partition).at("p", at(-60), at(0))
