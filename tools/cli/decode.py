@@ -20,6 +20,8 @@ from lmn.mbus.decoder import Telegram, decode_layers, sender
 from lmn.mbus.duplicates import RecentTelegrams
 from lmn.mbus.fragments import Fragments
 from lmn.mbus.records import Record
+from lmn.mbus.transport import Layers
+from lmn.mbus.wired_frame import is_long_frame, layers_of
 from lmn.model import MeterId
 from lmn.ports import MeterAccess, ReceptionMode
 from lmn.wmbus.frame import check_bare, from_format_a, from_format_b, size_of_format_a
@@ -116,7 +118,10 @@ class Decoder:
         Raises:
             LmnError: a check failed.
         """
-        layers = Fragments().take(_UNWRAP[form](data), 0.0)
+        if form is FrameForm.RAW and is_long_frame(data):
+            layers: Layers | None = layers_of(data)
+        else:
+            layers = Fragments().take(_UNWRAP[form](data), 0.0)
         if layers is None:
             raise _Piece("one piece of a message in fragments; give all of them as a sequence")
         return decode_layers(layers, MeterAccess(sender(layers, key), key, mode), None, self._formats)

@@ -83,7 +83,10 @@ def sml_transport(rng: random.Random) -> None:
     data = mutated(rng, good, (ESCAPE, START, b"\x1b", b"\x1a\x00"))
     deframer = SmlDeframer(max_bytes=1024)
     for found in deframer.receive(data):
-        assert not isinstance(found, ReceivedSml) or found.data == good
+        if isinstance(found, ReceivedSml) and found.data != good:
+            # One input in some hundred thousand has a right checksum by chance: the messages' own stop it.
+            with pytest.raises(LmnError):
+                read_frame(found.data)
 
 
 SMALL = to_transport(
