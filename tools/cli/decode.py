@@ -19,6 +19,7 @@ from lmn.mbus.compact import FormatCache
 from lmn.mbus.decoder import Telegram, decode_layers, sender
 from lmn.mbus.duplicates import RecentTelegrams
 from lmn.mbus.fragments import Fragments
+from lmn.mbus.profiles import Profile, profiles
 from lmn.mbus.records import Record
 from lmn.mbus.transport import Layers
 from lmn.mbus.wired_frame import is_long_frame, layers_of
@@ -182,10 +183,25 @@ def field_of(record: Record) -> dict[str, Any]:
     }
 
 
+def profile_of(profile: Profile) -> dict[str, Any]:
+    """One compact profile, beside the fields: its record stays among them, raw."""
+    register = profile.register
+    return {
+        "quantity": register.measurand.quantity,
+        "unit": register.measurand.unit,
+        "storage": register.information.storage,
+        "tariff": register.information.tariff,
+        "subunit": register.information.subunit,
+        "dib_vib": profile.dib_vib.hex(),
+        "values": [[each.day.isoformat(), each.value_text] for each in profile.values],
+    }
+
+
 def to_json(result: Telegram | LmnError) -> dict[str, Any]:
-    """The outcome of one telegram as the command contract writes it."""
+    """The outcome of one telegram as the command contract writes it; "profiles" only where there are any."""
     if isinstance(result, LmnError):
         return {"ok": False, "error": {"code": result.code, "message": str(result)}}
+    rows = [profile_of(profile) for profile in profiles(result.records)]
     return {
         "ok": True,
         "manufacturer": result.meter.manufacturer,
@@ -196,6 +212,7 @@ def to_json(result: Telegram | LmnError) -> dict[str, Any]:
         "status": result.status,
         "security": result.security.value,
         "fields": [field_of(record) for record in result.records],
+        **({"profiles": rows} if rows else {}),
     }
 
 
@@ -305,6 +322,15 @@ def show(telegram: Telegram, console: Console) -> None:
             record.raw.hex(),
         )
     console.print(table)
+    for profile in profiles(telegram.records):
+        row = profile_of(profile)
+        console.print(
+            f"profile {row['dib_vib']}: {row['quantity']}, storage {row['storage']}", highlight=False
+        )
+        values = Table("day", f"value ({row['unit']})" if row["unit"] else "value")
+        for day, value in row["values"]:
+            values.add_row(day, value if value is not None else "-")
+        console.print(values)
 
 
 @app.command()
