@@ -1,7 +1,7 @@
 """Compact profiles: a row of values of one register in one record of variable length. Pure functions.
 
 Record: VIFE 1E (forward in time) or 13 (inverse: back in time), then a length byte, a control byte, a spacing
-byte and the elements. Control: bits 7 and 6 how an element relates to the one before (0: each is a value of its
+byte and the elements. Control: bits 7 and 6 how an element relates to the one before (0: a value of its
 own), bits 5 and 4 the unit of the spacing (3: days and months), low four bits the elements' form as in a DIF.
 Spacing FE with unit 3: one month. The first element is one step from the base time, which is a date record of
 the same storage. Only that is read; what is known of it and what is not: docs/lmn.md 1.9. No reading is made.
