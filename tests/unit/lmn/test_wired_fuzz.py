@@ -148,7 +148,8 @@ def hdlc(rng: random.Random) -> None:
     data = mutated(rng, good.to_bytes(), (b"\x7e", b"\x7e\xa0", b"\x7e\xa7\xff"))
     deframer = HdlcDeframer()
     for found in deframer.receive(data):
-        assert found == good
+        # A right checksum by chance, once in 65 536 changed frames: then it is the frame that was sent so.
+        assert found == good or (isinstance(found, HdlcFrame) and found.to_bytes() in data)
 
 
 def link(rng: random.Random) -> None:
