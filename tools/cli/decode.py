@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -29,6 +31,8 @@ from lmn.wmbus.frame import check_bare, from_format_a, from_format_b, size_of_fo
 from tools.cli.decode_sml import sml
 from tools.cli.hex_text import digits_of, is_bare_line
 from tools.cli.json_lines import BadLine, task_of, written
+from tools.cli.plain_words import Lang, language
+from tools.cli.telegram_words import said
 
 app = typer.Typer(
     help="Telegrams to values.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
@@ -299,24 +303,26 @@ def _answer_lines(decoder: Decoder, lines: Iterable[bytes], defaults: Defaults) 
             sys.stdout.flush()
 
 
-def show(telegram: Telegram, console: Console) -> None:
+def show(telegram: Telegram, console: Console, lang: Lang = Lang.EN) -> None:
     """Print a decoded telegram for people."""
-    meter = telegram.meter
-    console.print(f"[bold]{meter}[/]  access {telegram.access_no}  status {telegram.status}", highlight=False)
-    counter = "" if telegram.counter is None else f", counter {telegram.counter}"
-    console.print(f"security: {telegram.security.value}{counter}", highlight=False)
+    say = partial(said, lang=lang)
+    access, status = f"{say('access')} {telegram.access_no}", f"{say('status')} {telegram.status}"
+    console.print(f"[bold]{telegram.meter}[/]  {access}  {status}", highlight=False)
+    counter = "" if telegram.counter is None else f", {say('counter')} {telegram.counter}"
+    console.print(f"{say('security')}: {telegram.security.value}{counter}", highlight=False)
     parted = any(record.header.information.subunit for record in telegram.records)
     places = ("storage", "tariff", *(("subunit",) if parted else ()))
-    table = Table("quantity", "value", "unit", "function", *places, "DIB VIB", "data")
+    heads = ("quantity", "value", "unit", "function", *places, "DIB VIB", "data")
+    table = Table(*(say(head) for head in heads))
     for column in table.columns:
         column.overflow = "fold"
     for record in telegram.records:
         information = record.header.information
         table.add_row(
-            record.quantity,
+            say(record.quantity),
             record.value_text if record.value is not None else "-",
             record.unit,
-            information.function,
+            say(information.function),
             *(str(getattr(information, place)) for place in places),
             record.header.dib_vib.hex(),
             record.raw.hex(),
@@ -324,10 +330,9 @@ def show(telegram: Telegram, console: Console) -> None:
     console.print(table)
     for profile in profiles(telegram.records):
         row = profile_of(profile)
-        console.print(
-            f"profile {row['dib_vib']}: {row['quantity']}, storage {row['storage']}", highlight=False
-        )
-        values = Table("day", f"value ({row['unit']})" if row["unit"] else "value")
+        what = f"{say(row['quantity'])}, {say('storage')} {row['storage']}"
+        console.print(f"{say('profile')} {row['dib_vib']}: {what}", highlight=False)
+        values = Table(say("day"), say("value") + (f" ({row['unit']})" if row["unit"] else ""))
         for day, value in row["values"]:
             values.add_row(day, value if value is not None else "-")
         console.print(values)
@@ -349,6 +354,7 @@ def wmbus(
         typer.Option(metavar="FILE", help="batch of JSON lines or bare telegrams, - for standard input"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object instead of a table")] = False,
+    lang: Annotated[Lang | None, typer.Option(help="of the table; else that of LANG")] = None,
 ) -> None:
     """Decode wireless M-Bus telegrams. Exit code 1: refused; 2: wrong usage."""
     if (telegram is None) == (jsonl is None):
@@ -369,10 +375,11 @@ def wmbus(
             print(json.dumps({"name": "", **to_json(error)}))
             raise typer.Exit(1) from error
         complaint = Console(stderr=True, highlight=False)
-        complaint.print(f"refused ({error.code}): {error}", markup=False)
-        complaint.print(HINTS[error.code], markup=False)
+        chosen = lang or language(os.environ)
+        complaint.print(f"{said('refused', chosen)} ({error.code}): {error}", markup=False)
+        complaint.print(said(HINTS[error.code], chosen), markup=False)
         raise typer.Exit(1) from error
     if as_json:
         print(json.dumps({"name": "", **to_json(result)}))
     else:
-        show(result, console)
+        show(result, console, lang or language(os.environ))
