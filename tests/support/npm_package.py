@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ import pytest
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _FETCH_S: Final = 120.0
+_REFUSED_S: Final = 1800.0
 
 
 def fetched(name: str, version: str, sha512: str) -> Path:
@@ -42,9 +44,9 @@ def fetched(name: str, version: str, sha512: str) -> Path:
 
 
 def _archive(folder: Path, package: str) -> bytes:
-    """Fetch; a refusal is remembered, so that every test does not wait for it again."""
+    """Fetch; a refusal is remembered for a while, so that not every test of a run waits for it again."""
     refused = folder / f"refused-{package}"
-    if refused.exists():
+    if refused.exists() and time.time() - refused.stat().st_mtime < _REFUSED_S:
         pytest.skip(refused.read_text(encoding="utf-8"))
     command = ["npm", "pack", "--silent", "--ignore-scripts", "--pack-destination", str(folder), package]
     try:

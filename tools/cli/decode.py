@@ -102,6 +102,8 @@ def _form_of(data: bytes) -> FrameForm:
     Bare and format A never have the same length for one L field. Format B is as long as a bare telegram, and
     is one only if all its checksums are right, which a bare telegram's bytes are once in 65 536.
     """
+    if is_long_frame(data):
+        return FrameForm.RAW
     if data and data[0] != len(data) - 1 and size_of_format_a(data[0]) == len(data):
         return FrameForm.A
     try:

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lmn.model import MeterId
+from lmn.wmbus.frame import size_of_format_a
 from tests.support.vectors import load
 from tools.cli.decode import HINTS, app
 from tools.counterparts import meter_wmbus_telegram as build
@@ -272,6 +273,13 @@ def test_a_wired_frame_is_read_as_what_it_is() -> None:
     assert (read["manufacturer"], read["id"], read["version"], read["type"]) == ("SMG", "12345678", 1, 7)
     assert (read["access_no"], read["status"], read["security"]) == (42, 0, "none")
     assert [field["value"] for field in read["fields"]] == ["28504.27", "2008-05-31 23:50"]
+
+
+def test_a_wired_frame_as_long_as_a_radio_frame_with_checksums() -> None:
+    records = "046d32371f15" * 16 + "0f00"
+    frame = wired("7278563412a74d01072a000000" + records)
+    assert len(bytes.fromhex(frame)) == size_of_format_a(0x68)
+    assert codes(batch(frame)) == ["ok"]
 
 
 @pytest.mark.parametrize(
