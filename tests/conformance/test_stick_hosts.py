@@ -17,7 +17,7 @@ from typing import Any, Final
 import pytest
 
 from lmn.wmbus.frame import to_format_a, to_format_b
-from tests.support.npm_package import fetched
+from tests.support.npm_package import fetched, unpack
 from tools.counterparts.meter_wmbus import ElectricityMeter
 from tools.counterparts.stick_amb8465 import VirtualAmb8465
 from tools.counterparts.stick_cul import VirtualCul
@@ -114,6 +114,12 @@ async def test_a_bare_amb8465_is_told_to_send_commands(tmp_path: Path) -> None:
         sent = meter.telegram()
         assert await stick.transmit(sent)
         assert await other.says() == {"telegram": sent.hex(), "frame": "A", "rssi": NO_SIGNAL}
+
+
+def test_another_archive_than_the_one_looked_at_is_not_unpacked(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="sha512"):
+        unpack(b"something else", SHA512, tmp_path / "package")
+    assert not list(tmp_path.iterdir())
 
 
 async def test_a_stick_that_is_none_is_refused(tmp_path: Path) -> None:

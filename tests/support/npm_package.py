@@ -39,7 +39,7 @@ def fetched(name: str, version: str, sha512: str) -> Path:
     with (folder / "lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.exists():
-            _unpack(_archive(folder, f"{name}@{version}"), sha512, target)
+            unpack(_archive(folder, f"{name}@{version}"), sha512, target)
     return target / "package"
 
 
@@ -71,7 +71,12 @@ def _archive(folder: Path, package: str) -> bytes:
     return data
 
 
-def _unpack(archive: bytes, sha512: str, target: Path) -> None:
+def unpack(archive: bytes, sha512: str, target: Path) -> None:
+    """Unpack an archive into a folder that appears whole or not at all.
+
+    Raises:
+        AssertionError: it is another file than the one that was looked at.
+    """
     found = base64.b64encode(hashlib.sha512(archive).digest()).decode()
     if found != sha512:
         raise AssertionError(f"{target.name}: sha512 {found}, expected {sha512}")
