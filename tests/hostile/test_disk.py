@@ -69,18 +69,6 @@ def full(folder: Path, *, real: bool) -> Iterator[None]:
         filler.unlink(missing_ok=True)
 
 
-async def hears_again(site: Site, life: Life) -> None:
-    """Send until one is taken: the stick's service was stopped meanwhile and takes up its stick again."""
-    before = life.gateway.telegrams.accepted
-
-    async def taken() -> bool:
-        await site.send()
-        await asyncio.sleep(0.1)
-        return life.gateway.telegrams.accepted > before
-
-    await eventually(taken, "a telegram that is taken")
-
-
 async def state_of(life: Life, wanted: State) -> Any:
     health = next(one for one in life.gateway.services if one.name == "firmware.life.health")
 
@@ -110,7 +98,7 @@ async def test_fpt_fls_1_a_disk_without_a_byte_is_a_state_and_ends_by_itself(tmp
                 if entry.event in (Event.MEMORY_CRITICAL, Event.STORE_UNAVAILABLE)
             ]
             assert {Outcome.FAILURE, Outcome.SUCCESS} <= set(found)
-            await hears_again(site, life)
+            await site.hears_again(life)
         assert (await site.log())[-1].event is Event.STOP
 
 
@@ -143,7 +131,7 @@ async def test_fpt_fls_1_a_disk_that_turned_read_only_is_named_and_a_writable_on
             await life.entry(Event.SELF_TEST)
             assert (await life._parts.stores.consumer.span("reading"))[1] == kept
             assert life.gateway._parts.life.state is State.NORMAL
-            await hears_again(site, life)
+            await site.hears_again(life)
 
 
 async def test_fpt_fls_1_a_page_damaged_under_a_running_gateway_is_a_state(tmp_path: Path) -> None:
