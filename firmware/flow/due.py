@@ -25,6 +25,7 @@ from firmware.metering.register import half_window
 from firmware.metering.tariff.catalogue import USE_CASES
 from firmware.metering.tariff.task import Occasion
 from firmware.profile.model import CommunicationProfile, ProcessingProfile, ProfileSet
+from firmware.profile.record import goes_on
 from hsm.errors import CertificateRefused, HsmError
 from wan.errors import WanError
 
@@ -109,10 +110,11 @@ class DueDeliveries:
         active = self._profiles.active
         for communication in active.communication:
             processing = active.processing_of(communication)
-            stays = communication in following.communication and (
-                following.processing_of(communication) == processing
-            )
-            if stays or processing is None or communication.concealment != "none":
+            if (
+                self._stays(communication, following)
+                or processing is None
+                or communication.concealment != "none"
+            ):
                 continue
             try:
                 await self._catch_up(communication, processing, early=True)
@@ -120,6 +122,14 @@ class DueDeliveries:
                 _LOG.warning("%s ends before what it owed was handed on: %s", communication.id, fault)
                 if self._report is not None:
                     self._report("firmware.flow.delivery", fault)
+
+    def _stays(self, communication: CommunicationProfile, following: ProfileSet) -> bool:
+        """Tell whether what is due under a profile now still is under another set."""
+        before = self._profiles.active.processing_of(communication)
+        now, now_utc = following.processing_of(communication), self._clock.now_utc()
+        if communication not in following.communication or not goes_on(before, now, now_utc):
+            return False
+        return now == before or now is None or now.valid_until is None or now.valid_until >= now_utc
 
     async def _catch_up(
         self, communication: CommunicationProfile, processing: ProcessingProfile, *, early: bool = False

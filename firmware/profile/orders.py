@@ -31,8 +31,8 @@ from firmware.log.news import News
 from firmware.profile import codec
 from firmware.profile.difference import Change, difference, summary
 from firmware.profile.fields import Name
-from firmware.profile.model import ProcessingProfile, ProfileSet
-from firmware.profile.record import MAX_TENURES, ActiveRecord, Staged, changed_hands, owners
+from firmware.profile.model import ProfileSet
+from firmware.profile.record import MAX_TENURES, ActiveRecord, Staged, changed_hands, goes_on, owners
 from wan.ports import Order, Receipt
 
 _T = TypeVar("_T")
@@ -275,19 +275,11 @@ def _since(record: ActiveRecord, profiles: ProfileSet, now_utc: datetime) -> dic
     for processing in profiles.processing:
         key = f"processing/{processing.id}"
         earlier = next((one for one in before.processing if one.id == processing.id), None)
-        since[key] = known.get(key, now_utc) if _goes_on(earlier, processing, now_utc) else now_utc
+        since[key] = known.get(key, now_utc) if goes_on(earlier, processing, now_utc) else now_utc
     for communication in profiles.communication:
         key = f"communication/{communication.id}"
-        unchanged = communication in before.communication and _goes_on(
+        unchanged = communication in before.communication and goes_on(
             before.processing_of(communication), profiles.processing_of(communication), now_utc
         )
         since[key] = known.get(key, now_utc) if unchanged else now_utc
     return since
-
-
-def _goes_on(before: ProcessingProfile | None, now: ProcessingProfile | None, at_utc: datetime) -> bool:
-    """Tell whether two contents of a processing profile differ in their end at most, which is to come."""
-    if before is None or now is None:
-        return before is now
-    running = before.valid_until is None or before.valid_until > at_utc
-    return before == now or (running and replace(before, valid_until=now.valid_until) == now)

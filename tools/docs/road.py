@@ -31,6 +31,10 @@ STEPS: Final = (
     ("firmware/flow/meter_watch.py", "tells the logs of a silent meter, another status, a period that ended"),
     ("firmware/enforcement/schedule.py", "says when instants and periods fall, by the profile alone"),
     (
+        "firmware/flow/due.py",
+        "what is due to whom by now, also under profiles that an order is about to end",
+    ),
+    (
         "firmware/flow/evaluation.py",
         "gathers what a tariff needs from the list, signs values if the profile says so",
     ),

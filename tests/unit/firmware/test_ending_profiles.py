@@ -14,7 +14,7 @@ from firmware.enforcement.uniform import offset
 from firmware.errors import StoreUnavailable
 from firmware.profile.model import ProfileSet
 from hsm.errors import CertificateRefused, ModuleUnavailable
-from tests.unit.firmware.profile_set import plain_series
+from tests.unit.firmware.profile_set import at, plain_series
 from tests.unit.firmware.test_pipeline import Street, started
 from tests.unit.firmware.test_registry import order
 
@@ -71,6 +71,23 @@ async def test_a_profile_that_stays_is_not_hurried(street: Street) -> None:
     again = replace(gateway.registry.active, meters=gateway.registry.active.meters)
     assert (await gateway.registry.apply(order(again, version=2, identity="o-2"))).accepted
     assert gateway.outbox.sent == []
+    await gateway.until(PERIOD + 3100)
+    assert len(gateway.outbox.sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("end_s", "hurried"), [(2 * PERIOD, False), (PERIOD + 20, False), (PERIOD - 900, True)]
+)
+async def test_another_end_hurries_only_what_would_not_be_due_under_it(
+    street: Street, end_s: int, hurried: bool
+) -> None:
+    """A contract that is cut short keeps its offset, unless the new end lies before what is due."""
+    gateway = await waiting(street)
+    active = gateway.registry.active
+    (processing,) = active.processing
+    shorter = replace(active, processing=(replace(processing, valid_until=at(end_s)),))
+    assert (await gateway.registry.apply(order(shorter, version=2, identity="o-2"))).accepted
+    assert bool(gateway.outbox.sent) is hurried
     await gateway.until(PERIOD + 3100)
     assert len(gateway.outbox.sent) == 1
 
