@@ -71,6 +71,7 @@ class Rosters:
         now_utc: the supplier's clock.
         version: of the first roster.
         patience_s: so long it waits for who keeps silent.
+        look_s: at most so long between two looks at what has come in.
     """
 
     def __init__(
@@ -84,11 +85,12 @@ class Rosters:
         now_utc: Callable[[], datetime],
         version: int = 1,
         patience_s: float = 3600.0,
+        look_s: float = 1.0,
     ) -> None:
         self._rules, self.contracts = rules, dict(contracts)
         self._keys, self._emit = keys, emit
         self._administrators, self._now_utc = administrators, now_utc
-        self._patience_s = patience_s
+        self._patience_s, self._look_s = patience_s, min(look_s, rules.poll_ms / 1000)
         self._leaving: dict[str, int] = {}
         self._silent: frozenset[str] = frozenset()
         self._excluded: frozenset[str] = frozenset()
@@ -241,7 +243,7 @@ class Rosters:
         version.late = True
 
     async def _poll(self) -> None:
-        await asyncio.sleep(min(1.0, self._rules.poll_ms / 1000))
+        await asyncio.sleep(self._look_s)
 
     # -- the timeline ----------------------------------------------------------------------------------
 

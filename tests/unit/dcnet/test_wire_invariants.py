@@ -30,7 +30,8 @@ from tests.unit.dcnet.hostile_net import Gateway, WholeNet
 from tests.unit.dcnet.invariants import all_hold, durable
 from tests.unit.dcnet.named_parties import signed_by
 from tests.unit.dcnet.test_invariants import CHI_SQUARE_255, chi_square
-from tools.counterparts.net import NetCoordinator
+from tools.counterparts.net_request import answer
+from tools.counterparts.net_slots import NetSlots
 
 
 async def lived(net: WholeNet, slots: int) -> WholeNet:
@@ -81,7 +82,7 @@ def test_i7_i19_both_ends_have_one_pad_in_every_epoch_and_old_keys_are_gone() ->
 # -- a supplier that tells two stories -------------------------------------------------------------
 
 
-class TwoStories(NetCoordinator):
+class TwoStories(NetSlots):
     """From slot 2 on shows `fooled` another manifest than the rest; to who asks again, a third one."""
 
     fooled: frozenset[int] = frozenset()
@@ -92,20 +93,20 @@ class TwoStories(NetCoordinator):
         reply = await super()._get_manifest(request)
         if slot != 2 or index not in self.fooled:
             return reply
-        tally, _ = self._manifests[slot]
+        tally, _, _ = self.manifests[slot]
         honest = tally.manifest
         assert honest is not None
         hello = to_bitmap([index] if self.again else [], tally.terms.size)
         other = replace(honest, hello=hello, result=None)  # another hash, the same sums
         body = ManifestReply(signed_by("emp", other.to_bytes()), tally.siblings(index)).to_bytes()
-        return self._answer(body)
+        return answer(body)
 
 
 @settings(max_examples=10)
 @given(st.frozensets(st.integers(1, 5), min_size=1, max_size=4))
 def test_i8_two_stories_destroy_the_next_total(fooled: frozenset[int]) -> None:
     liar = type("Liar", (TwoStories,), {"fooled": fooled})
-    net = run(lived(WholeNet(5, coordinator=liar), 4))
+    net = run(lived(WholeNet(5, slots=liar), 4))
     assert net.totals[1]["verdict"] == "totalled"
     third: dict[int, arithmetic.Lanes] = {
         g.index: lanes(b) for g, slot, b in net.frames("submit") if slot == 3
@@ -129,7 +130,7 @@ def test_i3_i4_a_second_manifest_after_a_restart_is_not_opened() -> None:
 
     async def killed_after_opening(point: int) -> WholeNet:
         liar = type("Liar", (TwoStories,), {"fooled": frozenset({1})})
-        net = WholeNet(4, coordinator=liar)
+        net = WholeNet(4, slots=liar)
         async with net:
             await net.until(1)
             gateway = net.gateways[0]
@@ -150,18 +151,18 @@ def test_i3_i4_a_second_manifest_after_a_restart_is_not_opened() -> None:
 
 
 def test_i4_a_signed_fork_of_the_chain_ends_in_quarantine() -> None:
-    class Fork(NetCoordinator):
+    class Fork(NetSlots):
         async def _get_manifest(self, request: web.Request) -> web.Response:
             slot, index = int(request.match_info["slot"]), int(request.match_info["index"])
             reply = await super()._get_manifest(request)
             if slot < 3 or index != 1:
                 return reply
-            tally, _ = self._manifests[slot]
+            tally, _, _ = self.manifests[slot]
             assert tally.manifest is not None
             other = replace(tally.manifest, previous=bytes(32))
-            return self._answer(ManifestReply(signed_by("emp", other.to_bytes()), ()).to_bytes())
+            return answer(ManifestReply(signed_by("emp", other.to_bytes()), ()).to_bytes())
 
-    net = run(lived(WholeNet(4, coordinator=Fork), 7))
+    net = run(lived(WholeNet(4, slots=Fork), 7))
     gateway = net.gateways[0]
     assert gateway.member.state is MemberState.QUARANTINE
     assert [event.kind for event in gateway.events].count(NetEventKind.QUARANTINE) == 1
