@@ -72,7 +72,7 @@ class LyingEmp(NetSlots):
 
     async def _get_epoch(self, request: web.Request) -> web.Response:
         epoch = number(request, "epoch")
-        if epoch > self.rules.epoch_of(self.rules.slot_at(self._now_utc())):
+        if self.now is None or epoch > self.rules.epoch_of(self.rules.slot_at(self._now_utc())):
             raise web.HTTPNotFound
         first = self.first_slot
         while self.rules.epoch_of(first) < epoch:
