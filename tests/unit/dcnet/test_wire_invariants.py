@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -259,20 +260,55 @@ def test_i16_when_the_net_falls_apart_below_n_min_every_member_refuses() -> None
 @settings(max_examples=8)
 @given(st.integers(0, 4), st.integers(0, 4))
 def test_i17_the_canary_counts_exactly_if_all_pads_cancel(wrong: int, towards: int) -> None:
-    """A module that agrees on another secret with one peer than that peer does."""
+    """A gateway whose key of one edge is spoilt after both ends have confirmed it."""
+
+    async def with_a_spoilt_key() -> WholeNet:
+        net = WholeNet(5)
+        async with net:
+            await net.gateways[wrong].clock.sleep_until(net.rules.slot_end(0) - timedelta(minutes=5))
+            membership = net.gateways[wrong].member.membership
+            assert membership is not None
+            if wrong != towards:
+                membership.ring._edges[towards + 1].chain = bytes(16)
+            await net.until(4)
+        return net
+
+    net = run(with_a_spoilt_key())
+    pair = {net.gateways[wrong].name, net.gateways[towards].name}
+    assert set(net.totals) == {1, 2, 3, 4}
+    for one in net.totals.values():
+        spoilt = len(pair) == 2 and pair <= set(one["members"])
+        assert one["verdict"] == ("aborted" if spoilt else "totalled")
+    assert len(net.totals[1]["members"]) == 5
+    named = [one["edges"] for one in net.emitted if one["event"] == "audit"]
+    assert named == ([] if wrong == towards else [[sorted((wrong + 1, towards + 1))]])
+    run(all_hold(net))
+
+
+@settings(max_examples=6)
+@given(st.integers(0, 4), st.integers(0, 4))
+def test_a_module_that_agrees_on_another_secret_is_found_before_anything_is_sent(
+    wrong: int, towards: int
+) -> None:
+    """A module that agrees on another secret with one peer than that peer does: both ends dispute."""
 
     async def with_a_wrong_module() -> WholeNet:
-        net = WholeNet(5)
+        net = WholeNet(5, patience_s=86400.0)
         async with net:
             while not (point := _point_of(net.gateways[towards])):  # noqa: ASYNC110 - a key is no event
                 await asyncio.sleep(1)
             net.gateways[wrong].module.wrong_towards = point
-            await net.until(4)
+            await net.until(8)
         return net
 
     net = run(with_a_wrong_module())
-    verdicts = {one["verdict"] for one in net.totals.values()}
-    assert verdicts == ({"totalled"} if wrong == towards else {"aborted"})
+    pair = {net.gateways[wrong].name, net.gateways[towards].name} if wrong != towards else set()
+    for gateway in net.gateways:
+        disputed = NetEventKind.DISPUTED in [event.kind for event in gateway.events]
+        assert disputed is (gateway.name in pair)
+    assert {one["verdict"] for one in net.totals.values()} == {"totalled"}
+    assert {name for one in net.totals.values() for name in one["left_out"]} == pair
+    run(all_hold(net))
 
 
 def _point_of(gateway: Gateway) -> bytes:
