@@ -150,14 +150,17 @@ class Rosters:
 
     async def _gather_first(self, founding: Founding) -> None:
         """Wait for everybody; after a while also for enough."""
-        begun = self._now_utc()
-        expected = self.contracts.keys() - self._silent
-        while not founding.offered >= expected:
+        begun, enough = self._now_utc(), self._rules.starts_with()
+        if len(self.contracts.keys() - self._silent) < enough <= len(self.contracts):
+            self._silent = frozenset()  # too few are left: whoever is back by now may be in it again
+        while True:
+            expected = self.contracts.keys() - self._silent - self._excluded
+            here = founding.offered & expected
             late = (self._now_utc() - begun).total_seconds() >= self._patience_s
-            if late and len(founding.offered) >= self._rules.starts_with():
+            if (here and here >= expected) or (late and len(here) >= enough):
                 break
             await self._poll()
-        founding.settle(founding.offered - self._silent - self._excluded)
+        founding.settle(here)
 
     async def _gather_next(self, founding: Founding, now: Version) -> None:
         """Wait for a change that is large enough, then for the bundles of those who stay."""
