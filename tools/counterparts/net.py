@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from typing import ClassVar
 
 from aiohttp import web
 
@@ -44,12 +45,16 @@ class NetCoordinator:
         now_utc: the supplier's clock.
         version: of the first roster.
         patience_s: how long it waits for members that keep silent.
+        look_s: at most so long between two looks at what has come in for the next roster.
         tell_totals: whether members learn the totals.
         calendars: what is blocked.
         overseers: administrators that are told how often members took part, by their names.
         report_slots: after so many slots.
         relayed_by: whether a request comes from an administrator that may speak for its gateways.
     """
+
+    slots_type: ClassVar[type[NetSlots]] = NetSlots
+    """What plays the slots; another one in a supplier that lies."""
 
     def __init__(
         self,
@@ -64,6 +69,7 @@ class NetCoordinator:
         now_utc: Callable[[], datetime] = lambda: datetime.now(UTC),
         version: int = 1,
         patience_s: float = 3600.0,
+        look_s: float = 1.0,
         tell_totals: bool = True,
         calendars: Sequence[Calendar] = (),
         overseers: Mapping[str, Overseer] | None = None,
@@ -87,9 +93,10 @@ class NetCoordinator:
             now_utc=now_utc,
             version=version,
             patience_s=patience_s,
+            look_s=look_s,
         )
         slots = partial(
-            NetSlots,
+            self.slots_type,
             keys=keys,
             emit=emit,
             administrators=administrators,

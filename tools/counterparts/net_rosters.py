@@ -71,6 +71,7 @@ class Rosters:
         now_utc: the supplier's clock.
         version: of the first roster.
         patience_s: so long it waits for who keeps silent.
+        look_s: at most so long between two looks at what has come in.
     """
 
     def __init__(
@@ -84,11 +85,12 @@ class Rosters:
         now_utc: Callable[[], datetime],
         version: int = 1,
         patience_s: float = 3600.0,
+        look_s: float = 1.0,
     ) -> None:
         self._rules, self.contracts = rules, dict(contracts)
         self._keys, self._emit = keys, emit
         self._administrators, self._now_utc = administrators, now_utc
-        self._patience_s = patience_s
+        self._patience_s, self._look_s = patience_s, min(look_s, rules.poll_ms / 1000)
         self._leaving: dict[str, int] = {}
         self._silent: frozenset[str] = frozenset()
         self._excluded: frozenset[str] = frozenset()
@@ -148,14 +150,17 @@ class Rosters:
 
     async def _gather_first(self, founding: Founding) -> None:
         """Wait for everybody; after a while also for enough."""
-        begun = self._now_utc()
-        expected = self.contracts.keys() - self._silent
-        while not founding.offered >= expected:
+        begun, enough = self._now_utc(), self._rules.starts_with()
+        if len(self.contracts.keys() - self._silent) < enough <= len(self.contracts):
+            self._silent = frozenset()  # too few are left: whoever is back by now may be in it again
+        while True:
+            expected = self.contracts.keys() - self._silent - self._excluded
+            here = founding.offered & expected
             late = (self._now_utc() - begun).total_seconds() >= self._patience_s
-            if late and len(founding.offered) >= self._rules.starts_with():
+            if (here and here >= expected) or (late and len(here) >= enough):
                 break
             await self._poll()
-        founding.settle(founding.offered - self._silent - self._excluded)
+        founding.settle(here)
 
     async def _gather_next(self, founding: Founding, now: Version) -> None:
         """Wait for a change that is large enough, then for the bundles of those who stay."""
@@ -241,7 +246,7 @@ class Rosters:
         version.late = True
 
     async def _poll(self) -> None:
-        await asyncio.sleep(min(1.0, self._rules.poll_ms / 1000))
+        await asyncio.sleep(self._look_s)
 
     # -- the timeline ----------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ from tests.unit.dcnet.named_parties import Administrator, BoundSignatures, Named
 from tests.unit.dcnet.support import MemoryStore, PowerCut, policy
 from tests.unit.dcnet.trouble import CALM, HOUR_S, SLOT_S, Fault, Trouble, spoilt
 from tools.counterparts.net import NetCoordinator
+from tools.counterparts.net_slots import NetSlots
 from wan.errors import PeerUnavailable
 
 _AFTER: Final = timedelta(minutes=1)
@@ -280,7 +281,8 @@ class WholeNet:
         troubles: what happens to each, by index; those not listed live in peace.
         seed: names everything random.
         administrators: of the members, in order; the last one has all that are left.
-        coordinator: the supplier, which may be one that lies.
+        slots: plays the supplier's slots; may be one that lies.
+        patience_s: so long the supplier waits for members that keep silent.
         reading: (slot, index) -> (import, export) in Wh.
         changes: to the policy.
     """
@@ -292,7 +294,8 @@ class WholeNet:
         *,
         seed: int = 1,
         administrators: Sequence[tuple[str, int]] = (("gwa", 1 << 20),),
-        coordinator: type[NetCoordinator] = NetCoordinator,
+        slots: type[NetSlots] = NetSlots,
+        patience_s: float = 400 * 86400.0,
         reading: Callable[[int, int], tuple[int, int]] | None = None,
         **changes: object,
     ) -> None:
@@ -301,7 +304,7 @@ class WholeNet:
         self.rules = NetRules.from_profile(self.policy)
         self._administrators = administrators
         self._reading = reading
-        self._coordinator_type = coordinator
+        self._slots, self._patience_s = slots, patience_s
         self.authorise: Callable[[str, PeerAuthorisation], PeerAuthorisation] = lambda _name, given: given
         self.emitted: list[Mapping[str, Any]] = []
         self.received: dict[str, list[tuple[str, int, bytes]]] = {}
@@ -337,7 +340,8 @@ class WholeNet:
         self.emp_key = await module.generate_key_pair(KeySlot.WAN_ENC, Curve.P256)
         self._clock = VirtualClock(self.rules.t0_utc)
         names = [gateway.name for gateway in self.gateways]
-        self.coordinator = self._coordinator_type(
+        played = type("Supplier", (NetCoordinator,), {"slots_type": self._slots})
+        self.coordinator: NetCoordinator = played(
             self.policy,
             names,
             NamedKeys(module),
@@ -348,6 +352,8 @@ class WholeNet:
             administrator_of={n: self.administrator_of(i) for i, n in enumerate(names, 1)},
             identity=lambda request: request.gateway,  # type: ignore[attr-defined]  # our own request
             now_utc=self._clock.now_utc,
+            patience_s=self._patience_s,
+            look_s=self.policy.poll_s,
         )
         self._routes = _patterns(self.coordinator)
         self._tasks = [asyncio.ensure_future(one.live()) for one in self.gateways]

@@ -49,9 +49,9 @@ def left_out_members_stay_closed(net: WholeNet) -> None:
             if "/manifest/" in resource and "/epoch/" not in resource and status == 200:
                 manifest = Manifest.from_bytes(content_of("emp", ManifestReply.from_bytes(body).signed))
                 manifests[document_hash(manifest)] = from_bitmap(manifest.accepted, net.size)
-    for gateway, _, body in net.frames("open"):
-        reference = Frame.from_bytes(body[:-MAC_BYTES]).reference
-        assert gateway.index in manifests[reference]
+    for _, _, body in net.frames("open"):
+        frame = Frame.from_bytes(body[:-MAC_BYTES])  # its index is the one in the roster in force
+        assert frame.index in manifests[frame.reference]
 
 
 def seeds_serve_once(net: WholeNet) -> None:

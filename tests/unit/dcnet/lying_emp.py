@@ -11,7 +11,6 @@ import asyncio
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from aiohttp import web
 
@@ -27,11 +26,10 @@ from firmware.enforcement.dcnet.messages.manifest import (
 from firmware.enforcement.dcnet.primitives import merkle
 from tests.unit.dcnet.hostile_net import WholeNet
 from tests.unit.dcnet.named_parties import signed_by
-from tools.counterparts.net import NetCoordinator
+from tools.counterparts.net_request import answer, body_of, number
+from tools.counterparts.net_slots import NetSlots, Ruling
 from tools.dcnet.leak import Known, known
 from tools.dcnet.record import CORRUPT, MESSAGES, PublicNet, Seen, read
-
-FIRST_SLOT: Final = 1
 
 
 @dataclass
@@ -50,14 +48,15 @@ class Plan:
     """(slot, index) -> whom the manifest for this member leaves out; drawn where not given."""
 
 
-class LyingEmp(NetCoordinator):
+class LyingEmp(NetSlots):
     """Founds its net honestly, as members check that; lies from the first slot on."""
 
     plan: Plan
 
-    async def run(self) -> None:
-        """Found, and then only answer."""
-        self.roster, self.terms = await self._founding.found()
+    async def play(self, slot: int, ruling: Ruling) -> None:
+        """Take over the roster, and then only answer."""
+        self._enter(now := await ruling(slot))
+        self.roster, self.terms, self.first_slot = now.roster, now.terms, slot
         self.everybody = frozenset(range(1, self.terms.size + 1))
         self.frames: dict[tuple[str, int, int], bytes] = {}
         self.shown: dict[tuple[int, int], Manifest] = {}
@@ -72,10 +71,10 @@ class LyingEmp(NetCoordinator):
         return signed_by("emp", document.to_bytes())
 
     async def _get_epoch(self, request: web.Request) -> web.Response:
-        epoch = self._number(request, "epoch")
-        if epoch > self.rules.epoch_of(self.rules.slot_at(self._now_utc())):
+        epoch = number(request, "epoch")
+        if self.now is None or epoch > self.rules.epoch_of(self.rules.slot_at(self._now_utc())):
             raise web.HTTPNotFound
-        first = FIRST_SLOT
+        first = self.first_slot
         while self.rules.epoch_of(first) < epoch:
             first += 1
         everybody = to_bitmap(self.everybody, self.terms.size)
@@ -85,7 +84,7 @@ class LyingEmp(NetCoordinator):
         self._chain.setdefault(index, made)
         if not isinstance(before := self._chain[index], EpochManifest) and before.slot < first:
             self._chain[index] = made
-        return self._answer(self._say("epoch", made))
+        return answer(self._say("epoch", made))
 
     async def _put_submit(self, request: web.Request) -> web.Response:
         return await self._keep("submit", request)
@@ -94,12 +93,12 @@ class LyingEmp(NetCoordinator):
         return await self._keep("open", request)
 
     async def _keep(self, what: str, request: web.Request) -> web.Response:
-        key = what, self._number(request, "slot"), self._index(request)
-        self.frames.setdefault(key, await self._body(request))
+        key = what, number(request, "slot"), self._sender(request)
+        self.frames.setdefault(key, await body_of(request))
         return web.Response(status=201)
 
     async def _get_manifest(self, request: web.Request) -> web.Response:
-        slot, index, source = self._number(request, "slot"), self._index(request), self.plan.source
+        slot, index, source = number(request, "slot"), self._sender(request), self.plan.source
         if self._now_utc() < self.rules.submit_until(slot) or index not in self._chain:
             raise web.HTTPNotFound
         hushed = self._hushed.setdefault((slot, index), source.random() < self.plan.withhold)
@@ -146,7 +145,7 @@ class LyingEmp(NetCoordinator):
         )
 
     def _verdict(self, slot: int, manifest_hash: bytes) -> SlotResult | None:
-        if slot < FIRST_SLOT or manifest_hash not in self.documents:
+        if slot < self.first_slot or manifest_hash not in self.documents:
             return None
         lies = self.plan.source.random() < self.plan.false_results
         return SlotResult(self.rules.net, slot, manifest_hash, Verdict.ABORTED if lies else Verdict.TOTALLED)
@@ -159,26 +158,26 @@ class LyingEmp(NetCoordinator):
         }
         order = sorted(there)
         path = merkle.path([there[i] for i in order], order.index(index)) if index in there else ()
-        return self._answer(ManifestReply(self._say("manifest", shown), path).to_bytes())
+        return answer(ManifestReply(self._say("manifest", shown), path).to_bytes())
 
     async def _get_result(self, request: web.Request) -> web.Response:
-        slot, index = self._number(request, "slot"), self.members.index(self._gateway(request)) + 1
+        slot, index = number(request, "slot"), self.members.index(self._gateway(request)) + 1
         shown = self.shown.get((slot, index))
         result = None if shown is None else self._verdict(slot, document_hash(shown))
         if result is None:
             raise web.HTTPNotFound
-        return self._answer(signed_by("emp", result.to_bytes()))
+        return answer(signed_by("emp", result.to_bytes()))
 
 
 def lied_to(plan: Plan, size: int, **changes: object) -> WholeNet:
     """A net of running members with a lying supplier."""
     liar = type("Liar", (LyingEmp,), {"plan": plan})
-    return WholeNet(size, coordinator=liar, reading=lambda slot, i: (100 * i + slot, i), **changes)
+    return WholeNet(size, slots=liar, reading=lambda slot, i: (100 * i + slot, i), **changes)
 
 
 def record(net: WholeNet, folder: Path, corrupt: frozenset[int] = frozenset()) -> Path:
     """Write everything that left the gateways, and what they were shown, as `smgw dcnet leak` reads it."""
-    emp = net.coordinator
+    emp = net.coordinator.slots
     assert isinstance(emp, LyingEmp)
     members = [gateway.member.membership for gateway in net.gateways]
     adjacent = next(one.adjacent for one in members if one is not None)

@@ -102,11 +102,13 @@ class Administrator:
 
     def __init__(self, name: str, rules: NetRules, shape: Shape) -> None:
         self.name, self._rules, self._shape = name, rules, shape
-        self._reveal = BeaconReveal(rules.net, 1, hashlib.sha256(name.encode()).digest())
         self._roster: Roster | None = None
 
+    def _reveal(self, version: int) -> BeaconReveal:
+        return BeaconReveal(self._rules.net, version, hashlib.sha256(self.name.encode()).digest())
+
     async def commit(self, version: int) -> bytes:
-        commit = BeaconCommit(self._rules.net, version, self._reveal.commitment)
+        commit = BeaconCommit(self._rules.net, version, self._reveal(version).commitment)
         return attested_by(self.name, commit.to_bytes()).to_bytes()
 
     async def countersign(self, draft: bytes) -> bytes:
@@ -115,7 +117,7 @@ class Administrator:
         return attested_by(self.name, content).to_bytes()
 
     async def reveal(self, version: int) -> bytes:
-        return self._reveal.to_bytes()
+        return self._reveal(version).to_bytes()
 
     async def authorise(self, version: int) -> bytes:
         assert self._roster is not None

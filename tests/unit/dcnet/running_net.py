@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import selectors
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from datetime import timedelta
+from typing import Any
 
 from aiohttp import web
 
@@ -32,6 +31,7 @@ from firmware.enforcement.dcnet.policy import NetRules, Recovery
 from firmware.enforcement.dcnet.service.driver import NetMember
 from firmware.profile.model import NetPolicy
 from hsm.api import Curve, KeySlot, PublicKey
+from tests.support.instant_loop import VirtualClock
 from tests.support.soft_module import SoftModule
 from tests.unit.dcnet.support import NET, MemoryStore, NamedSignatures, attested_by, policy, signed_by
 from tools.counterparts.messages import MessageRefused
@@ -39,57 +39,6 @@ from tools.counterparts.net import NetCoordinator
 from tools.counterparts.net_recovery import SlotWitness
 from tools.dcnet.record import PublicNet, Seen
 from wan.errors import OrderRefused, PeerUnavailable, SignatureRefused
-
-_T = TypeVar("_T")
-
-
-class _Impatient(selectors.SelectSelector):
-    """Waits for nothing: what would be waiting is time that passes at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now_s = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
-        if not ready:
-            assert timeout is not None, "everybody waits for ever"
-            self.now_s += max(0.0, timeout)
-        return ready
-
-
-class JumpingLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time jumps to the next timer."""
-
-    def __init__(self) -> None:
-        self._impatient = _Impatient()
-        super().__init__(self._impatient)
-
-    def time(self) -> float:
-        return self._impatient.now_s
-
-
-def run(main: Coroutine[Any, Any, _T]) -> _T:
-    """Run a whole test in jumping time."""
-    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
-        return runner.run(main)
-
-
-class LoopClock:
-    """The time of the loop, from an instant on."""
-
-    def __init__(self, start: datetime) -> None:
-        self._start = start
-
-    def now_utc(self) -> datetime:
-        return self._start + timedelta(seconds=asyncio.get_running_loop().time())
-
-    async def sleep(self, delay_s: float) -> None:
-        await asyncio.sleep(delay_s)
-
-    async def sleep_until(self, instant_utc: datetime) -> None:
-        while (left_s := (instant_utc - self.now_utc()).total_seconds()) > 0:  # noqa: ASYNC110 - timers round
-            await asyncio.sleep(left_s)
 
 
 @dataclass
@@ -263,7 +212,7 @@ class RunningNet:
         }
         self.policy: NetPolicy = policy(**(fields | changes))
         self.rules = NetRules.from_profile(self.policy)
-        self.clock = LoopClock(self.rules.t0_utc)
+        self.clock = VirtualClock(self.rules.t0_utc)
         self.administrators = {name: Administrator(name) for name in ("gwa1", "gwa2")}
         self.homes = [Home(f"gw{number}", f"gwa{1 + number % 2}") for number in range(1, size + 1)]
         self.events: list[Mapping[str, Any]] = []

@@ -15,7 +15,8 @@ from firmware.enforcement.dcnet.messages.faults import AuditOrder, CanaryStateme
 from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, Frame
 from firmware.enforcement.dcnet.primitives.arithmetic import Purpose, to_lanes
 from firmware.enforcement.dcnet.slot.opened import OpenedSlot
-from tests.unit.dcnet.running_net import Answer, Home, RunningNet, energies, energy_of, run
+from tests.support.instant_loop import run
+from tests.unit.dcnet.running_net import Answer, Home, RunningNet, energies, energy_of
 from tests.unit.dcnet.support import signed_by
 from tools.dcnet.leak import known
 from tools.homes.liar import Lie, corrupt

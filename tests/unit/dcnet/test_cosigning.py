@@ -65,7 +65,7 @@ class Office:
             entries,
         )
         self.kept[f"roster-{NET.hex()}-1"] = roster.to_bytes()
-        self.kept[f"names-{NET.hex()}-1"] = json.dumps(GATEWAYS).encode()
+        self.kept[f"names-{NET.hex()}-1"] = json.dumps({"at": 0.0, "gateways": GATEWAYS}).encode()
         return self.witness(**changes)
 
     def witness(self, **changes: object) -> NetWitness:

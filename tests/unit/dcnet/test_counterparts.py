@@ -31,7 +31,9 @@ from firmware.enforcement.dcnet.messages.roster import (
 from firmware.enforcement.dcnet.slot.round import Round
 from hsm.api import CertificateUse, Curve, KeySlot
 from hsm.x509 import Certificate
+from tests.support.instant_loop import run
 from tests.support.soft_module import SoftModule
+from tests.unit.dcnet.hostile_net import WholeNet
 from tests.unit.dcnet.support import NET, head, policy, rules, view
 from tests.unit.dcnet.whole_founding import Direct
 from tools.counterparts.messages import MessageRefused
@@ -366,10 +368,13 @@ async def test_resources_are_their_owners_and_junk_is_refused(tmp_path: Path) ->
                 (GATEWAYS[0], "PUT", f"reveal/1/{GATEWAYS[0]}", nonce(1).to_bytes(), 425),  # no roster yet
                 (GATEWAYS[0], "PUT", f"reveal/1/{GATEWAYS[1]}", nonce(2).to_bytes(), 403),
                 (GATEWAYS[0], "GET", "manifest/3/1", b"", 404),
-                (GATEWAYS[0], "GET", "manifest/3/2", b"", 403),
+                (GATEWAYS[0], "GET", "manifest/3/2", b"", 404),  # nobody has an index yet
+                ("esgw0199999999", "GET", "manifest/3/1", b"", 403),
                 (GATEWAYS[0], "GET", f"result/{'9' * 5000}", b"", 404),
                 (GATEWAYS[0], "GET", "manifest/epoch/1", b"", 404),
-                (GATEWAYS[0], "PUT", "submit/3/2", b"x", 403),
+                (GATEWAYS[0], "PUT", "submit/3/2", b"x", 404),
+                ("esgw0199999999", "PUT", "submit/3/1", b"x", 403),
+                ("esgw0199999999", "PUT", "open/3/1", b"x", 403),
                 (GATEWAYS[0], "PUT", "submit/3/1", b"x", 404),  # no slot yet
                 (GATEWAYS[0], "PUT", "open/3/1", b"x", 404),
             ):
@@ -451,6 +456,24 @@ async def test_an_administrator_that_answers_junk_is_asked_again(tmp_path: Path)
     task.cancel()
     refused = [event["what"] for event in draft.events if event["event"] == "refused"]
     assert refused == ["commit", "commit"]
+
+
+def test_once_a_roster_is_played_every_resource_is_its_members() -> None:
+    net = WholeNet(4)
+
+    async def asked() -> list[tuple[str, str, int]]:
+        async with net:
+            await net.until(2)
+            base, found = f"/dcnet/v1/{net.rules.net.hex()}", []
+            for what in ("GET manifest/2", "PUT submit/2", "PUT open/2", "GET receipt/2", "GET order/2"):
+                for gateway in ("gw1", "gw2", "stranger"):
+                    method, resource = what.split()
+                    status = (await net.serve(gateway, method, f"{base}/{resource}/1", b"x")).status
+                    found.append((what, gateway, status))
+        return found
+
+    for what, gateway, status in run(asked()):
+        assert (status == 403) is (gateway != "gw1"), (what, gateway, status)
 
 
 async def test_who_was_excluded_by_an_audit_is_in_no_further_roster(tmp_path: Path) -> None:

@@ -90,6 +90,27 @@ def test_storms_in_which_a_seventh_of_all_messages_goes_wrong() -> None:
     assert seen["lives"] > 5 * CASES
 
 
+@pytest.mark.parametrize("number", [6, 7])
+def test_a_supplier_of_little_patience_founds_its_net_whoever_kept_silent_before(number: int) -> None:
+    """Found by storms: when everybody had been silent once, only empty rosters were drafted, for ever."""
+    source = random.Random(number)
+    rate, kills = source.choice(((0.02, 0), (0.05, 1), (0.15, 3)))
+    troubles = {i: storm(source, rate, kills) for i in range(1, 6)}
+    net = WholeNet(5, troubles, seed=number, patience_s=7200.0, churn_min=1)
+
+    async def lived_longer() -> None:
+        await net.run(24, calm_after=6)
+        await all_hold(net)
+
+    run(lived_longer())
+    rosters = [one["members"] for one in net.emitted if one["event"] == "roster"]
+    assert len(rosters) > 1, "nobody was silent"
+    assert all(rosters)
+    assert net.totals[24]["verdict"] == "totalled"
+    assert net.totals[24]["left_out"] == []
+    assert len(net.totals[24]["members"]) >= net.rules.n_min
+
+
 @pytest.mark.nightly
 @pytest.mark.timeout(1800)
 def test_more_storms() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from dataclasses import replace
 
 import pytest
 
 from firmware.enforcement.dcnet.errors import MembershipRefused, NetRefused
+from firmware.enforcement.dcnet.events import NetEventKind
 from firmware.enforcement.dcnet.founding import beacon
 from firmware.enforcement.dcnet.primitives import graph
 from firmware.profile import net_sizes
@@ -85,7 +87,44 @@ def test_a_running_net_of_an_impossible_size_does_not_stall_in_silence() -> None
     )
     run(net.run(1))
     for gateway in net.gateways:
-        assert "needed: 15 to 64 members, or at least 192 members" in gateway.events[0].reason
+        (told,) = [event for event in gateway.events if event.kind is NetEventKind.REFUSED]
+        assert "needed: 15 to 64 members, or at least 192 members" in told.reason
         assert not [resource for resource, _ in gateway.sent if "/submit/" in resource]
-    told = [one for one in net.emitted if one["event"] == "refused" and one["what"] == "beacon"]
-    assert "at least 192 members" in told[0]["reason"]
+    assert [version for version, reason in _beacons(net) if "at least 192 members" in reason] == [1]
+
+
+def test_redrawing_an_impossible_net_for_a_silent_member_does_not_hide_why_it_stalls() -> None:
+    """A member goes silent after the roster is drafted; the next one, without it, is impossible as well."""
+    net = WholeNet(
+        66,
+        reading=lambda _slot, index: (index, 0),
+        n_min=16,
+        d_min=12,
+        delta=0.05,
+        poll_s=6 * 3600.0,
+        patience_s=2 * 86400.0,
+    )
+
+    async def one_goes_silent() -> None:
+        async with net:
+            while not any(one["event"] == "roster" for one in net.emitted):  # noqa: ASYNC110 - no event
+                await asyncio.sleep(60)
+            net.gateways[-1].cut = True
+            await net.until(24)
+
+    run(one_goes_silent())
+    assert [one["silent"] for one in net.emitted if one["event"] == "redrawn"] == [["gw66"]]
+    assert [version for version, reason in _beacons(net) if "at least 192 members" in reason] == [2]
+    for gateway in net.gateways[:-1]:
+        told = [event.kind for event in gateway.events if "needed: 15 to 64 members" in event.reason]
+        assert told == [NetEventKind.REFUSED]
+        assert not [resource for resource, _ in gateway.sent if "/submit/" in resource]
+
+
+def _beacons(net: WholeNet) -> list[tuple[int, str]]:
+    """(version, reason) of each key graph that the supplier could not draw."""
+    return [
+        (one["version"], one["reason"])
+        for one in net.emitted
+        if one["event"] == "refused" and one["what"] == "beacon"
+    ]

@@ -13,7 +13,8 @@ from firmware.enforcement.dcnet.events import NetEventKind
 from firmware.enforcement.dcnet.machines import MemberState, SlotState
 from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, RECONCILE, Frame
 from firmware.enforcement.dcnet.policy import reconcile_net
-from tests.unit.dcnet.running_net import Home, RunningNet, energies, energy_of, run
+from tests.support.instant_loop import run
+from tests.unit.dcnet.running_net import Home, RunningNet, energies, energy_of
 
 SIZE = 8
 UNDECIDED = (SlotState.MEASURED, SlotState.SUBMITTED, SlotState.OPENED, SlotState.REFUSED)

@@ -13,7 +13,8 @@ from firmware.enforcement.dcnet.messages.faults import RecoveryOrder
 from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, Frame, seal
 from firmware.enforcement.dcnet.messages.manifest import Manifest, ManifestReply
 from firmware.enforcement.dcnet.messages.witnessed import LostMember, OrderReply, Witnessed
-from tests.unit.dcnet.running_net import Home, RunningNet, energies, energy_of, run
+from tests.support.instant_loop import run
+from tests.unit.dcnet.running_net import Home, RunningNet, energies, energy_of
 from tests.unit.dcnet.support import attested_by, signed_by
 
 SIZE = 8

@@ -106,7 +106,7 @@ def shown_twice(folder: Path) -> Known:
     async def restarted() -> None:
         async with net:
             await net.until(1)
-            emp = net.coordinator
+            emp = net.coordinator.slots
             assert isinstance(emp, LyingEmp)
             for index in range(1, 6):
                 plan.left_out[2, index] = set()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -30,7 +31,8 @@ from tests.unit.dcnet.hostile_net import Gateway, WholeNet
 from tests.unit.dcnet.invariants import all_hold, durable
 from tests.unit.dcnet.named_parties import signed_by
 from tests.unit.dcnet.test_invariants import CHI_SQUARE_255, chi_square
-from tools.counterparts.net import NetCoordinator
+from tools.counterparts.net_request import answer
+from tools.counterparts.net_slots import NetSlots
 
 
 async def lived(net: WholeNet, slots: int) -> WholeNet:
@@ -54,6 +56,7 @@ def test_i2_what_leaves_a_gateway_is_uniform_whatever_it_measured(energy: int) -
 def test_i7_i19_both_ends_have_one_pad_in_every_epoch_and_old_keys_are_gone() -> None:
     async def days() -> None:
         net, epochs = WholeNet(4), 0
+        left_behind: dict[str, set[bytes]] = {}
         async with net:
             for day in range(1, 6):
                 await net.until(4 * day)
@@ -63,9 +66,13 @@ def test_i7_i19_both_ends_have_one_pad_in_every_epoch_and_old_keys_are_gone() ->
                     assert membership is not None
                     epoch = net.rules.epoch_of(4 * day)
                     views.append(membership.view(epoch))
-                    for chain in membership._chains.values():
-                        with pytest.raises(MembershipRefused, match="erased"):
-                            chain.key_of(net.rules.net, epoch - 1)
+                    with pytest.raises(MembershipRefused, match="erased"):
+                        membership.ring.move(net.rules.net, epoch - 1)
+                    kept = b"".join(gateway.data.values())
+                    chains = {edge.chain for edge in membership.ring._edges.values()}
+                    assert all(chain in kept for chain in chains)  # the sealed store goes along
+                    assert not any(chain in kept for chain in left_behind.get(gateway.name, ()))
+                    left_behind[gateway.name] = left_behind.get(gateway.name, set()) | chains
                 for own in views:
                     for peer, edge in own.edges.items():
                         other = views[peer - 1].edges[own.index]
@@ -81,7 +88,7 @@ def test_i7_i19_both_ends_have_one_pad_in_every_epoch_and_old_keys_are_gone() ->
 # -- a supplier that tells two stories -------------------------------------------------------------
 
 
-class TwoStories(NetCoordinator):
+class TwoStories(NetSlots):
     """From slot 2 on shows `fooled` another manifest than the rest; to who asks again, a third one."""
 
     fooled: frozenset[int] = frozenset()
@@ -92,20 +99,20 @@ class TwoStories(NetCoordinator):
         reply = await super()._get_manifest(request)
         if slot != 2 or index not in self.fooled:
             return reply
-        tally, _ = self._manifests[slot]
+        tally, _, _ = self.manifests[slot]
         honest = tally.manifest
         assert honest is not None
         hello = to_bitmap([index] if self.again else [], tally.terms.size)
         other = replace(honest, hello=hello, result=None)  # another hash, the same sums
         body = ManifestReply(signed_by("emp", other.to_bytes()), tally.siblings(index)).to_bytes()
-        return self._answer(body)
+        return answer(body)
 
 
 @settings(max_examples=10)
 @given(st.frozensets(st.integers(1, 5), min_size=1, max_size=4))
 def test_i8_two_stories_destroy_the_next_total(fooled: frozenset[int]) -> None:
     liar = type("Liar", (TwoStories,), {"fooled": fooled})
-    net = run(lived(WholeNet(5, coordinator=liar), 4))
+    net = run(lived(WholeNet(5, slots=liar), 4))
     assert net.totals[1]["verdict"] == "totalled"
     third: dict[int, arithmetic.Lanes] = {
         g.index: lanes(b) for g, slot, b in net.frames("submit") if slot == 3
@@ -129,7 +136,7 @@ def test_i3_i4_a_second_manifest_after_a_restart_is_not_opened() -> None:
 
     async def killed_after_opening(point: int) -> WholeNet:
         liar = type("Liar", (TwoStories,), {"fooled": frozenset({1})})
-        net = WholeNet(4, coordinator=liar)
+        net = WholeNet(4, slots=liar)
         async with net:
             await net.until(1)
             gateway = net.gateways[0]
@@ -150,18 +157,18 @@ def test_i3_i4_a_second_manifest_after_a_restart_is_not_opened() -> None:
 
 
 def test_i4_a_signed_fork_of_the_chain_ends_in_quarantine() -> None:
-    class Fork(NetCoordinator):
+    class Fork(NetSlots):
         async def _get_manifest(self, request: web.Request) -> web.Response:
             slot, index = int(request.match_info["slot"]), int(request.match_info["index"])
             reply = await super()._get_manifest(request)
             if slot < 3 or index != 1:
                 return reply
-            tally, _ = self._manifests[slot]
+            tally, _, _ = self.manifests[slot]
             assert tally.manifest is not None
             other = replace(tally.manifest, previous=bytes(32))
-            return self._answer(ManifestReply(signed_by("emp", other.to_bytes()), ()).to_bytes())
+            return answer(ManifestReply(signed_by("emp", other.to_bytes()), ()).to_bytes())
 
-    net = run(lived(WholeNet(4, coordinator=Fork), 7))
+    net = run(lived(WholeNet(4, slots=Fork), 7))
     gateway = net.gateways[0]
     assert gateway.member.state is MemberState.QUARANTINE
     assert [event.kind for event in gateway.events].count(NetEventKind.QUARANTINE) == 1
@@ -253,20 +260,55 @@ def test_i16_when_the_net_falls_apart_below_n_min_every_member_refuses() -> None
 @settings(max_examples=8)
 @given(st.integers(0, 4), st.integers(0, 4))
 def test_i17_the_canary_counts_exactly_if_all_pads_cancel(wrong: int, towards: int) -> None:
-    """A module that agrees on another secret with one peer than that peer does."""
+    """A gateway whose key of one edge is spoilt after both ends have confirmed it."""
+
+    async def with_a_spoilt_key() -> WholeNet:
+        net = WholeNet(5)
+        async with net:
+            await net.gateways[wrong].clock.sleep_until(net.rules.slot_end(0) - timedelta(minutes=5))
+            membership = net.gateways[wrong].member.membership
+            assert membership is not None
+            if wrong != towards:
+                membership.ring._edges[towards + 1].chain = bytes(16)
+            await net.until(4)
+        return net
+
+    net = run(with_a_spoilt_key())
+    pair = {net.gateways[wrong].name, net.gateways[towards].name}
+    assert set(net.totals) == {1, 2, 3, 4}
+    for one in net.totals.values():
+        spoilt = len(pair) == 2 and pair <= set(one["members"])
+        assert one["verdict"] == ("aborted" if spoilt else "totalled")
+    assert len(net.totals[1]["members"]) == 5
+    named = [one["edges"] for one in net.emitted if one["event"] == "audit"]
+    assert named == ([] if wrong == towards else [[sorted((wrong + 1, towards + 1))]])
+    run(all_hold(net))
+
+
+@settings(max_examples=6)
+@given(st.integers(0, 4), st.integers(0, 4))
+def test_a_module_that_agrees_on_another_secret_is_found_before_anything_is_sent(
+    wrong: int, towards: int
+) -> None:
+    """A module that agrees on another secret with one peer than that peer does: both ends dispute."""
 
     async def with_a_wrong_module() -> WholeNet:
-        net = WholeNet(5)
+        net = WholeNet(5, patience_s=86400.0)
         async with net:
             while not (point := _point_of(net.gateways[towards])):  # noqa: ASYNC110 - a key is no event
                 await asyncio.sleep(1)
             net.gateways[wrong].module.wrong_towards = point
-            await net.until(4)
+            await net.until(8)
         return net
 
     net = run(with_a_wrong_module())
-    verdicts = {one["verdict"] for one in net.totals.values()}
-    assert verdicts == ({"totalled"} if wrong == towards else {"aborted"})
+    pair = {net.gateways[wrong].name, net.gateways[towards].name} if wrong != towards else set()
+    for gateway in net.gateways:
+        disputed = NetEventKind.DISPUTED in [event.kind for event in gateway.events]
+        assert disputed is (gateway.name in pair)
+    assert {one["verdict"] for one in net.totals.values()} == {"totalled"}
+    assert {name for one in net.totals.values() for name in one["left_out"]} == pair
+    run(all_hold(net))
 
 
 def _point_of(gateway: Gateway) -> bytes:
