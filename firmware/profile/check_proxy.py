@@ -6,20 +6,24 @@ from collections.abc import Iterator, Sequence
 from math import gcd
 from typing import Final
 
+from firmware.enforcement.determination import marks
 from firmware.profile.check_tariffs import HOUR_S, Problem
-from firmware.profile.model import PeerEntry, ProfileSet
+from firmware.profile.model import CommunicationProfile, PeerEntry, ProfileSet
 from firmware.profile.pem import key_curve, key_fingerprint, to_der
 from firmware.profile.proxy import SUITES, WEEK, MarketParticipant, ProxyProfile, TlsRules, Weekday, Window
 from firmware.profile.validity import check_validity
 
 _DAY_MIN: Final = 24 * 60
 _WEEK_S: Final = 7 * 86400
+_Recipient = tuple[CommunicationProfile, frozenset[str]]
+"""What goes to somebody, and by what he is known."""
 _OPENED_FOR_IT: Final = frozenset(("emt", "gateway"))
 """Who opens a channel so that the gateway connects to the device."""
 
 
 def check_proxies(profiles: ProfileSet) -> Iterator[Problem]:
     """Find everything wrong with the proxy profiles of a set."""
+    recipients = _recipients(profiles) if profiles.proxy else []
     for index, profile in enumerate(profiles.proxy):
         place = f"proxy[{index}]"
         yield from check_validity(place, profile.valid_from, profile.valid_until)
@@ -31,21 +35,23 @@ def check_proxies(profiles: ProfileSet) -> Iterator[Problem]:
         yield from _tls(f"{place}.wan", profile.wan)
         yield from _certificates(place, profile)
         yield from _in_the_set(place, profile, profiles)
+        yield from _pseudonyms(f"{place}.emt", profile, profiles, recipients)
     yield from _among_themselves(profiles.proxy)
 
 
 def proxy_warnings(profiles: ProfileSet) -> Iterator[Problem]:
     """Find what is allowed and yet surely not meant, or what the gateway cannot keep from happening."""
+    recipients = _recipients(profiles) if profiles.proxy else []
     for index, profile in enumerate(profiles.proxy):
         if profile.open_every_s is not None and profile.windows and not _ever_opens(profile):
             yield Problem(
                 f"proxy[{index}].open_every_s",
                 "an instant inside a window: the gateway would never open this channel",
             )
-        for one in profiles.communication:
+        for one in _sent_to(profile.emt, recipients):
             processing = profiles.processing_of(one)
             own = processing is not None and processing.consumer == profile.consumer
-            if own and one.concealment != "none" and _same(profile.emt, one.peer):
+            if own and one.concealment != "none":
                 yield Problem(
                     f"proxy[{index}].emt",
                     f"another participant than {one.id} has, unless the device measures nothing: what it "
@@ -165,12 +171,13 @@ def _in_the_set(place: str, profile: ProxyProfile, profiles: ProfileSet) -> Iter
             f"{place}.emt.tls_certificate",
             f"a certificate of the key that {named.id} has for {profile.emt.name}",
         )
-    yield from _pseudonyms(f"{place}.emt", profile, profiles)
 
 
-def _pseudonyms(place: str, profile: ProxyProfile, profiles: ProfileSet) -> Iterator[Problem]:
+def _pseudonyms(
+    place: str, profile: ProxyProfile, profiles: ProfileSet, recipients: Sequence[_Recipient]
+) -> Iterator[Problem]:
     """A channel shows its participant the gateway's certificate, from which a pseudonym keeps it."""
-    theirs = [one for one in profiles.communication if _same(profile.emt, one.peer)]
+    theirs = list(_sent_to(profile.emt, recipients))
     known = any(not one.pseudonymised for one in theirs)
     for one in theirs:
         processing = profiles.processing_of(one)
@@ -181,15 +188,21 @@ def _pseudonyms(place: str, profile: ProxyProfile, profiles: ProfileSet) -> Iter
             )
 
 
-def _same(emt: MarketParticipant, peer: PeerEntry) -> bool:
-    """Tell whether a participant is a recipient, under whatever name: by name, address or a key."""
-    certificates = (peer.tls_certificate, peer.sig_certificate, peer.enc_certificate)
-    keys = {key_fingerprint(text) for text in certificates if text is not None}
-    return (
-        emt.name == peer.name
-        or (emt.host.lower(), emt.port) == (peer.host.lower(), peer.port)
-        or key_fingerprint(emt.tls_certificate) in keys
+def _recipients(profiles: ProfileSet) -> list[_Recipient]:
+    return [(one, frozenset(marks(one.peer))) for one in profiles.communication]
+
+
+def _sent_to(emt: MarketParticipant, recipients: Sequence[_Recipient]) -> Iterator[CommunicationProfile]:
+    """Return what goes to a participant, under whatever name: one name, address or key makes it the same."""
+    entry = PeerEntry(
+        name=emt.name,
+        host=emt.host,
+        port=emt.port,
+        server_name=emt.server_name or emt.host,
+        tls_certificate=emt.tls_certificate,
     )
+    own = marks(entry)
+    yield from (one for one, theirs in recipients if not theirs.isdisjoint(own))
 
 
 def _among_themselves(proxies: Sequence[ProxyProfile]) -> Iterator[Problem]:
