@@ -12,6 +12,8 @@ from firmware.life.selftest import Check, SelfTest
 from firmware.life.states import CAUSES, Function
 from firmware.log.sealer import Sealer
 from firmware.parts import Parts
+from firmware.profile.model import ProfileSet
+from firmware.profile.proxy import NOT_SERVED
 from hsm.session import SessionStatistics
 
 
@@ -60,11 +62,7 @@ async def status(sources: Sources) -> dict[str, Any]:
             "source": None if clock.keeper.last is None else clock.keeper.last.source,
         },
         "module": {"sessions": sources.module().sessions, "apdus": sources.module().apdus},
-        "profiles": {
-            "version": parts.registry.version,
-            "processing": [one.id for one in parts.registry.active.processing],
-            "communication": [one.id for one in parts.registry.active.communication],
-        },
+        "profiles": {"version": parts.registry.version, **names_of(parts.registry.active)},
         "telegrams": {
             "accepted": telegrams.accepted,
             "rejected": dict(telegrams.rejected),
@@ -76,6 +74,15 @@ async def status(sources: Sources) -> dict[str, Any]:
         "alarms_waiting": len(await parts.notices.waiting()),
         "logs": await _logs(parts, sources.sealer),
         "self_test": _checks(sources.self_test.last),
+    }
+
+
+def names_of(profiles: ProfileSet) -> dict[str, Any]:
+    """Return the names of what is evaluated, sent and let through, with what becomes of the last."""
+    return {
+        "processing": [one.id for one in profiles.processing],
+        "communication": [one.id for one in profiles.communication],
+        "proxy": [{"id": one.id, "state": NOT_SERVED} for one in profiles.proxy],
     }
 
 

@@ -54,6 +54,7 @@ def store_orders(
         consumer = body.consumer
         profiles = active()
         concerned = {one.consumer for one in profiles.meters} | {one.consumer for one in profiles.processing}
+        concerned |= {one.consumer for one in profiles.proxy}
         if consumer in concerned:
             return Done("active", f"the active profiles are about {consumer}; first order a set without him")
         gone = await wipe(consumer, belongings(consumer))

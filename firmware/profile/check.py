@@ -6,13 +6,14 @@ A place is written as in the document: "communication[1].net.n_min", counted fro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from firmware.enforcement.determination import marks
 from firmware.enforcement.schedule import delivery_period_s
 from firmware.metering.register import half_window
 from firmware.metering.tariff.catalogue import USE_CASES
+from firmware.profile.check_proxy import check_proxies, proxy_warnings
 from firmware.profile.check_tariffs import Problem, check_tariff
 from firmware.profile.model import (
     MIN_SECURE_MEMBERS,
@@ -23,6 +24,7 @@ from firmware.profile.model import (
 )
 from firmware.profile.net_sizes import unservable
 from firmware.profile.pem import to_der
+from firmware.profile.validity import INSTANT, check_validity, whole
 from lmn.model import MeterId, Obis
 
 _REGULAR_PERIOD_S: Final = 900
@@ -33,8 +35,6 @@ _INTERVAL_SERIES: Final = 7
 _PURPOSES: Final = {9: "grid", 10: "grid", 11: "grid", 13: "service", 14: "service"}
 _CONCEALED_OBIS: Final = "1-0:1.8.0"
 _RING: Final = 1 << 63
-_FIRST_YEAR, _END_YEAR = 1970, 2200
-_INSTANT: Final = f"a whole second of the years {_FIRST_YEAR} to {_END_YEAR - 1}"
 
 
 def check(profiles: ProfileSet, *, small_nets_allowed: bool) -> list[Problem]:
@@ -50,11 +50,11 @@ def check(profiles: ProfileSet, *, small_nets_allowed: bool) -> list[Problem]:
         problems += _processing(f"processing[{index}]", processing, profiles)
     for index, communication in enumerate(profiles.communication):
         problems += _communication(f"communication[{index}]", communication, profiles, small_nets_allowed)
-    return [*problems, *_peers(profiles), *_nets(profiles)]
+    return [*problems, *_peers(profiles), *_nets(profiles), *check_proxies(profiles)]
 
 
 def warnings(profiles: ProfileSet) -> list[Problem]:
-    """Return what is allowed and yet surely not meant: profiles whose every sending the gate will deny."""
+    """Return what is allowed and yet surely not meant, such as profiles of which the gate denies all."""
     found: list[Problem] = []
     for index, communication in enumerate(profiles.communication):
         processing = profiles.processing_of(communication)
@@ -65,7 +65,7 @@ def warnings(profiles: ProfileSet) -> list[Problem]:
                     f"a recipient of {processing.id}: the gate will deny every sending",
                 )
             )
-    return found
+    return [*found, *proxy_warnings(profiles)]
 
 
 def _repeated(prefix: str, field: str, values: Iterable[str]) -> Iterator[Problem]:
@@ -82,6 +82,7 @@ def _unique(profiles: ProfileSet) -> Iterator[Problem]:
     yield from _repeated("meters", "id", (profile.id for profile in profiles.meters))
     yield from _repeated("processing", "id", (profile.id for profile in profiles.processing))
     yield from _repeated("communication", "id", (profile.id for profile in profiles.communication))
+    yield from _repeated("proxy", "id", (profile.id for profile in profiles.proxy))
     yield from _repeated("meters", "meter", (profile.meter.upper() for profile in profiles.meters))
 
 
@@ -99,11 +100,6 @@ def _meters(profiles: ProfileSet) -> Iterator[Problem]:
             yield Problem(f"meters[{index}].meter", "a meter id such as ELS-12345678-33-03")
 
 
-def _whole(instant: datetime) -> bool:
-    """Whether grids can be counted from here: whole seconds, and far enough from where dates end."""
-    return instant.microsecond == 0 and _FIRST_YEAR <= instant.year < _END_YEAR
-
-
 def _processing(place: str, profile: ProcessingProfile, profiles: ProfileSet) -> Iterator[Problem]:
     meter = next((one for one in profiles.meters if one.meter == profile.meter), None)
     if meter is None:
@@ -117,12 +113,7 @@ def _processing(place: str, profile: ProcessingProfile, profiles: ProfileSet) ->
     for index, text in enumerate(profile.more_obis):
         if not _reads(Obis.from_text, text):
             yield Problem(f"{place}.more_obis[{index}]", "an OBIS code with groups up to 255")
-    if not _whole(profile.valid_from):
-        yield Problem(f"{place}.valid_from", _INSTANT)
-    if profile.valid_until is not None and profile.valid_until <= profile.valid_from:
-        yield Problem(f"{place}.valid_until", "an instant after valid_from")
-    if profile.valid_until is not None and not _whole(profile.valid_until):
-        yield Problem(f"{place}.valid_until", _INSTANT)
+    yield from check_validity(place, profile.valid_from, profile.valid_until)
     if profile.taf == 1 and profile.billing_period_s is None and profile.billing_calendar is None:
         yield Problem(f"{place}.billing_period_s", "the length of the billing period (TAF 1 needs one)")
     if profile.billing_period_s is not None and profile.billing_period_s % profile.registration_period_s:
@@ -247,8 +238,8 @@ def _net(
         yield Problem(f"{place}.d_min", f"a number of members that has a key graph: {help_}")
     if net.lanes != _LANES:
         yield Problem(f"{place}.lanes", '["import", "export", "canary"]')
-    if not _whole(net.t0_utc):
-        yield Problem(f"{place}.t0_utc", _INSTANT)
+    if not whole(net.t0_utc):
+        yield Problem(f"{place}.t0_utc", INSTANT)
     if processing is None:
         return
     period = timedelta(seconds=processing.registration_period_s)

@@ -16,6 +16,7 @@ from firmware.document import Document, read_json, read_toml
 from firmware.errors import ConfigurationRefused, Fault
 from firmware.profile.check import check
 from firmware.profile.model import CommunicationProfile, PeerEntry, ProfileSet
+from firmware.profile.proxy import ProxyProfile
 from firmware.toml_lines import KeyPath
 
 _PEM_START: Final = "-----BEGIN"
@@ -85,30 +86,49 @@ def key_path(place: str) -> KeyPath:
     return tuple(int(index) if index else name for index, name in _PLACE.findall(place))
 
 
+class _Certificates:
+    """Puts the text of certificate files in place of their paths, and collects what cannot be read."""
+
+    def __init__(self, document: Document[ProfileSet], folder: Path) -> None:
+        self._document, self._folder = document, folder
+        self.faults: list[Fault] = []
+
+    def text(self, place: KeyPath, text: str) -> str:
+        """Return the certificate that stands at `place`, or is named there."""
+        if _PEM_START in text:
+            return text
+        try:
+            with (self._folder / text).open("rb") as file:
+                return file.read(_MAX_PEM_BYTES).decode("ascii")
+        except (OSError, ValueError) as error:
+            problem = error.strerror if isinstance(error, OSError) else "not ASCII"
+            expected = f"a certificate in PEM form or the path of one ({problem})"
+            self.faults.append(self._document.fault(place, expected))
+            return text
+
+
 def _with_certificates(document: Document[ProfileSet], folder: Path) -> ProfileSet:
-    """Put the text of certificate files in place of their paths."""
-    faults: list[Fault] = []
+    """Return the set with the text of each certificate."""
+    read = _Certificates(document, folder)
     communication: list[CommunicationProfile] = []
     for index, profile in enumerate(document.value.communication):
         peer: PeerEntry = profile.peer
         for field in _CERTIFICATE_FIELDS:
             text = getattr(peer, field)
-            if text is None or _PEM_START in text:
-                continue
-            try:
-                with (folder / text).open("rb") as file:
-                    content = file.read(_MAX_PEM_BYTES).decode("ascii")
-            except (OSError, ValueError) as error:
-                problem = error.strerror if isinstance(error, OSError) else "not ASCII"
-                faults.append(
-                    document.fault(
-                        ("communication", index, "peer", field),
-                        f"a certificate in PEM form or the path of one ({problem})",
-                    )
-                )
-                continue
-            peer = msgspec.structs.replace(peer, **{field: content})
+            if text is not None:
+                found = read.text(("communication", index, "peer", field), text)
+                peer = msgspec.structs.replace(peer, **{field: found})
         communication.append(msgspec.structs.replace(profile, peer=peer))
-    if faults:
-        raise ConfigurationRefused(faults)
-    return msgspec.structs.replace(document.value, communication=tuple(communication))
+    proxies: list[ProxyProfile] = []
+    for index, proxy in enumerate(document.value.proxy):
+        pinned = tuple(
+            read.text(("proxy", index, "device", "certificates", position), text)
+            for position, text in enumerate(proxy.device.certificates)
+        )
+        theirs = read.text(("proxy", index, "emt", "tls_certificate"), proxy.emt.tls_certificate)
+        device = msgspec.structs.replace(proxy.device, certificates=pinned)
+        emt = msgspec.structs.replace(proxy.emt, tls_certificate=theirs)
+        proxies.append(msgspec.structs.replace(proxy, device=device, emt=emt))
+    if read.faults:
+        raise ConfigurationRefused(read.faults)
+    return msgspec.structs.replace(document.value, communication=tuple(communication), proxy=tuple(proxies))

@@ -12,9 +12,10 @@ import msgspec
 
 from firmware.profile.model import ProfileSet
 
-_TABLES: Final = ("meters", "processing", "communication")
+_TABLES: Final = ("meters", "processing", "communication", "proxy")
 _KEY_FIELD: Final = "key_hex"
 _CERTIFICATE: Final = "_certificate"
+_CERTIFICATES: Final = "certificates"
 _FINGERPRINT_CHARS: Final = 16
 
 
@@ -41,7 +42,7 @@ class Change:
     """One profile that differs."""
 
     table: str
-    """meters, processing or communication."""
+    """meters, processing, communication or proxy."""
     identity: str
     kind: Kind
     consumers: frozenset[str]
@@ -104,5 +105,11 @@ def _told(place: str, value: object) -> object:
     if place == _KEY_FIELD:
         return "one" if value else "none"
     if place.endswith(_CERTIFICATE) and isinstance(value, str):
-        return "sha256:" + hashlib.sha256(value.encode()).hexdigest()[:_FINGERPRINT_CHARS]
+        return _fingerprint(value)
+    if place.endswith(_CERTIFICATES) and isinstance(value, list | tuple):
+        return [_fingerprint(text) for text in value]
     return value
+
+
+def _fingerprint(text: str) -> str:
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_CHARS]

@@ -1,4 +1,4 @@
-"""Meter, processing and communication profile as values: one definition for TOML, JSON and the code. No I/O.
+"""Meter, processing, communication and proxy profile as values: one definition for TOML, JSON, code. No I/O.
 
 Field evidence: BSI TR-03109-1 v2.0 details and shipped devices (docs/references.md); the DC-net fields are
 the project's own use case (docs/dcnet.md). What a single field may be is said here; what fields must be
@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from firmware.profile.fields import MeterText, Name, ObisText, Pem, Seconds, Title, UsagePoint, Utc
+from firmware.profile.proxy import ProxyProfile
 from firmware.profile.tariffs import (
     BillingCalendar,
     ConsumptionVariable,
@@ -200,12 +201,17 @@ class CommunicationProfile(
     are its own."""
 
 
-class ProfileSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that is active together; the body of an order of kind "profiles"."""
+class ProfileSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Everything that is active together; the body of an order of kind "profiles".
+
+    Empty tables are not written, so that a set without proxy profiles reads the same in versions that do not
+    know them.
+    """
 
     meters: tuple[MeterProfile, ...] = ()
     processing: tuple[ProcessingProfile, ...] = ()
     communication: tuple[CommunicationProfile, ...] = ()
+    proxy: Annotated[tuple[ProxyProfile, ...], msgspec.Meta(max_length=64)] = ()
 
     def processing_of(self, communication: CommunicationProfile) -> ProcessingProfile | None:
         """Return the processing profile that `communication` sends, None if there is none of that name."""

@@ -32,6 +32,7 @@ from firmware.profile import codec
 from firmware.profile.difference import Change, difference, summary
 from firmware.profile.fields import Name
 from firmware.profile.model import ProfileSet
+from firmware.profile.proxy import NOT_SERVED
 from firmware.profile.record import MAX_TENURES, ActiveRecord, Staged, changed_hands, goes_on, owners
 from wan.ports import Order, Receipt
 
@@ -151,6 +152,8 @@ class _Work:
                 f"profiles and meters changed hands more than {MAX_TENURES} times; a new tenant of one needs"
                 " a profile with an id of its own",
             )
+        if profiles.proxy:
+            said = f"{said} (proxy profiles: {NOT_SERVED})"
         return self.accepted(
             ActiveRecord(
                 version=self.order.version,

@@ -28,6 +28,22 @@ def to_der(text: str) -> bytes:
     return bytes(der)
 
 
+def key_curve(text: str) -> str | None:
+    """Return the lower-case name of the curve of a certificate's key, None if it has no named one.
+
+    Raises:
+        ValueError: as `to_der`.
+    """
+    der = to_der(text)
+    from asn1crypto import x509
+
+    key = x509.Certificate.load(der).public_key
+    if key.algorithm != "ec":
+        return None
+    kind, name = key.curve
+    return str(name).lower() if kind == "named" else None
+
+
 def key_fingerprint(text: str) -> str:
     """Return the SHA-256 of the public key in hexadecimal, of the text itself where it holds none.
 

@@ -119,6 +119,7 @@ _FIRMWARE_FOR_TOOLS = (
     "firmware.profile.codec",
     "firmware.profile.difference",
     "firmware.profile.model",
+    "firmware.profile.proxy",
     "firmware.transfer",
     *(f"firmware.enforcement.dcnet.{name}" for name in DCNET_CODECS),
 )

@@ -43,7 +43,9 @@ def test_the_schema_is_that_of_the_code() -> None:
     text = schema.profiles()
     document = json.loads(text)
     assert document["$defs"]["ProcessingProfile"]["properties"]["taf"]["enum"] == list(range(1, 15))
-    assert {"MeterProfile", "CommunicationProfile", "TimeVariable", "Prepaid"} <= set(document["$defs"])
+    assert {"MeterProfile", "CommunicationProfile", "ProxyProfile", "TimeVariable", "Prepaid"} <= set(
+        document["$defs"]
+    )
     patterns = re.findall(r'"pattern": (".*")', text)
     assert patterns
     for pattern in patterns:

@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from firmware.profile.difference import Change
     from firmware.profile.model import ProfileSet
+    from firmware.profile.proxy import ProxyProfile
     from tools.counterparts.spool import Ordered
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
@@ -96,8 +97,9 @@ def show(file: Annotated[Path, FileArgument], as_json: Annotated[bool, JsonOptio
                 "allowed": one.recipient in processing.recipients,
             }
         )
+    channels = [_channel(one) for one in profiles.proxy]
     if as_json:
-        _print_json({"meters": [one.meter for one in profiles.meters], "sends": rows})
+        _print_json({"meters": [one.meter for one in profiles.meters], "sends": rows, "channels": channels})
         return
     for meter in profiles.meters:
         key = "with key" if meter.key_hex else "without key"
@@ -106,6 +108,8 @@ def show(file: Annotated[Path, FileArgument], as_json: Annotated[bool, JsonOptio
         sys.stdout.write(_sentence(row))
     if not rows:
         sys.stdout.write("sends nothing: no communication profile\n")
+    for channel in channels:
+        sys.stdout.write(_channel_sentence(channel))
 
 
 @app.command()
@@ -355,4 +359,34 @@ def _sentence(row: dict[str, Any]) -> str:
     return (
         f"sends {row['obis']} of {row['meter']} to {row['recipient']} for {row['purpose']}, "
         f"{when}, {how}{right}\n"
+    )
+
+
+def _channel(profile: ProxyProfile) -> dict[str, Any]:
+    from firmware.profile.proxy import NOT_SERVED
+
+    return {
+        "profile": profile.id,
+        "state": NOT_SERVED,
+        "device": profile.device.name,
+        "consumer": profile.consumer,
+        "emt": profile.emt.name,
+        "address": f"{profile.emt.host} port {profile.emt.port}",
+        "opened_by": list(profile.opened_by),
+        "open_every_s": profile.open_every_s,
+        "windows": len(profile.windows),
+        "idle_s": profile.limits.idle_s,
+        "duration_s": profile.limits.duration_s,
+        "volume_bytes": profile.limits.volume_bytes,
+    }
+
+
+def _channel_sentence(channel: dict[str, Any]) -> str:
+    openers = " or ".join({"cls": "the device"}.get(one, f"the {one}") for one in channel["opened_by"])
+    every = "" if channel["open_every_s"] is None else f" every {channel['open_every_s']} s"
+    when = f"in {channel['windows']} time window(s)" if channel["windows"] else "at any time"
+    return (
+        f"allows {channel['device']} of {channel['consumer']} a channel to {channel['emt']} "
+        f"({channel['address']}), opened by {openers}{every}, {when}, at most {channel['duration_s']} s and "
+        f"{channel['volume_bytes']} bytes; {channel['state']}\n"
     )

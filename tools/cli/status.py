@@ -58,6 +58,12 @@ def _lines(lines: list[dict[str, Any]]) -> Table:
     return table
 
 
+def _profiles(profiles: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    names = ", ".join((*profiles["processing"], *profiles["communication"])) or "none"
+    proxies = ", ".join(f"{one['id']} ({one['state']})" for one in profiles.get("proxy", ())) or "none"
+    return ("profiles", f"version {profiles['version']}: {names}"), ("proxies", proxies)
+
+
 def _show(found: dict[str, Any], console: Console) -> None:
     state = found["state"]
     console.print(f"gateway   {found['gateway']}", highlight=False)
@@ -72,13 +78,12 @@ def _show(found: dict[str, Any], console: Console) -> None:
     clock, profiles, telegrams = found["time"], found["profiles"], found["telegrams"]
     rejected = ", ".join(f"{count} {code}" for code, count in telegrams["rejected"].items()) or "none"
     error = "unknown" if clock["error_s"] is None else f"{clock['error_s']} s"
-    names = ", ".join((*profiles["processing"], *profiles["communication"])) or "none"
     for name, text in (
         ("runs", ", ".join(found["runs"]) or "nothing"),
         ("time", f"{clock['now_utc']}, {clock['state']}, error at most {error} of {clock['limit_s']} s"),
         ("program", found["program_sha256"][:16] + "..."),
         ("module", f"{found['module']['sessions']} sessions, {found['module']['apdus']} APDUs"),
-        ("profiles", f"version {profiles['version']}: {names}"),
+        *_profiles(profiles),
         ("telegrams", f"{telegrams['accepted']} accepted, rejected: {rejected}"),
         ("copies", f"{telegrams['duplicates']} telegrams that repeaters brought again"),
         ("sent", f"{found['counts']['released']} data sets, {found['counts']['denied']} denied"),

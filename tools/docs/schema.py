@@ -17,7 +17,7 @@ _ECMA_END: Final = "$"
 
 
 def profiles() -> str:
-    """Return the schema of a set of meter, processing and communication profiles, as text."""
+    """Return the schema of a set of meter, processing, communication and proxy profiles, as text."""
     schema = _translated(msgspec.json.schema(ProfileSet))
     return json.dumps({"$schema": DIALECT, **schema}, indent=1, ensure_ascii=False) + "\n"
 

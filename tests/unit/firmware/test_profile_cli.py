@@ -19,7 +19,7 @@ from wan.gwa import orders
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "tools" / "examples" / "profiles"
 HOUSEHOLD, SMALL = EXAMPLES / "household.toml", EXAMPLES / "small-net.toml"
-TARIFFS = EXAMPLES / "tariffs.toml"
+TARIFFS, PROXY = EXAMPLES / "tariffs.toml", EXAMPLES / "proxy.toml"
 
 
 def run(*words):
@@ -27,11 +27,11 @@ def run(*words):
 
 
 def test_the_examples_are_well():
-    result = run("validate", "--insecure-small-nets", "--json", HOUSEHOLD, SMALL, TARIFFS)
+    result = run("validate", "--insecure-small-nets", "--json", HOUSEHOLD, SMALL, TARIFFS, PROXY)
     assert result.exit_code == 0
     document = json.loads(result.stdout)
     assert document["ok"]
-    assert [one["warnings"] for one in document["files"]] == [[], [], []]
+    assert [one["warnings"] for one in document["files"]] == [[], [], [], []]
 
 
 @pytest.mark.parametrize(("path", "small"), [(HOUSEHOLD, False), (SMALL, True)])
@@ -101,6 +101,32 @@ def test_show_says_that_nothing_leaves(tmp_path):
     result = run("show", path)
     assert result.exit_code == 0, result.output
     assert result.stdout.endswith("sends nothing: no communication profile\n")
+
+
+def test_show_tells_that_a_proxy_profile_is_kept_and_not_served():
+    said = run("show", PROXY).stdout.splitlines()[-1]
+    assert said.startswith(
+        "allows heat-pump of household a channel to controller (controller.example port 8445)"
+    )
+    assert said.endswith("; kept, not served")
+    (channel,) = json.loads(run("show", "--json", PROXY).stdout)["channels"]
+    assert (channel["state"], channel["opened_by"]) == ("kept, not served", ["cls", "emt", "gateway"])
+    assert json.loads(run("show", "--json", HOUSEHOLD).stdout)["channels"] == []
+
+
+def test_plan_and_flash_take_a_proxy_profile(tmp_path, admin):
+    for name in ("example-emp.pem", "example-cls.pem"):
+        (tmp_path / name).write_bytes((EXAMPLES / name).read_bytes())
+    path = tmp_path / "proxy.toml"
+    path.write_text(PROXY.read_text())
+    assert run("flash", *order_words(admin), path).exit_code == 0
+    assert run("plan", *order_words(admin), path).stdout == "no change\n"
+    path.write_text(PROXY.read_text().replace("idle_s = 900", "idle_s = 90"))
+    said = run("plan", *order_words(admin), path).stdout
+    assert said.startswith("changed proxy/heat-pump-control  (concerns household)")
+    path.write_text(path.read_text().replace('local_name = "control.heat-pump"', ""))
+    refused = run("flash", *order_words(admin), path)
+    assert (refused.exit_code, "proxy[0].local_name" in refused.stderr) == (3, True)
 
 
 def test_show_tells_what_has_no_cycle():

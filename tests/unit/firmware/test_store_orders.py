@@ -27,6 +27,7 @@ from hsm.api import Curve, KeySlot
 from lmn.model import MeterId, Obis
 from tests.support.soft_module import SoftModule
 from tests.unit.firmware.profile_set import IMPORT, METER, at, household
+from tests.unit.firmware.test_profile_proxy import proxy
 from tests.unit.firmware.test_registry import order
 
 BODY = b'{"consumer": "household"}'
@@ -115,6 +116,14 @@ async def test_fdp_rip_2_who_is_measured_is_not_wiped(world):
     assert (receipt.accepted, receipt.code) == (False, "active")
     assert world.wiped == 0
     assert await world.lists.at("series", at(0)) is not None
+
+
+async def test_fdp_rip_2_whose_device_has_a_proxy_profile_is_not_wiped(world):
+    await world.fill()
+    assert (await world.registry.apply(order(ProfileSet(proxy=(proxy(),)), version=2))).accepted
+    assert ((await world.desk.apply(wipe())).code, world.wiped) == ("active", 0)
+    assert (await world.registry.apply(order(ProfileSet(), version=3))).accepted
+    assert ((await world.desk.apply(wipe("w-2"))).code, world.wiped) == ("ok", 1)
 
 
 async def test_fdp_rip_2_the_administrator_wipes_a_consumer_once_and_it_is_logged(world):
