@@ -31,7 +31,7 @@ from firmware.log.news import News
 from firmware.profile import codec
 from firmware.profile.difference import Change, difference, summary
 from firmware.profile.fields import Name
-from firmware.profile.model import ProfileSet
+from firmware.profile.model import ProcessingProfile, ProfileSet
 from firmware.profile.record import ActiveRecord, Staged, owners
 from wan.ports import Order, Receipt
 
@@ -243,16 +243,34 @@ def _in_force(record: ActiveRecord) -> Iterator[Grid]:
 
 
 def _since(record: ActiveRecord, profiles: ProfileSet, now_utc: datetime) -> dict[str, datetime]:
-    """Return since when each profile of a set has its present content: now unless it had it before."""
+    """Return since when each profile of a set has its present content: now unless it had it before.
+
+    A processing profile whose end alone is moved, while it is in force, keeps its content: what it registers
+    is the same, and no slot is lost to the order that says when it ends.
+    """
     before, known = record.profiles, record.since
+    continued = {
+        one.id
+        for one in profiles.processing
+        if any(_continued(earlier, one, now_utc) for earlier in before.processing)
+    }
     since: dict[str, datetime] = {}
     for processing in profiles.processing:
         key = f"processing/{processing.id}"
-        since[key] = known.get(key, now_utc) if processing in before.processing else now_utc
+        since[key] = known.get(key, now_utc) if processing.id in continued else now_utc
     for communication in profiles.communication:
         key = f"communication/{communication.id}"
         unchanged = communication in before.communication and (
-            before.processing_of(communication) == profiles.processing_of(communication)
+            before.processing_of(communication) is profiles.processing_of(communication) is None
+            or communication.processing in continued
         )
         since[key] = known.get(key, now_utc) if unchanged else now_utc
     return since
+
+
+def _continued(before: ProcessingProfile, after: ProcessingProfile, now_utc: datetime) -> bool:
+    """Tell whether `after` says what `before` said, but for an end that neither of them has reached."""
+    if before == after:
+        return True
+    ends = [end for end in (before.valid_until, after.valid_until) if end is not None]
+    return all(now_utc < end for end in ends) and replace(before, valid_until=after.valid_until) == after
