@@ -1,0 +1,302 @@
+"""Who is in a district's run, and what happens to whom and when: data, and times that follow from it. No I/O.
+
+Home n belongs to an administrator and is customer of a supplier; the nets are lists of homes. Slots are
+counted from 0, the one that begins when plain deliveries have ended; plain ones come before it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from tools.homes.household import Household
+
+MIN_GATEWAYS: Final = 16
+"""From so many homes on there is a district; fewer do not fill three nets whose rules survive the run."""
+LEAST_SLOTS: Final = 3
+READINGS, GROUP_TOTAL = "readings", "group-total"
+OBIS: Final = "1-0:1.8.0*255"
+METER_INTERVAL_S: Final = 0.4
+_WINDOW_S: Final = 0.6
+"""To both sides of an instant: more than the pause between two telegrams."""
+_REGULAR_PERIOD_S: Final = 900
+SHORTEST_SLOT_S: Final = 3
+PLAIN_SLOTS: Final = 2
+"""Plain slots before anybody hears of nets."""
+_SLOT_PER_BOOT: Final = 4
+_REGULAR_GATEWAYS: Final = 5
+_LEAD_PER_BOOT: Final = 6
+_FOUNDING_PER_BOOT: Final = 10
+_SHORTEST_LEAD_S: Final = 3.0
+_POLLS_IN_SLOT: Final = 30
+_NOT_YET: Final = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Administrator:
+    """One administrator with a branch of the PKI of its own."""
+
+    name: str
+    """As rosters call it, and its folder."""
+    homes: frozenset[int]
+    refuses: frozenset[int] = frozenset()
+    """Homes, of others, that no gateway of its own shares a key with."""
+
+    @property
+    def server_name(self) -> str:
+        """In its TLS certificate."""
+        return f"gwa.{self.name}.sm-pki.test"
+
+
+@dataclass(frozen=True, slots=True)
+class Supplier:
+    """One supplier."""
+
+    name: str
+    branch: str
+    """Administrator in whose branch of the PKI it has its certificates."""
+
+    @property
+    def server_name(self) -> str:
+        """In its TLS certificate."""
+        return f"{self.name}.sm-pki.test"
+
+
+@dataclass(frozen=True, slots=True)
+class Net:
+    """One net of one supplier at its beginning."""
+
+    name: str
+    net_id: str
+    supplier: str
+    homes: tuple[int, ...]
+    n_min: int
+    d_min: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropOut:
+    """A gateway that is switched off before the manifest of a slot, and on again before the next one's."""
+
+    home: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Everybody, and what happens."""
+
+    administrators: tuple[Administrator, ...]
+    suppliers: tuple[Supplier, ...]
+    nets: tuple[Net, ...]
+    drop_outs: tuple[DropOut, ...]
+
+    @property
+    def homes(self) -> tuple[int, ...]:
+        """All of them."""
+        return tuple(sorted(home for net in self.nets for home in net.homes))
+
+    def administrator_of(self, home: int) -> Administrator:
+        """Whose gateway it is."""
+        return next(one for one in self.administrators if home in one.homes)
+
+    def net_of(self, home: int) -> Net:
+        """Where the home is at the beginning."""
+        return next(net for net in self.nets if home in net.homes)
+
+    def supplier(self, name: str) -> Supplier:
+        """Look a supplier up."""
+        return next(one for one in self.suppliers if one.name == name)
+
+
+def cast(gateways: int) -> Cast:
+    """Give every home its part: half are in one net, the other half in two more; every third is south's.
+
+    Raises:
+        ValueError: fewer than `MIN_GATEWAYS`.
+    """
+    if gateways < MIN_GATEWAYS:
+        raise ValueError(f"a district has at least {MIN_GATEWAYS} gateways")
+    third, second = max(4, gateways // 4), max(5, gateways // 4)
+    first = gateways - second - third
+    homes = range(1, gateways + 1)
+    south = frozenset(home for home in homes if home % 3 == 0)
+    north = frozenset(homes) - south
+    one, two, three = tuple(homes[:first]), tuple(homes[first : first + second]), tuple(homes[-third:])
+    refused = one[0]
+    # What the refused home keeps: north's homes of its net, without those that change their supplier.
+    kept = sum(home in north for home in one[: first - first // 3]) - 1
+    return Cast(
+        administrators=(
+            Administrator("north", north),
+            Administrator("south", south, refuses=frozenset({refused})),
+        ),
+        suppliers=(Supplier("altstrom", "north"), Supplier("neustrom", "south")),
+        nets=(
+            _net("altstrom-1", 0xA1, "altstrom", one, max(1, kept - 2)),
+            _net("altstrom-2", 0xA2, "altstrom", two, max(1, second - 4)),
+            _net("neustrom-1", 0xB1, "neustrom", three, max(1, third - 3)),
+        ),
+        drop_outs=(DropOut(one[1], 1),),
+    )
+
+
+def _net(name: str, number: int, supplier: str, homes: tuple[int, ...], d_min: int) -> Net:
+    return Net(name, f"{number:016x}", supplier, homes, max(3, d_min + 1, len(homes) // 2), d_min)
+
+
+@dataclass(frozen=True, slots=True)
+class DistrictPlan:
+    """How large, how long, and when."""
+
+    folder: Path
+    gateways: int
+    slots: int
+    """Of the nets."""
+    slot_s: int = 0
+    """Length of a slot; 0 until `starting` chooses one that this machine can keep up with."""
+    plain_slots: int = PLAIN_SLOTS
+    """So many slots are delivered in plain before the first net."""
+    t0_utc: datetime = _NOT_YET
+    """Begin of the nets' first slot, and end of the last plain one."""
+    chosen: Cast | None = None
+    """Who takes part; None: what `cast` gives so many gateways."""
+
+    @property
+    def cast(self) -> Cast:
+        """Everybody."""
+        return self.chosen or cast(self.gateways)
+
+    @property
+    def households(self) -> tuple[Household, ...]:
+        """All homes."""
+        return tuple(Household(number) for number in range(1, self.gateways + 1))
+
+    @property
+    def gwa_poll_s(self) -> float:
+        """Pause between two questions of a gateway to its administrator."""
+        return 0.05 * self.gateways
+
+    def starting(self, now_utc: datetime, *, boot_s: float) -> DistrictPlan:
+        """Set the slots' length and the instant at which the nets take over.
+
+        Args:
+            now_utc: aware.
+            boot_s: how long it took to set up and boot a gateway: how fast machine and modules are.
+        """
+        share = max(1.0, self.gateways / _REGULAR_GATEWAYS)  # all of them work at once, on one machine
+        slot_s = self.slot_s or max(SHORTEST_SLOT_S, math.ceil(_SLOT_PER_BOOT * boot_s * share))
+        # From the first orders to the first plain slot; then from the nets' orders to their first slot, in
+        # which each agrees on a key with each of its net.
+        ready_s = max(_SHORTEST_LEAD_S, _LEAD_PER_BOOT * boot_s * share)
+        pairs = sum(len(net.homes) ** 2 for net in self.cast.nets) / _REGULAR_GATEWAYS**2
+        founding_s = self.gwa_poll_s + max(2 * _SHORTEST_LEAD_S, _FOUNDING_PER_BOOT * boot_s * pairs)
+        plain_slots = self.plain_slots + math.ceil(founding_s / slot_s)
+        begin = math.ceil((now_utc.timestamp() + ready_s) / slot_s) * slot_s
+        t0_utc = datetime.fromtimestamp(begin + plain_slots * slot_s, UTC)
+        return replace(self, slot_s=slot_s, plain_slots=plain_slots, t0_utc=t0_utc)
+
+    def slot_start(self, slot: int) -> datetime:
+        """Begin of a slot, counted from the nets' first; plain ones have negative numbers."""
+        return self.t0_utc + timedelta(seconds=slot * self.slot_s)
+
+    @property
+    def plain_from_utc(self) -> datetime:
+        """Begin of the first plain slot."""
+        return self.slot_start(-self.plain_slots)
+
+    @property
+    def flash_utc(self) -> datetime:
+        """When the administrators order the nets: in the middle of a running plain slot, as it happens."""
+        return self.slot_start(PLAIN_SLOTS - self.plain_slots)
+
+    @property
+    def all_slots(self) -> range:
+        """Every slot from the first plain one to the last of the nets."""
+        return range(-self.plain_slots, self.slots)
+
+    def net_policy(self, net: Net) -> dict[str, Any]:
+        """The net as its administrators order it: a small one, and it says so."""
+        return {
+            "net_id": net.net_id,
+            "slot_s": self.slot_s,
+            "t0_utc": self.t0_utc.isoformat(),
+            "n_min": net.n_min,
+            "d_min": net.d_min,
+            "delta": 0.34,
+            "insecure_small_nets": True,
+            "submit_s": round(0.6 * self.slot_s, 2),
+            "manifest_s": round(0.8 * self.slot_s, 2),
+            "open_s": round(0.97 * self.slot_s, 2),
+            "poll_s": round(max(0.05, self.slot_s / _POLLS_IN_SLOT), 3),
+            "max_wh": 100_000,
+            "n_max": 64,
+        }
+
+    def plain_profiles(self, household: Household, peer: dict[str, Any]) -> dict[str, Any]:
+        """The order of a running street: every slot in plain to the supplier."""
+        return self._set(
+            household, [self._readings(household, peer["name"])], [_communication(READINGS, peer)]
+        )
+
+    def net_profiles(self, household: Household, peer: dict[str, Any]) -> dict[str, Any]:
+        """The order that takes a home into its net: plain values end where concealed ones begin."""
+        net = self.cast.net_of(household.number)
+        concealed = self._readings(household, peer["name"]) | {
+            "id": GROUP_TOTAL,
+            "valid_from": self.t0_utc.isoformat(),
+        }
+        return self._set(
+            household,
+            [self._readings(household, peer["name"]) | {"valid_until": self.t0_utc.isoformat()}, concealed],
+            [
+                _communication(READINGS, peer),
+                _communication(GROUP_TOTAL, peer) | {"concealment": "dc-net", "net": self.net_policy(net)},
+            ],
+        )
+
+    def _readings(self, household: Household, recipient: str) -> dict[str, Any]:
+        return {
+            "id": READINGS,
+            "taf": 7,
+            "meter": str(household.meter),
+            "obis": OBIS,
+            "consumer": household.consumer,
+            "registration_period_s": self.slot_s,
+            "billing_period_s": self.slot_s,
+            "window_s": _WINDOW_S if self.slot_s < _REGULAR_PERIOD_S else 0.0,
+            "recipients": [recipient],
+            "valid_from": self.plain_from_utc.isoformat(),
+        }
+
+    @staticmethod
+    def _set(
+        household: Household, processing: list[dict[str, Any]], communication: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        meter = {
+            "id": "electricity",
+            "meter": str(household.meter),
+            "key_hex": household.meter_key.hex(),
+            "mode": "strict",
+            "consumer": household.consumer,
+        }
+        return {"meters": [meter], "processing": processing, "communication": communication}
+
+    def neighbourhoods(self) -> Iterator[tuple[Net, tuple[Household, ...]]]:
+        """Each net with its homes."""
+        for net in self.cast.nets:
+            yield net, tuple(Household(number) for number in net.homes)
+
+
+def _communication(processing: str, peer: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": processing,
+        "processing": processing,
+        "recipient": peer["name"],
+        "purpose": GROUP_TOTAL if processing == GROUP_TOTAL else "billing",
+        "peer": peer,
+    }
