@@ -39,8 +39,10 @@ def show(report: Report, console: Console) -> None:
             str(slot.slot),
             str(len(slot.members)),
             ", ".join(slot.left_out) or "nobody",
-            f"{slot.true_sum_wh} Wh",
-            f"[{'green' if slot.right else 'red'}]{slot.opened_sum_wh} Wh[/]",
+            "" if slot.true_sum_wh is None else f"{slot.true_sum_wh} Wh",
+            "no sum; owed"
+            if slot.aborted
+            else f"[{'green' if slot.right else 'red'}]{slot.opened_sum_wh} Wh[/]",
         )
     console.print(sums)
     for added in report.added:
@@ -48,10 +50,18 @@ def show(report: Report, console: Console) -> None:
             f"  {added.supplier}, slot {added.slot}: {added.nets} nets, {added.members} homes, "
             f"together {added.opened_sum_wh} Wh (true: {added.true_sum_wh} Wh)"
         )
+    for owed in report.reconciled:
+        if owed.homes:
+            console.print(
+                f"  {owed.net}, period {owed.period}: {owed.homes} homes owed {owed.opened_sum_wh} Wh "
+                f"in one sum (true: {owed.true_sum_wh} Wh)"
+            )
+    for line in report.story:
+        console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
     places = report.places
     console.print(
         f"  {places['slots']} slots of homes: {places['plain']} delivered in plain before the nets, "
-        f"{places['total']} in a total, {places['owed']} owed"
+        f"{places['total']} in a total, {places['reconciled']} in a reconcile sum, {places['owed']} owed"
     )
     console.print()
     console.print(_known(report.known))

@@ -10,14 +10,17 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from firmware import config
 from firmware.boot import Gateway, open_gateway
 from firmware.clock.clock import Clock, SystemClock
+from firmware.enforcement.dcnet.machines import SlotState
 from firmware.metering.register import RegisteredValue
 from hsm.api import CertificateUse
 from hsm.session import ModuleSession, SessionStatistics
 from hsm.transport import opener
+from tools.cli.controlled import ask
 from tools.cli.init import make_folder
 from tools.counterparts.meter_wmbus import ElectricityMeter
 from tools.counterparts.pki import GWA_SERVER_NAME, issue_gateway
@@ -56,6 +59,12 @@ class Tally:
     """Registered energy register in Wh by instant, from the gateway's own sealed store."""
     owed: dict[str, list[Span]] = field(default_factory=dict)
     """Net id -> what is owed, from the gateway's own ledger."""
+    settled: dict[str, list[int]] = field(default_factory=dict)
+    """Net id -> the slots whose energy went into a reconcile sum."""
+    logs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Consumer -> the entries that he may read, as the control socket gives them."""
+    views: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Consumer -> the nets that he may see, as the control socket shows them."""
     transmitted: list[tuple[datetime, int]] = field(default_factory=list)
     """When the meter sent which register value, from the meter itself."""
 
@@ -224,10 +233,25 @@ class Home:
                 tally.registered[value.instant_utc] = _whole_wh(value)
         if gateway.wide_area is not None:
             for member in gateway.wide_area.nets.members():
+                tally.settled[member.rules.net.hex()] = [
+                    entry.slot for entry in await member.slots() if entry.state is SlotState.SETTLED
+                ]
                 tally.owed[member.rules.net.hex()] = [
                     Span(one.first_slot, one.last_slot, one.import_wh, one.reason)
                     for one in await member.owed()
                 ]
+
+    async def look_as(self, consumer: str) -> None:
+        """Note what a consumer may read and see of this gateway now, asked as he would ask.
+
+        Raises:
+            NotReached: the gateway does not answer, or refuses.
+        """
+        path = self.folder / "gateway.toml"
+        about = {"role": "consumer", "name": consumer}
+        log = await asyncio.to_thread(ask, path, op="log", log="consumer", consumer=consumer, **about)
+        nets = await asyncio.to_thread(ask, path, op="dcnet", **about)
+        self.tally.logs[consumer], self.tally.views[consumer] = log["entries"], nets["nets"]
 
     def _note_module(self, statistics: SessionStatistics) -> None:
         self.tally.pace_runs += statistics.sessions

@@ -12,9 +12,9 @@ from typing import Any
 
 from firmware.enforcement.dcnet.messages.frames import FrameType
 from tools.dcnet.leak import known
-from tools.dcnet.oracle import Row, determined, singles, smallest
+from tools.dcnet.oracle import Row, determined, reduced, singles, smallest
 from tools.dcnet.record import Seen
-from tools.demo.district.record import BEFORE, type_of
+from tools.demo.district.record import BEFORE, OWED, type_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +58,44 @@ class Knowledge:
 
 def submitted(seen: Iterable[Seen]) -> int:
     """Return how many readings a record holds behind masks."""
-    return sum(one.kind == "submit" and type_of(one) is FrameType.SUBMIT for one in seen)
+    return sum(
+        one.kind == "submit" and one.register != OWED and type_of(one) is FrameType.SUBMIT for one in seen
+    )
 
 
-def supplier(party: str, names: Collection[str], seen: Iterable[Seen], corrupt: Collection[str]) -> Knowledge:
+def supplier(
+    party: str,
+    names: Collection[str],
+    seen: Iterable[Seen],
+    corrupt: Collection[str],
+    owed: Iterable[Iterable[tuple[str, int]]] = (),
+) -> Knowledge:
     """Return what suppliers know, alone or together, and with some members' help.
+
+    Args:
+        party: how to call it.
+        names: of the suppliers.
+        seen: the record.
+        corrupt: gateways that help them.
+        owed: gateways and slots in each reconcile sum; taken as known, though a supplier can only infer them
+            from who was left out when.
 
     Raises:
         BadRecord: the record contradicts itself.
     """
-    mine = [one for one in seen if one.to in names or one.sender in names]
+    mine = [one for one in seen if (one.to in names or one.sender in names) and one.register != OWED]
     found = known(mine, corrupt)
-    netted = _netted(found.basis)
+    sums: list[Row] = [
+        {(name, "", slot): 1 for name, slot in entries if name not in corrupt} for entries in owed
+    ]
+    netted = _netted(reduced([*found.basis, *(row for row in sums if row)]))
     least = smallest(netted)
     return Knowledge(
         party,
         len(mine),
         plain=sum(_is_before(symbol) for symbol in found.singles),
         hidden=submitted(one for one in mine if one.sender not in corrupt),
-        singles=sum(not _is_before(symbol) for symbol in found.singles),
+        singles=sum(len(row) == 1 for row in netted),
         sums=len(netted),
         smallest=None if least is None else len(least.readings),
         too_small=len(found.too_small),

@@ -18,7 +18,12 @@ from tools.homes.household import Household
 MIN_GATEWAYS: Final = 16
 """From so many homes on there is a district; fewer do not fill three nets whose rules survive the run."""
 LEAST_SLOTS: Final = 3
+FULL_GATEWAYS: Final = 24
+"""From so many on everything happens that can: recovery needs members with seven neighbours, before and after
+a supplier change."""
 READINGS, GROUP_TOTAL = "readings", "group-total"
+MOVED, NEW_TENANT = "group-total-moved", "group-total-tenant"
+"""Profiles from a boundary on: of who changes the supplier, and of who moves in."""
 OBIS: Final = "1-0:1.8.0*255"
 METER_INTERVAL_S: Final = 0.4
 _WINDOW_S: Final = 0.6
@@ -27,6 +32,11 @@ _REGULAR_PERIOD_S: Final = 900
 SHORTEST_SLOT_S: Final = 3
 PLAIN_SLOTS: Final = 2
 """Plain slots before anybody hears of nets."""
+FULL_SLOTS: Final = 13
+EPOCH_SLOTS: Final = 8
+"""Rosters change with an epoch; a real one is a day."""
+PERIOD_SLOTS: Final = 6
+"""What is owed is summed up once a period; a real one is a month."""
 _SLOT_PER_BOOT: Final = 4
 _REGULAR_GATEWAYS: Final = 5
 _LEAD_PER_BOOT: Final = 6
@@ -76,6 +86,7 @@ class Net:
     homes: tuple[int, ...]
     n_min: int
     d_min: int
+    recovery: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +98,73 @@ class DropOut:
 
 
 @dataclass(frozen=True, slots=True)
+class Loss:
+    """Of these homes, the one whose submission of a slot comes first loses its power before it opens."""
+
+    net: str
+    homes: tuple[int, ...]
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Liar:
+    """A gateway with a wrong word on the canary lane, from a slot on until its roster ends."""
+
+    home: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Homes that change their supplier at the boundary of an epoch."""
+
+    homes: tuple[int, ...]
+    origin: str
+    """Name of the net they leave."""
+    target: str
+    slot: int
+    """The first one in the new net."""
+    ordered_slot: int
+    """In which slot the administrators order it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewTenant:
+    """A home in which somebody else lives from a slot on; the slot before it is nobody's."""
+
+    home: int
+    slot: int
+
+    @property
+    def consumer(self) -> str:
+        """Who moves in."""
+        return f"consumer-{self.home}-b"
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """A home that an administrator withdraws from its gateways in the middle of a slot."""
+
+    administrator: str
+    home: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cast:
     """Everybody, and what happens."""
 
     administrators: tuple[Administrator, ...]
     suppliers: tuple[Supplier, ...]
     nets: tuple[Net, ...]
-    drop_outs: tuple[DropOut, ...]
+    drop_outs: tuple[DropOut, ...] = ()
+    losses: tuple[Loss, ...] = ()
+    liars: tuple[Liar, ...] = ()
+    moves: tuple[Move, ...] = ()
+    tenants: tuple[NewTenant, ...] = ()
+    revocations: tuple[Revocation, ...] = ()
+    slots: int = LEAST_SLOTS
+    """Fewest in which all of this can happen."""
 
     @property
     def homes(self) -> tuple[int, ...]:
@@ -112,6 +183,26 @@ class Cast:
         """Look a supplier up."""
         return next(one for one in self.suppliers if one.name == name)
 
+    def net(self, name: str) -> Net:
+        """Look a net up."""
+        return next(one for one in self.nets if one.name == name)
+
+    def members(self, net: Net, slot: int) -> tuple[int, ...]:
+        """Who is a net's in a slot, in the order of their indices: those who came later, last."""
+        gone = {
+            home
+            for move in self.moves
+            if move.origin == net.name and move.slot <= slot
+            for home in move.homes
+        }
+        come = [
+            home
+            for move in self.moves
+            if move.target == net.name and move.slot <= slot
+            for home in move.homes
+        ]
+        return (*(home for home in net.homes if home not in gone), *come)
+
 
 def cast(gateways: int) -> Cast:
     """Give every home its part: half are in one net, the other half in two more; every third is south's.
@@ -127,9 +218,11 @@ def cast(gateways: int) -> Cast:
     south = frozenset(home for home in homes if home % 3 == 0)
     north = frozenset(homes) - south
     one, two, three = tuple(homes[:first]), tuple(homes[first : first + second]), tuple(homes[-third:])
-    refused = one[0]
-    # What the refused home keeps: north's homes of its net, without those that change their supplier.
-    kept = sum(home in north for home in one[: first - first // 3]) - 1
+    refused = next(home for home in two if home in north)
+    # What the refused home keeps: north's homes of its net.
+    kept = sum(home in north for home in two) - 1
+    full = gateways >= FULL_GATEWAYS
+    moving = one[-(first // 3) :]
     return Cast(
         administrators=(
             Administrator("north", north),
@@ -137,16 +230,33 @@ def cast(gateways: int) -> Cast:
         ),
         suppliers=(Supplier("altstrom", "north"), Supplier("neustrom", "south")),
         nets=(
-            _net("altstrom-1", 0xA1, "altstrom", one, max(1, kept - 2)),
-            _net("altstrom-2", 0xA2, "altstrom", two, max(1, second - 4)),
-            _net("neustrom-1", 0xB1, "neustrom", three, max(1, third - 3)),
+            _net("altstrom-1", 0xA1, "altstrom", one, first - len(moving) - 3, recovers=full),
+            _net("altstrom-2", 0xA2, "altstrom", two, kept - 2),
+            _net("neustrom-1", 0xB1, "neustrom", three, third - 3),
         ),
         drop_outs=(DropOut(one[1], 1),),
+        **_happenings(one, moving) if full else {},
     )
 
 
-def _net(name: str, number: int, supplier: str, homes: tuple[int, ...], d_min: int) -> Net:
-    return Net(name, f"{number:016x}", supplier, homes, max(3, d_min + 1, len(homes) // 2), d_min)
+def _happenings(one: tuple[int, ...], moving: tuple[int, ...]) -> dict[str, Any]:
+    """What happens in the first net of a full district, beside the drop-out of its second home in slot 1."""
+    return {
+        "losses": (Loss("altstrom-1", one[4:8], 2),),
+        "liars": (Liar(one[2], 3),),
+        "moves": (Move(moving, "altstrom-1", "neustrom-1", EPOCH_SLOTS, 4),),
+        "tenants": (NewTenant(one[3], EPOCH_SLOTS + 1),),
+        "revocations": (Revocation("north", one[7], EPOCH_SLOTS + 2),),
+        "slots": FULL_SLOTS,
+    }
+
+
+def _net(
+    name: str, number: int, supplier: str, homes: tuple[int, ...], d_min: int, *, recovers: bool = False
+) -> Net:
+    d_min = max(1, d_min)
+    n_min = max(3, d_min + 1, len(homes) // 2)
+    return Net(name, f"{number:016x}", supplier, homes, n_min, d_min, "witness" if recovers else "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +299,7 @@ class DistrictPlan:
             boot_s: how long it took to set up and boot a gateway: how fast machine and modules are.
         """
         share = max(1.0, self.gateways / _REGULAR_GATEWAYS)  # all of them work at once, on one machine
+        slots = max(self.slots, self.cast.slots)
         slot_s = self.slot_s or max(SHORTEST_SLOT_S, math.ceil(_SLOT_PER_BOOT * boot_s * share))
         # From the first orders to the first plain slot; then from the nets' orders to their first slot, in
         # which each agrees on a key with each of its net.
@@ -196,9 +307,12 @@ class DistrictPlan:
         pairs = sum(len(net.homes) ** 2 for net in self.cast.nets) / _REGULAR_GATEWAYS**2
         founding_s = self.gwa_poll_s + max(2 * _SHORTEST_LEAD_S, _FOUNDING_PER_BOOT * boot_s * pairs)
         plain_slots = self.plain_slots + math.ceil(founding_s / slot_s)
-        begin = math.ceil((now_utc.timestamp() + ready_s) / slot_s) * slot_s
-        t0_utc = datetime.fromtimestamp(begin + plain_slots * slot_s, UTC)
-        return replace(self, slot_s=slot_s, plain_slots=plain_slots, t0_utc=t0_utc)
+        # Epochs are counted from 1970 on, so the nets begin at a multiple of one.
+        grid_s = slot_s * (EPOCH_SLOTS if self.cast.moves else 1)
+        begin = math.ceil((now_utc.timestamp() + ready_s + plain_slots * slot_s) / grid_s) * grid_s
+        t0_utc = datetime.fromtimestamp(begin, UTC)
+        plain_slots = int((begin - now_utc.timestamp() - ready_s) // slot_s)
+        return replace(self, slots=slots, slot_s=slot_s, plain_slots=plain_slots, t0_utc=t0_utc)
 
     def slot_start(self, slot: int) -> datetime:
         """Begin of a slot, counted from the nets' first; plain ones have negative numbers."""
@@ -211,7 +325,7 @@ class DistrictPlan:
 
     @property
     def flash_utc(self) -> datetime:
-        """When the administrators order the nets: in the middle of a running plain slot, as it happens."""
+        """When the administrators order the nets: after the first plain slots."""
         return self.slot_start(PLAIN_SLOTS - self.plain_slots)
 
     @property
@@ -221,7 +335,11 @@ class DistrictPlan:
 
     def net_policy(self, net: Net) -> dict[str, Any]:
         """The net as its administrators order it: a small one, and it says so."""
-        return {
+        deadlines = (0.5, 0.66, 0.82, 0.97) if net.recovery == "witness" else (0.6, 0.8, 0.97, None)
+        submit_s, manifest_s, open_s, recover_s = (
+            None if part is None else round(part * self.slot_s, 2) for part in deadlines
+        )
+        policy: dict[str, Any] = {
             "net_id": net.net_id,
             "slot_s": self.slot_s,
             "t0_utc": self.t0_utc.isoformat(),
@@ -229,13 +347,21 @@ class DistrictPlan:
             "d_min": net.d_min,
             "delta": 0.34,
             "insecure_small_nets": True,
-            "submit_s": round(0.6 * self.slot_s, 2),
-            "manifest_s": round(0.8 * self.slot_s, 2),
-            "open_s": round(0.97 * self.slot_s, 2),
+            "submit_s": submit_s,
+            "manifest_s": manifest_s,
+            "open_s": open_s,
             "poll_s": round(max(0.05, self.slot_s / _POLLS_IN_SLOT), 3),
             "max_wh": 100_000,
             "n_max": 64,
+            "recovery": net.recovery,
+            "reconcile_slots": PERIOD_SLOTS if self.cast.moves else 0,
         }
+        if recover_s is not None:
+            policy["recover_s"] = recover_s
+        if self.cast.moves:
+            epoch_s = EPOCH_SLOTS * self.slot_s
+            policy |= {"epoch_s": epoch_s, "roster_pause_s": epoch_s // 2, "churn_min": 4}
+        return policy
 
     def plain_profiles(self, household: Household, peer: dict[str, Any]) -> dict[str, Any]:
         """The order of a running street: every slot in plain to the supplier."""
@@ -246,18 +372,50 @@ class DistrictPlan:
     def net_profiles(self, household: Household, peer: dict[str, Any]) -> dict[str, Any]:
         """The order that takes a home into its net: plain values end where concealed ones begin."""
         net = self.cast.net_of(household.number)
-        concealed = self._readings(household, peer["name"]) | {
-            "id": GROUP_TOTAL,
-            "valid_from": self.t0_utc.isoformat(),
-        }
+        readings = self._readings(household, peer["name"]) | {"valid_until": self.t0_utc.isoformat()}
         return self._set(
             household,
-            [self._readings(household, peer["name"]) | {"valid_until": self.t0_utc.isoformat()}, concealed],
+            [readings, self._concealed(household, GROUP_TOTAL, peer["name"], 0)],
+            [_communication(READINGS, peer), self._into(GROUP_TOTAL, net, peer)],
+        )
+
+    def moving_profiles(
+        self, household: Household, move: Move, old: dict[str, Any], new: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The order that takes a home from one supplier's net into another's at a boundary."""
+        until = {"valid_until": self.slot_start(move.slot).isoformat()}
+        return self._set(
+            household,
             [
-                _communication(READINGS, peer),
-                _communication(GROUP_TOTAL, peer) | {"concealment": "dc-net", "net": self.net_policy(net)},
+                self._concealed(household, GROUP_TOTAL, old["name"], 0) | until,
+                self._concealed(household, MOVED, new["name"], move.slot),
+            ],
+            [
+                self._into(GROUP_TOTAL, self.cast.net(move.origin), old),
+                self._into(MOVED, self.cast.net(move.target), new),
             ],
         )
+
+    def tenant_profiles(
+        self, household: Household, tenant: NewTenant, peer: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The order by which a home's values are somebody else's: the same net, nothing else of before."""
+        net = self.cast.net_of(household.number)
+        concealed = self._concealed(household, NEW_TENANT, peer["name"], tenant.slot)
+        body = self._set(
+            household,
+            [concealed | {"consumer": tenant.consumer}],
+            [self._into(NEW_TENANT, net, peer)],
+        )
+        body["meters"][0]["consumer"] = tenant.consumer
+        return body
+
+    def _concealed(self, household: Household, name: str, recipient: str, slot: int) -> dict[str, Any]:
+        begin = self.slot_start(slot).isoformat()
+        return self._readings(household, recipient) | {"id": name, "valid_from": begin}
+
+    def _into(self, name: str, net: Net, peer: dict[str, Any]) -> dict[str, Any]:
+        return _communication(name, peer) | {"concealment": "dc-net", "net": self.net_policy(net)}
 
     def _readings(self, household: Household, recipient: str) -> dict[str, Any]:
         return {
@@ -297,6 +455,6 @@ def _communication(processing: str, peer: dict[str, Any]) -> dict[str, Any]:
         "id": processing,
         "processing": processing,
         "recipient": peer["name"],
-        "purpose": GROUP_TOTAL if processing == GROUP_TOTAL else "billing",
+        "purpose": "billing" if processing == READINGS else GROUP_TOTAL,
         "peer": peer,
     }

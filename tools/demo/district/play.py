@@ -10,17 +10,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from tools.demo.district.happen import happen
 from tools.demo.district.plan import METER_INTERVAL_S, PLAIN_SLOTS, DistrictPlan
 from tools.demo.district.stage import Stage
+from tools.demo.district.waits import RECEIPT_TIMEOUT_S, Progress, accepted, until
 from tools.homes.cards import Cards, Kind
 from tools.homes.home import Home, Tally
 from tools.homes.household import Household
 from tools.homes.parties import Event, PartyFailed
 
-Progress = Callable[[str], None]
-_RECEIPT_TIMEOUT_S: Final = 60.0
-_TAIL_SLOTS: Final = 6
-"""For the last opening to arrive."""
 _SETTLE_S: Final = 0.5
 _IN_SLOT: Final = 0.4
 """Where in a slot the administrators order the nets."""
@@ -42,6 +40,8 @@ class Seen:
     homes: tuple[Lived, ...]
     gwas: dict[str, list[Event]]
     emps: dict[str, list[Event]]
+    lost: dict[tuple[str, int], str]
+    """Net and slot -> the gateway that lost its power after the manifest."""
 
 
 async def play(plan: DistrictPlan, progress: Progress) -> Seen:
@@ -66,7 +66,7 @@ async def play(plan: DistrictPlan, progress: Progress) -> Seen:
                 meters.create_task(_meter(home, len(stage.homes)))
             try:
                 await _take_into_nets(stage, progress)
-                await _slots(stage, progress)
+                lost = await happen(stage, progress)
             finally:
                 for home in stage.homes:
                     home.meter_stops()
@@ -79,6 +79,7 @@ async def play(plan: DistrictPlan, progress: Progress) -> Seen:
         tuple(Lived(home.household, home.tally) for home in stage.homes),
         {name: party.events for name, party in stage.gwas.items()},
         {name: party.events for name, party in stage.emps.items()},
+        lost,
     )
 
 
@@ -110,7 +111,7 @@ async def _order_plain(stage: Stage, progress: Progress) -> None:
         peer = stage.peer(cast.supplier(cast.net_of(household.number).supplier))
         placed[household] = stage.order(household, stage.plan.plain_profiles(household, peer))
     for household, identity in placed.items():
-        await stage.gwa_of(household).wait_for(_accepted(household.name, identity), _RECEIPT_TIMEOUT_S)
+        await stage.gwa_of(household).wait_for(accepted(household.name, identity), RECEIPT_TIMEOUT_S)
     _in_time(stage.plan.plain_from_utc, "the street runs")
 
 
@@ -118,12 +119,12 @@ async def _take_into_nets(stage: Stage, progress: Progress) -> None:
     """Let the street run for a while, then order the nets and wait until they are founded."""
     plan, cast = stage.plan, stage.plan.cast
     progress(f"the street runs on plain TAF 7, a value each {plan.slot_s} s")
-    await _until(plan.flash_utc)
+    await until(plan.flash_utc)
     for home in stage.homes:
         await stage.emps[cast.net_of(home.household.number).supplier].wait_for(
-            _delivery_of(home.household.name), PLAIN_SLOTS * plan.slot_s + _RECEIPT_TIMEOUT_S
+            _delivery_of(home.household.name), PLAIN_SLOTS * plan.slot_s + RECEIPT_TIMEOUT_S
         )
-    await _until(plan.flash_utc + timedelta(seconds=_IN_SLOT * plan.slot_s))
+    await until(plan.flash_utc + timedelta(seconds=_IN_SLOT * plan.slot_s))
     progress("profiles with concealment are ordered: key bundles, rosters, beacons")
     placed = {}
     for home in stage.homes:
@@ -131,7 +132,7 @@ async def _take_into_nets(stage: Stage, progress: Progress) -> None:
         peer = stage.peer(cast.supplier(cast.net_of(household.number).supplier))
         placed[household] = stage.order(household, plan.net_profiles(household, peer))
     for household, identity in placed.items():
-        await stage.gwa_of(household).wait_for(_accepted(household.name, identity), _RECEIPT_TIMEOUT_S)
+        await stage.gwa_of(household).wait_for(accepted(household.name, identity), RECEIPT_TIMEOUT_S)
     _in_time(plan.t0_utc, "the nets take over")
     for net in cast.nets:
         left_s = max(1.0, (plan.t0_utc - datetime.now(UTC)).total_seconds() + plan.slot_s)
@@ -139,50 +140,10 @@ async def _take_into_nets(stage: Stage, progress: Progress) -> None:
         progress(f"net {net.name} of {len(net.homes)} homes is founded")
 
 
-async def _slots(stage: Stage, progress: Progress) -> None:
-    plan, cast = stage.plan, stage.plan.cast
-    async with asyncio.TaskGroup() as tasks:
-        for drop_out in cast.drop_outs:
-            if drop_out.slot < plan.slots:
-                home = stage.homes[drop_out.home - 1]
-                tasks.create_task(_drops_out(stage, home, drop_out.slot, progress))
-        for slot in range(plan.slots):
-            await _until(plan.slot_start(slot))
-            progress(f"slot {slot + 1} of {plan.slots}")
-        await _until(plan.slot_start(plan.slots))
-    progress("the last sums are opened")
-    last = plan.slots - 1
-    for net in cast.nets:
-        await stage.emps[net.supplier].wait_for(_total(net.net_id, last), _TAIL_SLOTS * plan.slot_s)
-    await _until(plan.slot_start(plan.slots) + timedelta(seconds=plan.slot_s))
-
-
-async def _drops_out(stage: Stage, home: Home, slot: int, progress: Progress) -> None:
-    """Switch a gateway off at the end of a slot: it has opened the one before, and misses this one."""
-    plan = stage.plan
-    await _until(plan.slot_start(slot) + timedelta(seconds=plan.slot_s * 0.98))
-    progress(f"{home.household.name} drops out before the manifest of slot {slot + 1}")
-    await home.switch_off()
-    await _until(plan.slot_start(slot + 1) + timedelta(seconds=plan.slot_s * 0.65))
-    await home.switch_on()
-    progress(f"{home.household.name} is back")
-
-
 async def _meter(home: Home, homes: int) -> None:
     source = random.Random(home.household.number)  # noqa: S311 - a load curve, no secret
     await asyncio.sleep(METER_INTERVAL_S * home.household.number / homes)
     await home.meter_runs(lambda: source.randrange(1, 40), METER_INTERVAL_S)
-
-
-def _accepted(gateway: str, message_id: str) -> Callable[[Event], bool]:
-    def wanted(event: Event) -> bool:
-        if event["event"] != "receipt" or (event["gateway"], event["message_id"]) != (gateway, message_id):
-            return False
-        if not event["accepted"]:
-            raise PartyFailed(f"{gateway} refused its order: {event['reason']}")
-        return True
-
-    return wanted
 
 
 def _delivery_of(gateway: str) -> Callable[[Event], bool]:
@@ -193,17 +154,9 @@ def _founded(net_id: str) -> Callable[[Event], bool]:
     return lambda event: event["event"] == "beacon" and event["net"] == net_id
 
 
-def _total(net_id: str, slot: int) -> Callable[[Event], bool]:
-    return lambda event: event["event"] == "total" and event["net"] == net_id and event["slot"] >= slot
-
-
 def _in_time(instant_utc: datetime, what: str) -> None:
     late_s = (datetime.now(UTC) - instant_utc).total_seconds()
     if late_s > 0:
         raise PartyFailed(
             f"{what} {late_s:.1f} s too late: this machine is too busy for {what!r}; try --slot-s"
         )
-
-
-async def _until(instant_utc: datetime) -> None:
-    await asyncio.sleep(max(0.0, (instant_utc - datetime.now(UTC)).total_seconds()))

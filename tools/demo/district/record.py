@@ -30,6 +30,10 @@ from wan.cms import signed
 
 BEFORE: Final = "before"
 """Register of the slots before the nets, in a record."""
+OWED: Final = "owed"
+"""Register of what reconcile slots carry."""
+_BELOW: Final = "reconcile"
+"""Where the resources of a reconcile net lie, below those of its net."""
 _FRAMES: Final = ("submit", "open", "share")
 _NETS: Final = "/dcnet/v1/"
 Flow = Mapping[str, Any]
@@ -56,14 +60,27 @@ def content(der: bytes) -> bytes:
     return signed.parse(der).content
 
 
-def asked(flows: Iterable[Flow], what: str, method: str = "GET") -> Iterator[tuple[Flow, str, list[str]]]:
-    """Yield the answered requests about one resource of nets: the flow, the net, the rest of the path."""
+def _enclosed(envelope: bytes) -> bytes:
+    """Return the document of a manifest's envelope, whether administrators have co-signed it or not."""
+    return content(envelope)
+
+
+def asked(
+    flows: Iterable[Flow], what: str, method: str = "GET"
+) -> Iterator[tuple[Flow, str, list[str], bool]]:
+    """Yield the answered requests about one resource of nets.
+
+    Yields:
+        The flow, the net, the rest of the path, and whether it is about the net's reconcile slots.
+    """
     for flow in flows:
         path = str(flow["path"])
         if flow["method"] == method and path.startswith(_NETS) and int(flow["status"]) < 300:
-            net, resource, *rest = path.removeprefix(_NETS).split("/")
+            net, *rest = path.removeprefix(_NETS).split("/")
+            below = rest[:1] == [_BELOW]
+            resource, *rest = rest[1:] if below else rest
             if resource == what:
-                yield flow, net, rest
+                yield flow, net, rest, below
 
 
 def graphs(
@@ -75,10 +92,10 @@ def graphs(
         (net, rest[0]): Roster.from_bytes(
             content(RosterPublication.from_bytes(bytes.fromhex(flow["answer"])).signed)
         )
-        for flow, net, rest in asked(flows, "roster")
+        for flow, net, rest, _ in asked(flows, "roster")
     }
     found: dict[tuple[str, int], tuple[Roster, frozenset[Edge], Flow]] = {}
-    for flow, net, rest in asked(flows, "graph"):
+    for flow, net, rest, _ in asked(flows, "graph"):
         roster = rosters[net, rest[0]]
         published = GraphPublication.from_bytes(bytes.fromhex(flow["answer"]))
         given = [
@@ -91,22 +108,24 @@ def graphs(
 
 
 def _nets(flows: Iterable[Flow], rules: Mapping[str, NetRules]) -> Iterator[Seen]:
-    for (net, _version), (roster, edges, flow) in graphs(flows, rules).items():
-        own = rules[net]
-        threshold = own.threshold if own.recovery else 0
-        public = PublicNet(
-            roster.net, own.n_min, own.d_min, threshold, len(roster.entries), tuple(sorted(edges))
-        )
-        yield Seen(str(flow["to"]), "members", "net", public.to_bytes(), t_utc=str(flow["t_utc"]))
+    """Key graphs, those of reconcile nets as well: they are the same."""
+    for (net, version), (roster, edges, flow) in graphs(flows, rules).items():
+        own = [rules[net], *([rules[net].reconciled()] if rules[net].reconcile_slots else [])]
+        for one in own:
+            threshold = one.threshold if one.recovery else 0
+            public = PublicNet(
+                one.net, one.n_min, one.d_min, threshold, len(roster.entries), tuple(sorted(edges)), version
+            )
+            yield Seen(str(flow["to"]), "members", "net", public.to_bytes(), t_utc=str(flow["t_utc"]))
 
 
 def _documents(flows: Iterable[Flow]) -> Iterator[Seen]:
     """Epoch manifests and manifests, each once for everybody who asked."""
     known: set[bytes] = set()
-    for flow, _net, rest in asked(flows, "manifest"):
+    for flow, _net, rest, _ in asked(flows, "manifest"):
         answer = bytes.fromhex(flow["answer"])
         kind = "epoch" if rest[0] == "epoch" else "manifest"
-        document = content(answer if kind == "epoch" else ManifestReply.from_bytes(answer).signed)
+        document = _enclosed(answer if kind == "epoch" else ManifestReply.from_bytes(answer).signed)
         if document not in known:
             known.add(document)
             yield Seen(str(flow["to"]), "members", kind, document, t_utc=str(flow["t_utc"]))
@@ -115,11 +134,11 @@ def _documents(flows: Iterable[Flow]) -> Iterator[Seen]:
 def _frames(flows: Iterable[Flow]) -> Iterator[Seen]:
     known: set[str] = set()
     for kind in _FRAMES:
-        for flow, _net, _rest in asked(flows, kind, "PUT"):
+        for flow, _net, _rest, below in asked(flows, kind, "PUT"):
             if flow["hex"] not in known:
                 known.add(flow["hex"])
-                frame = bytes.fromhex(flow["hex"])
-                yield Seen(str(flow["from"]), str(flow["to"]), kind, frame, t_utc=str(flow["t_utc"]))
+                frame, register = bytes.fromhex(flow["hex"]), OWED if below else ""
+                yield Seen(str(flow["from"]), str(flow["to"]), kind, frame, register, str(flow["t_utc"]))
 
 
 def _plain(plan: DistrictPlan, delivered: Iterable[Event]) -> Iterator[Seen]:
@@ -161,6 +180,7 @@ def totals_told(flows: Iterable[Flow]) -> set[tuple[str, int]]:
     """Return (net id, slot) of each total that members were told."""
     return {
         (net, result.slot)
-        for flow, net, _rest in asked(flows, "result")
-        if (result := SlotResult.from_bytes(content(bytes.fromhex(flow["answer"])))).totals is not None
+        for flow, net, _rest, below in asked(flows, "result")
+        if not below
+        and (result := SlotResult.from_bytes(content(bytes.fromhex(flow["answer"])))).totals is not None
     }

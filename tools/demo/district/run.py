@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from tools.dcnet.record import MESSAGES
+from tools.demo.district.evidence import Evidence, collect
 from tools.demo.district.plan import DistrictPlan
-from tools.demo.district.play import Progress, Seen, play
-from tools.demo.district.report import Evidence, Report, collect, judge
+from tools.demo.district.play import Seen, play
+from tools.demo.district.report import Report, judge
 from tools.demo.district.stage import supplier_folder
+from tools.demo.district.waits import Progress
 from tools.homes.parties import PartyFailed
 
 

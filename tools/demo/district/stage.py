@@ -13,7 +13,8 @@ from tools.counterparts.gwa import place_order
 from tools.counterparts.net_mount import AdministratorSettings, NetSettings, to_toml
 from tools.counterparts.pki import make_participant, make_pki
 from tools.counterparts.pki_branches import introduce, make_branch
-from tools.demo.district.plan import GROUP_TOTAL, READINGS, DistrictPlan, Net, Supplier
+from tools.counterparts.server import replacing
+from tools.demo.district.plan import GROUP_TOTAL, MOVED, NEW_TENANT, READINGS, DistrictPlan, Net, Supplier
 from tools.homes.home import Home
 from tools.homes.household import Household
 from tools.homes.parties import Party
@@ -40,12 +41,13 @@ class Stage:
         self.plan = plan
         self.pki = plan.folder / "pki"
         self.homes = tuple(
-            Home(one, plan.folder / one.name, READINGS, more_profiles=(GROUP_TOTAL,))
+            Home(one, plan.folder / one.name, READINGS, more_profiles=(GROUP_TOTAL, MOVED, NEW_TENANT))
             for one in plan.households
         )
         self.gwas: dict[str, Party] = {}
         self.emps: dict[str, Party] = {}
         self._ports: dict[str, int] = {}
+        self._heads: dict[str, str] = {}
 
     def branch(self, administrator: str) -> Path:
         """Folder of an administrator's branch of the PKI."""
@@ -119,19 +121,27 @@ class Stage:
         """Start each supplier as a process of its own, with its nets, which wait for their members."""
         for one in self.plan.cast.suppliers:
             folder = self.supplier_folder(one.name)
-            with (folder / "emp.toml").open("a", encoding="utf-8") as file:
-                for net in self.plan.cast.nets:
-                    if net.supplier == one.name:
-                        file.write(to_toml(self._settings(net)))
+            self._heads[one.name] = (folder / "emp.toml").read_text(encoding="utf-8")
+            self.write_contracts(one.name, 0)
             self.emps[one.name] = await stack.enter_async_context(Party("emp", folder))
         for name, party in self.emps.items():
             self._ports[name] = await party.port()
 
-    def _settings(self, net: Net) -> NetSettings:
+    def write_contracts(self, supplier: str, slot: int) -> None:
+        """Write a supplier's settings with the members that its nets have from a slot on."""
+        text = self._heads[supplier] + "".join(
+            to_toml(self._settings(net, self.plan.cast.members(net, slot)))
+            for net in self.plan.cast.nets
+            if net.supplier == supplier
+        )
+        with replacing(self.supplier_folder(supplier) / "emp.toml") as path:
+            path.write_text(text, encoding="utf-8")
+
+    def _settings(self, net: Net, homes: tuple[int, ...]) -> NetSettings:
         first, *others = self.plan.cast.administrators
         return NetSettings(
             policy=msgspec.convert(self.plan.net_policy(net), NetPolicy),
-            members=[Household(number).name for number in net.homes],
+            members=[Household(number).name for number in homes],
             gwa=f"127.0.0.1:{self._ports[first.name]}",
             gwa_server_name=first.server_name,
             administrator=first.name,
@@ -140,7 +150,7 @@ class Stage:
                     name=one.name,
                     gwa=f"127.0.0.1:{self._ports[one.name]}",
                     gwa_server_name=one.server_name,
-                    members=[Household(number).name for number in net.homes if number in one.homes],
+                    members=[Household(number).name for number in homes if number in one.homes],
                 )
                 for one in others
             ],

@@ -40,7 +40,7 @@ def books(plan: DistrictPlan, emps: Mapping[str, Iterable[Event]]) -> Books:
             if event["event"] == "delivery":
                 for slot in _covered(plan, event["document"]):
                     found.setdefault((event["gateway"], slot), []).append(Place("plain", supplier))
-            elif event["event"] == "total" and event["verdict"] == "totalled":
+            elif event["event"] == "total" and event["verdict"] == "totalled" and "reconciles" not in event:
                 for gateway in event["members"]:
                     entry = found.setdefault((gateway, event["slot"]), [])
                     entry.append(Place("total", supplier, event["net"]))
@@ -63,6 +63,11 @@ def owed(home: Lived) -> list[int]:
         for span in spans
         for slot in range(span.first_slot, span.last_slot + 1)
     )
+
+
+def settled(home: Lived) -> list[int]:
+    """Return the slots whose energy went into a reconcile sum, by the gateway's own ledger."""
+    return sorted(slot for slots in home.tally.settled.values() for slot in slots)
 
 
 def energy(plan: DistrictPlan, home: Lived, slot: int) -> int | None:
