@@ -13,6 +13,7 @@ from tools.dcnet.record import Seen as Message
 from tools.demo.district.evidence import Evidence, rosters
 from tools.demo.district.expected import Expected
 from tools.demo.district.knowledge import Knowledge
+from tools.demo.district.plan import DistrictPlan
 from tools.demo.district.play import Lived, Seen
 from tools.demo.district.record import graphs
 from tools.demo.district.sums import Added, Graph, SlotReport
@@ -27,7 +28,10 @@ def street(evidence: Evidence, expected: Expected, found: Books) -> Checks:
     """Meters, orders, and where each slot of each home went."""
     seen = evidence.seen
     yield "each administrator's orders were carried out by its own gateways", _orders(seen)
-    yield "every registered value is one that the meter sent at that time", all(map(_was_sent, seen.homes))
+    yield (
+        "every registered value is one that the meter sent at that time",
+        all(_was_sent(seen.plan, home) for home in seen.homes),
+    )
     yield "every telegram that was heard was accepted", all(_telegrams(expected, home) for home in seen.homes)
     yield (
         "every slot of every home was delivered in plain, is in one total or is owed: once",
@@ -120,8 +124,8 @@ def _orders(seen: Seen) -> bool:
     return True
 
 
-def _was_sent(home: Lived) -> bool:
-    window = timedelta(seconds=_MARGIN_S)
+def _was_sent(plan: DistrictPlan, home: Lived) -> bool:
+    window = timedelta(seconds=plan.window_s + _MARGIN_S)
     known = {instant: value for instant, value in home.tally.registered.items() if value is not None}
     return bool(known) and all(
         any(value == sent and abs(at - instant) <= window for at, sent in home.tally.transmitted)

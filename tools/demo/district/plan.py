@@ -25,9 +25,9 @@ READINGS, GROUP_TOTAL = "readings", "group-total"
 MOVED, NEW_TENANT = "group-total-moved", "group-total-tenant"
 """Profiles from a boundary on: of who changes the supplier, and of who moves in."""
 OBIS: Final = "1-0:1.8.0*255"
-METER_INTERVAL_S: Final = 0.4
-_WINDOW_S: Final = 0.6
-"""To both sides of an instant: more than the pause between two telegrams."""
+_TELEGRAMS_IN_SLOT: Final = 10
+_WINDOW: Final = 0.16
+"""Part of a slot to both sides of an instant: more than the pause between two telegrams."""
 _REGULAR_PERIOD_S: Final = 900
 SHORTEST_SLOT_S: Final = 3
 PLAIN_SLOTS: Final = 2
@@ -37,7 +37,7 @@ EPOCH_SLOTS: Final = 8
 """Rosters change with an epoch; a real one is a day."""
 PERIOD_SLOTS: Final = 6
 """What is owed is summed up once a period; a real one is a month."""
-_SLOT_PER_BOOT: Final = 4
+_SLOT_PER_BOOT: Final = 2.5
 _REGULAR_GATEWAYS: Final = 5
 _LEAD_PER_BOOT: Final = 6
 _FOUNDING_PER_BOOT: Final = 10
@@ -287,6 +287,16 @@ class DistrictPlan:
         return tuple(Household(number) for number in range(1, self.gateways + 1))
 
     @property
+    def meter_interval_s(self) -> float:
+        """Pause between two telegrams of a meter."""
+        return self.slot_s / _TELEGRAMS_IN_SLOT
+
+    @property
+    def window_s(self) -> float:
+        """How far from its instant a value may lie."""
+        return round(_WINDOW * self.slot_s, 3) if self.slot_s < _REGULAR_PERIOD_S else 0.0
+
+    @property
     def gwa_poll_s(self) -> float:
         """Pause between two questions of a gateway to its administrator."""
         return 0.05 * self.gateways
@@ -426,7 +436,7 @@ class DistrictPlan:
             "consumer": household.consumer,
             "registration_period_s": self.slot_s,
             "billing_period_s": self.slot_s,
-            "window_s": _WINDOW_S if self.slot_s < _REGULAR_PERIOD_S else 0.0,
+            "window_s": self.window_s,
             "recipients": [recipient],
             "valid_from": self.plain_from_utc.isoformat(),
         }

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from tools.demo.district.happen import happen
-from tools.demo.district.plan import METER_INTERVAL_S, PLAIN_SLOTS, DistrictPlan
+from tools.demo.district.plan import PLAIN_SLOTS, DistrictPlan
 from tools.demo.district.stage import Stage
 from tools.demo.district.waits import RECEIPT_TIMEOUT_S, Progress, accepted, until
 from tools.homes.cards import Cards, Kind
@@ -63,7 +63,7 @@ async def play(plan: DistrictPlan, progress: Progress) -> Seen:
         await _order_plain(stage, progress)
         async with asyncio.TaskGroup() as meters:
             for home in stage.homes:
-                meters.create_task(_meter(home, len(stage.homes)))
+                meters.create_task(_meter(home, len(stage.homes), plan.meter_interval_s))
             try:
                 await _take_into_nets(stage, progress)
                 lost = await happen(stage, progress)
@@ -140,10 +140,10 @@ async def _take_into_nets(stage: Stage, progress: Progress) -> None:
         progress(f"net {net.name} of {len(net.homes)} homes is founded")
 
 
-async def _meter(home: Home, homes: int) -> None:
+async def _meter(home: Home, homes: int, interval_s: float) -> None:
     source = random.Random(home.household.number)  # noqa: S311 - a load curve, no secret
-    await asyncio.sleep(METER_INTERVAL_S * home.household.number / homes)
-    await home.meter_runs(lambda: source.randrange(1, 40), METER_INTERVAL_S)
+    await asyncio.sleep(interval_s * home.household.number / homes)
+    await home.meter_runs(lambda: source.randrange(1, 40), interval_s)
 
 
 def _delivery_of(gateway: str) -> Callable[[Event], bool]:
