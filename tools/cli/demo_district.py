@@ -79,6 +79,7 @@ def _known(parties: tuple[Knowledge, ...]) -> Table:
         "single slots known",
         "single slots in a net",
         "smallest sum in a net",
+        "with what was owed",
         title="what each party could learn, and what not",
     )
     for one in parties:
@@ -89,6 +90,7 @@ def _known(parties: tuple[Knowledge, ...]) -> Table:
             f"{one.plain} before the nets" if one.plain else "none",
             f"[{'green' if one.nothing_small else 'red'}]{told} of {one.hidden}[/]",
             "none" if one.smallest is None else f"of {one.smallest} homes",
+            "" if one.with_owed in (None, one.smallest) else f"{one.with_owed} slots of homes",
         )
     return table
 

@@ -136,7 +136,7 @@ class Scenes:
         placed = {}
         for number in move.homes:
             household = Household(number)
-            placed[household] = stage.order(household, plan.moving_profiles(household, move, *peers))
+            placed[household] = await stage.order(household, plan.moving_profiles(household, move, *peers))
         for household, identity in placed.items():
             await stage.gwa_of(household).wait_for(accepted(household.name, identity), RECEIPT_TIMEOUT_S)
 
@@ -147,7 +147,7 @@ class Scenes:
         await self._in_slot(tenant.slot - 1, 0.95)
         self._progress(f"{household.name} has a new tenant from slot {tenant.slot + 1} on")
         peer = stage.peer(cast.supplier(cast.net_of(tenant.home).supplier))
-        identity = stage.order(household, plan.tenant_profiles(household, tenant, peer))
+        identity = await stage.order(household, plan.tenant_profiles(household, tenant, peer))
         await stage.gwa_of(household).wait_for(accepted(household.name, identity), RECEIPT_TIMEOUT_S)
 
     async def revokes(self, revocation: Revocation) -> None:
@@ -156,4 +156,5 @@ class Scenes:
         name = Household(revocation.home).name
         await self._in_slot(revocation.slot, 0.3)
         self._progress(f"administrator {revocation.administrator} revokes {name} in {net.name}")
-        withdraw_peers(self._stage.branch(revocation.administrator) / "gwa", net.net_id, [name])
+        folder = self._stage.branch(revocation.administrator) / "gwa"
+        await asyncio.to_thread(withdraw_peers, folder, net.net_id, [name])

@@ -33,9 +33,11 @@ class Knowledge:
     sums: int
     """Independent sums of them that it knows."""
     smallest: int | None
-    """How many readings the smallest sum has that it can work out; None: there is none."""
+    """How many readings the smallest sum of one has that it can work out; None: there is none."""
     too_small: int
     """Sums of fewer readings than the net's floor allows."""
+    with_owed: int | None = None
+    """The smallest sum with what reconcile slots tell: they hold what those owed who were left out."""
 
     @property
     def nothing_small(self) -> bool:
@@ -53,6 +55,7 @@ class Knowledge:
             "sums": self.sums,
             "smallest": self.smallest,
             "too_small": self.too_small,
+            "with_owed": self.with_owed,
         }
 
 
@@ -88,17 +91,18 @@ def supplier(
     sums: list[Row] = [
         {(name, "", slot): 1 for name, slot in entries if name not in corrupt} for entries in owed
     ]
-    netted = _netted(reduced([*found.basis, *(row for row in sums if row)]))
-    least = smallest(netted)
+    netted, mended = _netted(found.basis), _netted(reduced([*found.basis, *(row for row in sums if row)]))
+    least, owing = smallest(netted), smallest(mended)
     return Knowledge(
         party,
         len(mine),
         plain=sum(_is_before(symbol) for symbol in found.singles),
         hidden=submitted(one for one in mine if one.sender not in corrupt),
-        singles=sum(len(row) == 1 for row in netted),
-        sums=len(netted),
+        singles=sum(len(row) == 1 for row in mended),
+        sums=len(mended),
         smallest=None if least is None else len(least.readings),
         too_small=len(found.too_small),
+        with_owed=None if owing is None else len(owing.readings),
     )
 
 

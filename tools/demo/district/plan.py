@@ -26,7 +26,7 @@ MOVED, NEW_TENANT = "group-total-moved", "group-total-tenant"
 """Profiles from a boundary on: of who changes the supplier, and of who moves in."""
 OBIS: Final = "1-0:1.8.0*255"
 _TELEGRAMS_IN_SLOT: Final = 10
-_WINDOW: Final = 0.16
+_WINDOW: Final = 0.22
 """Part of a slot to both sides of an instant: more than the pause between two telegrams."""
 _REGULAR_PERIOD_S: Final = 900
 SHORTEST_SLOT_S: Final = 3
@@ -40,7 +40,7 @@ PERIOD_SLOTS: Final = 6
 _SLOT_PER_BOOT: Final = 2.5
 _REGULAR_GATEWAYS: Final = 5
 _LEAD_PER_BOOT: Final = 6
-_FOUNDING_PER_BOOT: Final = 10
+_FOUNDING_PER_BOOT: Final = 6
 _SHORTEST_LEAD_S: Final = 3.0
 _POLLS_IN_SLOT: Final = 30
 _NOT_YET: Final = datetime.max.replace(tzinfo=UTC)
@@ -315,7 +315,7 @@ class DistrictPlan:
         # which each agrees on a key with each of its net.
         ready_s = max(_SHORTEST_LEAD_S, _LEAD_PER_BOOT * boot_s * share)
         pairs = sum(len(net.homes) ** 2 for net in self.cast.nets) / _REGULAR_GATEWAYS**2
-        founding_s = self.gwa_poll_s + max(2 * _SHORTEST_LEAD_S, _FOUNDING_PER_BOOT * boot_s * pairs)
+        founding_s = self.gwa_poll_s + max(3 * _SHORTEST_LEAD_S, _FOUNDING_PER_BOOT * boot_s * pairs)
         plain_slots = self.plain_slots + math.ceil(founding_s / slot_s)
         # Epochs are counted from 1970 on, so the nets begin at a multiple of one.
         grid_s = slot_s * (EPOCH_SLOTS if self.cast.moves else 1)

@@ -109,7 +109,7 @@ async def _order_plain(stage: Stage, progress: Progress) -> None:
     for home in stage.homes:
         household = home.household
         peer = stage.peer(cast.supplier(cast.net_of(household.number).supplier))
-        placed[household] = stage.order(household, stage.plan.plain_profiles(household, peer))
+        placed[household] = await stage.order(household, stage.plan.plain_profiles(household, peer))
     for household, identity in placed.items():
         await stage.gwa_of(household).wait_for(accepted(household.name, identity), RECEIPT_TIMEOUT_S)
     _in_time(stage.plan.plain_from_utc, "the street runs")
@@ -130,7 +130,7 @@ async def _take_into_nets(stage: Stage, progress: Progress) -> None:
     for home in stage.homes:
         household = home.household
         peer = stage.peer(cast.supplier(cast.net_of(household.number).supplier))
-        placed[household] = stage.order(household, plan.net_profiles(household, peer))
+        placed[household] = await stage.order(household, plan.net_profiles(household, peer))
     for household, identity in placed.items():
         await stage.gwa_of(household).wait_for(accepted(household.name, identity), RECEIPT_TIMEOUT_S)
     _in_time(plan.t0_utc, "the nets take over")

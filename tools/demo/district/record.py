@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
 
+from firmware.enforcement.dcnet.messages.witnessed import Witnessed
+
 from firmware.enforcement.dcnet.founding.authorisation import (
     GraphPublication,
     PeerAuthorisation,
@@ -34,6 +36,7 @@ OWED: Final = "owed"
 """Register of what reconcile slots carry."""
 _BELOW: Final = "reconcile"
 """Where the resources of a reconcile net lie, below those of its net."""
+_DER_SEQUENCE: Final = 0x30
 _FRAMES: Final = ("submit", "open", "share")
 _NETS: Final = "/dcnet/v1/"
 Flow = Mapping[str, Any]
@@ -62,7 +65,8 @@ def content(der: bytes) -> bytes:
 
 def _enclosed(envelope: bytes) -> bytes:
     """Return the document of a manifest's envelope, whether administrators have co-signed it or not."""
-    return content(envelope)
+    document = envelope if envelope[0] == _DER_SEQUENCE else Witnessed.from_bytes(envelope).signed
+    return content(document)
 
 
 def asked(

@@ -30,15 +30,18 @@ Books = Mapping[tuple[str, int], list[Place]]
 def books(plan: DistrictPlan, emps: Mapping[str, Iterable[Event]]) -> Books:
     """Read the suppliers' deliveries and totals; each slot of each home is in it, with an empty list too.
 
-    A delivery tells the register at the end of its slot; what it covers is its period.
+    A delivery tells the register at the end of its slot. It covers what was counted since the register that
+    the same supplier knew before it: a value that was missing in the air costs no energy.
     """
     found: dict[tuple[str, int], list[Place]] = {
         (one.name, slot): [] for one in plan.households for slot in plan.all_slots
     }
     for supplier, events in emps.items():
+        events = list(events)
+        known = _registers(plan, events)
         for event in events:
             if event["event"] == "delivery":
-                for slot in _covered(plan, event["document"]):
+                for slot in _covered(plan, event, known.get(event["gateway"], [])):
                     found.setdefault((event["gateway"], slot), []).append(Place("plain", supplier))
             elif event["event"] == "total" and event["verdict"] == "totalled" and "reconciles" not in event:
                 for gateway in event["members"]:
@@ -47,12 +50,31 @@ def books(plan: DistrictPlan, emps: Mapping[str, Iterable[Event]]) -> Books:
     return {key: places for key, places in found.items() if key[1] in plan.all_slots}
 
 
-def _covered(plan: DistrictPlan, document: Mapping[str, Any]) -> range:
-    known = [entry for entry in document["entries"] if entry["value"] is not None]
-    begin, end = (datetime.fromisoformat(document["period"][name]) for name in ("from", "to"))
-    if not known:
+def _registers(plan: DistrictPlan, events: Iterable[Event]) -> dict[str, list[int]]:
+    """Return after which slots a supplier knows the register of each gateway, rising."""
+    known: dict[str, set[int]] = {}
+    for event in events:
+        if event["event"] == "delivery" and _tells(event["document"]):
+            known.setdefault(event["gateway"], set()).add(_last(plan, event["document"]))
+    return {gateway: sorted(slots) for gateway, slots in known.items()}
+
+
+def _tells(document: Mapping[str, Any]) -> bool:
+    return any(entry["value"] is not None for entry in document["entries"])
+
+
+def _last(plan: DistrictPlan, document: Mapping[str, Any]) -> int:
+    return slot_ending(plan, datetime.fromisoformat(document["period"]["to"]))
+
+
+def _covered(plan: DistrictPlan, event: Event, known: list[int]) -> range:
+    document = event["document"]
+    if not _tells(document):
         return range(0)
-    return range(slot_ending(plan, begin) + 1, slot_ending(plan, end) + 1)
+    last = _last(plan, document)
+    first = slot_ending(plan, datetime.fromisoformat(document["period"]["from"])) + 1
+    earlier = [slot for slot in known if slot < last]
+    return range(earlier[-1] + 1 if earlier else first, last + 1)
 
 
 def owed(home: Lived) -> list[int]:
