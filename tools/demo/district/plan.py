@@ -218,11 +218,12 @@ def cast(gateways: int) -> Cast:
     south = frozenset(home for home in homes if home % 3 == 0)
     north = frozenset(homes) - south
     one, two, three = tuple(homes[:first]), tuple(homes[first : first + second]), tuple(homes[-third:])
-    refused = next(home for home in two if home in north)
-    # What the refused home keeps: north's homes of its net.
-    kept = sum(home in north for home in two) - 1
     full = gateways >= FULL_GATEWAYS
     moving = one[-(first // 3) :]
+    theirs = two if full else one
+    refused = next(home for home in theirs if home in north)
+    # What the refused home keeps: north's homes of its net.
+    kept = sum(home in north for home in theirs) - 1
     return Cast(
         administrators=(
             Administrator("north", north),
@@ -230,9 +231,11 @@ def cast(gateways: int) -> Cast:
         ),
         suppliers=(Supplier("altstrom", "north"), Supplier("neustrom", "south")),
         nets=(
-            _net("altstrom-1", 0xA1, "altstrom", one, first - len(moving) - 3, recovers=full),
-            _net("altstrom-2", 0xA2, "altstrom", two, kept - 2),
-            _net("neustrom-1", 0xB1, "neustrom", three, third - 3),
+            _net(
+                "altstrom-1", 0xA1, "altstrom", one, _spare(first - len(moving) if full else kept + 1), full
+            ),
+            _net("altstrom-2", 0xA2, "altstrom", two, _spare(kept + 1 if full else second)),
+            _net("neustrom-1", 0xB1, "neustrom", three, _spare(third)),
         ),
         drop_outs=(DropOut(one[1], 1),),
         **_happenings(one, moving) if full else {},
@@ -251,10 +254,19 @@ def _happenings(one: tuple[int, ...], moving: tuple[int, ...]) -> dict[str, Any]
     }
 
 
+def _spare(members: int) -> int:
+    """Return the d_min of a net in which everybody, two absent ones apart, shares keys with so many."""
+    return max(1, members - 1 - 2)
+
+
 def _net(
-    name: str, number: int, supplier: str, homes: tuple[int, ...], d_min: int, *, recovers: bool = False
+    name: str,
+    number: int,
+    supplier: str,
+    homes: tuple[int, ...],
+    d_min: int,
+    recovers: bool = False,
 ) -> Net:
-    d_min = max(1, d_min)
     n_min = max(3, d_min + 1, len(homes) // 2)
     return Net(name, f"{number:016x}", supplier, homes, n_min, d_min, "witness" if recovers else "none")
 
