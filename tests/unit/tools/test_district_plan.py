@@ -12,7 +12,7 @@ from firmware.enforcement.dcnet.policy import NetRules
 from firmware.profile import codec
 from firmware.profile.model import NetPolicy
 from tools.counterparts.pki import make_pki
-from tools.demo.district.plan import MIN_GATEWAYS, DistrictPlan, cast
+from tools.demo.district.plan import EPOCH_SLOTS, FULL_SLOTS, MIN_GATEWAYS, DistrictPlan, cast
 from tools.homes.household import Household
 from tools.homes.peers import peer_entry
 
@@ -43,14 +43,15 @@ def test_too_few_for_a_district() -> None:
         cast(15)
 
 
-@pytest.mark.parametrize(("boot_s", "slot_s"), [(0.1, 3), (0.5, 10)])
+@pytest.mark.parametrize(("boot_s", "slot_s"), [(0.1, 3), (0.5, 6)])
 def test_the_street_runs_towards_the_nets(boot_s: float, slot_s: int) -> None:
     plan = DistrictPlan(Path("unused"), 24, 3).starting(NOW, boot_s=boot_s)
     assert plan.slot_s == slot_s
-    assert plan.t0_utc.timestamp() % slot_s == 0
+    assert plan.t0_utc.timestamp() % (EPOCH_SLOTS * slot_s) == 0
     assert NOW + timedelta(seconds=3) <= plan.plain_from_utc < plan.flash_utc < plan.t0_utc
-    assert plan.t0_utc - plan.flash_utc >= timedelta(seconds=6)
-    assert len(plan.all_slots) == plan.plain_slots + 3
+    assert plan.t0_utc - plan.flash_utc >= timedelta(seconds=9)
+    assert plan.slots == FULL_SLOTS
+    assert len(plan.all_slots) == plan.plain_slots + FULL_SLOTS
 
 
 def test_what_the_administrators_order_is_a_set_of_profiles(tmp_path: Path) -> None:
@@ -59,5 +60,12 @@ def test_what_the_administrators_order_is_a_set_of_profiles(tmp_path: Path) -> N
     peer = peer_entry("altstrom", tmp_path / "emp", 9)
     for body in (plan.plain_profiles, plan.net_profiles):
         codec.from_json(msgspec.json.encode(body(Household(1), peer)), small_nets_allowed=True)
+    full = DistrictPlan(tmp_path, 24, 3).starting(NOW, boot_s=0.1)
+    (move,), (tenant,) = full.cast.moves, full.cast.tenants
+    for one in (
+        full.moving_profiles(Household(move.homes[0]), move, peer, peer | {"name": "neustrom", "port": 10}),
+        full.tenant_profiles(Household(tenant.home), tenant, peer),
+    ):
+        codec.from_json(msgspec.json.encode(one), small_nets_allowed=True)
     for net in plan.cast.nets:
         NetRules.from_profile(msgspec.convert(plan.net_policy(net), NetPolicy)).check()
