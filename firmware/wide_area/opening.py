@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from firmware.config import WanTable
+from firmware.enforcement.dcnet.events import NetEvent
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.service.client import Answer
 from firmware.enforcement.dcnet.service.driver import NetMember
@@ -145,6 +146,7 @@ def _net_member(
 ) -> NetMember:
     """Make this gateway's member of the net that conceals `profile`."""
     assert profile.net is not None, "only concealed profiles have a net"
+    rules = NetRules.from_profile(profile.net)
     processing = parts.registry.active.processing_of(profile)
     consumer = "" if processing is None else processing.consumer
     emp_sig, emp_enc = (
@@ -154,12 +156,18 @@ def _net_member(
     links.check(emp_enc, CertificateUse.ENC)
     client = links.supplier(profile.recipient, timeout_s=NET_TIMEOUT_S)
 
+    def whose(event: NetEvent) -> str:
+        """Name the consumer whose log an event goes to: a slot of before belongs to who lived here then."""
+        if processing is None or event.slot is None:
+            return consumer
+        return consumer if event.slot >= rules.slot_at(processing.valid_from) else ""
+
     async def exchange(method: str, resource: str, body: bytes) -> Answer:
         release = await gate.release_frame(profile.id, resource, body)  # also where nothing but a name leaves
         return await client.exchange(method, resource, release if body else None)
 
     return NetMember(
-        NetRules.from_profile(profile.net),
+        rules,
         parts.gateway_id,
         signatures=CmsSignatures(
             module=parts.module,
@@ -177,7 +185,7 @@ def _net_member(
         exchange=exchange,
         store=parts.stores.consumer,
         clock=parts.clock,
-        report=partial(parts.chronicle.net, consumer),
-        entries=partial(parts.chronicle.total_entries, consumer),
+        report=lambda event: parts.chronicle.net(whose(event), event),
+        entries=lambda event: parts.chronicle.total_entries(whose(event), event),
         insecure_small_nets_allowed=parts.config.dcnet.insecure_small_nets,
     )

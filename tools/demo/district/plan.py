@@ -383,6 +383,7 @@ class DistrictPlan:
         if self.cast.moves:
             epoch_s = EPOCH_SLOTS * self.slot_s
             policy |= {"epoch_s": epoch_s, "roster_pause_s": epoch_s // 2, "churn_min": 4}
+            policy["n_start"] = len(net.homes)
         return policy
 
     def plain_profiles(self, household: Household, peer: dict[str, Any]) -> dict[str, Any]:
