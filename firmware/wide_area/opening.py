@@ -178,6 +178,7 @@ def _net_member(
             intermediates=links.identity.sub_ca,
             anchors=links.identity.anchors,
             now_utc=parts.clock.now_utc,
+            breathe=partial(parts.clock.sleep, 0.0),
         ),
         module=parts.module,
         key_slot=slot,

@@ -144,7 +144,7 @@ class Scenes:
         """Order somebody else's profiles for a home, when its last slot is through."""
         stage, plan, cast = self._stage, self._plan, self._plan.cast
         household = Household(tenant.home)
-        await self._in_slot(tenant.slot - 1, 0.95)
+        await self._in_slot(tenant.slot - 1, 0.6)
         self._progress(f"{household.name} has a new tenant from slot {tenant.slot + 1} on")
         peer = stage.peer(cast.supplier(cast.net_of(tenant.home).supplier))
         identity = await stage.order(household, plan.tenant_profiles(household, tenant, peer))
