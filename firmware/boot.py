@@ -20,6 +20,7 @@ from firmware.enforcement.gate import Gate
 from firmware.enforcement.uniform import KEY_BYTES, offset
 from firmware.flow.consumer_statement import ConsumerStatements
 from firmware.flow.delivery import Delivery
+from firmware.flow.due import DueDeliveries
 from firmware.flow.evaluation import Evaluator
 from firmware.flow.intake import KEEP, Intake, Statistics
 from firmware.flow.pipeline import DeliveryPipeline, IntakePipeline, RegistrationPipeline
@@ -263,9 +264,11 @@ async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
         evaluator = Evaluator(
             originals, happenings, parts.gateway_id, partial(parts.module.sign, KeySlot.WAN_SIG)
         )
-        deliveries = DeliveryPipeline(
+        due = DueDeliveries(
             registry, originals, delivery, clock, happenings, evaluator, wait=partial(offset, spread_key)
         )
+        deliveries = DeliveryPipeline(due, clock)
+        registry.before_each_change(deliveries.settle)
         gateway.services.append(parts.gated(deliveries, Function.DELIVER))
     registering = RegistrationPipeline(
         registry,
@@ -297,9 +300,18 @@ def _housekeeping(parts: Parts) -> Housekeeping:
         interval_months=table.interval_months,
         consumption_months=table.consumption_months,
         checkpoint_s=3600 * table.checkpoint_hours,
+        checkpoint_commits=table.checkpoint_commits,
         key_change_days=table.key_change_days,
     )
-    return Housekeeping(parts.stores, parts.logs, parts.clock, upkeep, time_valid=parts.clock.valid)
+    counts = parts.chronicle.counts
+    return Housekeeping(
+        parts.stores,
+        parts.logs,
+        parts.clock,
+        upkeep,
+        time_valid=parts.clock.valid,
+        orders=lambda: counts.orders_applied,
+    )
 
 
 async def _reception(gateway: Gateway, parts: Parts, register: Register) -> None:

@@ -36,7 +36,16 @@ _NET_EVENTS: Final = {
     NetEventKind.TOTALLED: (Event.CONCEALED_CONTRIBUTION, Outcome.SUCCESS),
     NetEventKind.OWED: (Event.CONCEALMENT_ABORTED, Outcome.FAILURE),
     NetEventKind.QUARANTINE: (Event.PEER_MISBEHAVED, Outcome.FAILURE),
+    NetEventKind.LEFT_OUT: (Event.PEER_MISBEHAVED, Outcome.FAILURE),
     NetEventKind.REFUSED: (Event.CONCEALMENT_ABORTED, Outcome.FAILURE),
+    NetEventKind.RECOVERED: (Event.CONCEALMENT_REPAIRED, Outcome.SUCCESS),
+    NetEventKind.AUDITED: (Event.CONCEALMENT_REPAIRED, Outcome.SUCCESS),
+    NetEventKind.RECONCILED: (Event.CONCEALMENT_REPAIRED, Outcome.SUCCESS),
+    NetEventKind.DISPUTED: (Event.PEER_MISBEHAVED, Outcome.FAILURE),
+    NetEventKind.SWITCHED: (Event.CONTRACT_CHANGE, Outcome.SUCCESS),
+    NetEventKind.REDRAWN: (Event.PEER_MISBEHAVED, Outcome.FAILURE),
+    NetEventKind.REVOKED: (Event.CONTRACT_CHANGE, Outcome.SUCCESS),
+    NetEventKind.LEFT: (Event.CONTRACT_CHANGE, Outcome.SUCCESS),
 }
 
 

@@ -48,6 +48,9 @@ class GatewayTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     id: GatewayId
     state: Path
     """Folder of the three partitions; made at the first start."""
+    program: Literal["follow", "pinned"] = "follow"
+    """What a start does with another program than the last one: logs it, or lets nothing run but the control
+    socket. A start with "follow" makes the program there the known one."""
 
 
 class ModuleTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -214,8 +217,10 @@ class StoreTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     interval_months: Annotated[int, msgspec.Meta(ge=1, le=1200)] = 24
     consumption_months: Annotated[int, msgspec.Meta(ge=1, le=1200)] = 36
     """How long registered values and what is derived from them are kept."""
-    checkpoint_hours: Annotated[float, msgspec.Meta(ge=0.1, le=8760)] = 6.0
+    checkpoint_hours: Annotated[float, msgspec.Meta(ge=0.1, le=8760)] = 1.0
     """How often the module's counter is increased: copies older than that are noticed, also after a kill."""
+    checkpoint_commits: Annotated[int, msgspec.Meta(ge=100)] = 10_000
+    """After so many transactions it is increased before."""
     key_change_days: Annotated[int, msgspec.Meta(ge=0, le=36500)] = 365
     """How often the partition keys are changed; 0: never by itself."""
 
@@ -260,6 +265,14 @@ class TamperTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     pull_up: bool = True
 
 
+class ControlTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """As whom the gateway's own user, and root, are answered at the control socket."""
+
+    roles: tuple[Literal["service-tech", "gwa"], ...] = ("service-tech",)
+    """Beside that of a consumer, which takes the consumer's code. An administrator proves himself by signed
+    orders; "gwa" here lets the machine's owner stand in for him."""
+
+
 class MemoryTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """From when on memory is critical: measuring stops until there is room again."""
 
@@ -282,6 +295,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     time: TimeTable = TimeTable()
     tamper: TamperTable | None = None
     memory: MemoryTable = MemoryTable()
+    control: ControlTable = ControlTable()
 
     def __post_init__(self) -> None:
         if self.gateway.state == self.module.state:
@@ -357,6 +371,11 @@ def read_secret(path: Path) -> bytes:
     if not secret:
         raise ConfigurationRefused([Fault(str(path), None, "(file)", "a file that is not empty")])
     return secret
+
+
+def read_optional_secret(path: Path) -> bytes | None:
+    """Return what `read_secret` does, None if there is no such file; ConfigurationRefused as there."""
+    return read_secret(path) if path.exists() else None
 
 
 def _plain_file(path: Path) -> str | None:

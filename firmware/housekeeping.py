@@ -17,6 +17,10 @@ from firmware.store.stores import Stores
 
 LOOK_S: Final = 600.0
 """Pause between two looks."""
+CHECKPOINT_LOOK_S: Final = 60.0
+"""Pause between two looks whether a checkpoint is due."""
+CHECKPOINT_GAP_S: Final = 300.0
+"""No checkpoint follows the last one sooner, whatever happens: the cells of the module's counter wear."""
 _AT_ONCE: Final = 8
 """Kinds of a day that are forgotten at one look at most. More are not due in a day; after a jump of the clock
 by years there is time to notice before much is gone."""
@@ -28,7 +32,10 @@ class Upkeep:
 
     interval_months: int = 24
     consumption_months: int = 36
-    checkpoint_s: float = 6 * 3600.0
+    checkpoint_s: float = 3600.0
+    """Longest time between two checkpoints."""
+    checkpoint_commits: int = 10_000
+    """After so many transactions one is due before."""
     key_change_days: int = 365
     """0: keys are changed on demand only."""
 
@@ -42,6 +49,8 @@ class Housekeeping:
         clock: the gateway's time.
         upkeep: periods.
         time_valid: whether the clock can be trusted now; nothing is forgotten by one that cannot.
+        orders: how many orders of the administrator were carried out: after one a checkpoint is due, so that
+            no older copy undoes it.
     """
 
     name = "firmware.housekeeping"
@@ -54,10 +63,11 @@ class Housekeeping:
         upkeep: Upkeep,
         *,
         time_valid: Callable[[], bool] = lambda: True,
+        orders: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._time_valid = time_valid
+        self._time_valid, self._orders = time_valid, orders
         self._stores, self._logs, self._clock, self._upkeep = stores, logs, clock, upkeep
-        self._checkpoint_s = clock.monotonic()
+        self._checkpoint_s, self._seen = clock.monotonic(), self._marks()
 
     async def run(self) -> None:
         """Look after the stores until cancelled.
@@ -67,16 +77,36 @@ class Housekeeping:
         """
         while True:
             await self.step()
-            await self._clock.sleep(LOOK_S)
+            for _ in range(round(LOOK_S / CHECKPOINT_LOOK_S)):
+                await self._clock.sleep(CHECKPOINT_LOOK_S)
+                await self.checkpoint_if_due()
 
     async def step(self) -> None:
         """Do what is due. First what needs no module, so that without one the rest is done all the same."""
         await self.forget_expired()
         if await self._keys_are_due():
             await self.change_keys()
-        elif self._clock.monotonic() - self._checkpoint_s >= self._upkeep.checkpoint_s:
+        else:
+            await self.checkpoint_if_due()
+
+    async def checkpoint_if_due(self) -> None:
+        """Move on to the next epoch after enough time, enough transactions, or an order.
+
+        Raises:
+            StoreUnavailable, StoreCorrupt, HsmError: it is due again.
+        """
+        (commits, orders), (commits_then, orders_then) = self._marks(), self._seen
+        since_s = self._clock.monotonic() - self._checkpoint_s
+        much = orders != orders_then or commits - commits_then >= self._upkeep.checkpoint_commits
+        if since_s >= (CHECKPOINT_GAP_S if much else self._upkeep.checkpoint_s):
             await self._stores.checkpoint()
-            self._checkpoint_s = self._clock.monotonic()
+            self._is_checked((commits, orders))
+
+    def _marks(self) -> tuple[int, int]:
+        return self._stores.commits, self._orders()
+
+    def _is_checked(self, marks: tuple[int, int]) -> None:
+        self._checkpoint_s, self._seen = self._clock.monotonic(), marks
 
     async def forget_expired(self) -> int:
         """Forget values that were kept long enough; return how many days of a profile went."""
@@ -91,8 +121,9 @@ class Housekeeping:
 
     async def change_keys(self) -> int:
         """Change the partition keys and log it; return how many rows were sealed anew."""
+        marks = self._marks()
         rows = await self._stores.change_keys()
-        self._checkpoint_s = self._clock.monotonic()
+        self._is_checked(marks)
         await self._logs.system.write(Event.KEY_CHANGE, subject="stores", rows=str(rows))
         await self._note_keys(self._clock.now_utc())
         return rows

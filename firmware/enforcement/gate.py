@@ -32,6 +32,7 @@ from wan.ports import Receipt
 _make: Final = take_right()
 _RESOURCE: Final = re.compile(r"[a-z0-9_-]+(/[a-z0-9_-]+)*")
 """Below the net's own path: nothing that a server could read as a way out of it."""
+_FOR_ADMINISTRATOR: Final = re.compile(r"complaint|relay/(bundle|roster|reveal|graph|confirm)(/[a-z0-9]+)+")
 
 
 class Reason(Enum):
@@ -274,6 +275,28 @@ class Gate:
             )
         digest = hashlib.sha256(body).hexdigest()[:16]
         return _make(profile.recipient, f"{self._gateway}{resource}#{digest}", body)
+
+    async def release_to_administrator(self, communication: str, resource: str, body: bytes) -> GateRelease:
+        """Let a complaint about a concealed profile's net out, or what only its supplier should have brought.
+
+        Args:
+            communication: id of a communication profile with concealment "dc-net".
+            resource: `/dcnet/v1/<net id>/complaint`, or below `relay/` what belongs to a roster's founding.
+            body: as the net's stage made it; it holds no frame of a slot.
+
+        Raises:
+            ReleaseRefused: no such profile, no right, or another resource; it has been reported.
+        """
+        release = await self.release_frame(communication, resource, body)
+        profile = self._profile(communication)
+        assert profile is not None, "it was released"
+        assert profile.net is not None, "it was released"
+        below = resource.removeprefix(f"/dcnet/v1/{profile.net.net_id}/")
+        if not _FOR_ADMINISTRATOR.fullmatch(below):
+            now = datetime.min.replace(tzinfo=UTC)
+            request = Request(communication, self._administrator, "", now, now, "group-total")
+            raise await self._denied(request, Reason.RESOURCE, "the administrator relays the founding only")
+        return _make(self._administrator, release.message_id, body)
 
     def release_control(self, receipt: Receipt) -> GateRelease:
         """Let the receipt of an order out to the administrator; it is built here, so nothing else fits in."""

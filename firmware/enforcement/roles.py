@@ -123,6 +123,7 @@ ORDERS: Final[dict[str, tuple[Right, ...]]] = {
     "profiles.stage": (Right(Resource.PROFILES, _WRITE),),
     "profiles.activate": (Right(Resource.PROFILES, _WRITE),),
     "profiles.rollback": (Right(Resource.PROFILES, _WRITE),),
+    "dcnet-withdraw": (Right(Resource.PROFILES, _WRITE),),
     "reading-request": (Right(Resource.TARIFF, _ORDER),),
     "tariff-event": (Right(Resource.TARIFF, _ORDER),),
     "self-test": (Right(Resource.SELF_TEST, _ORDER),),

@@ -9,86 +9,42 @@ stopped, no instant is registered twice and no period is delivered twice.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from itertools import zip_longest
-from typing import Final, Protocol
+from typing import Final
 
-from firmware.enforcement.content import longest_occasion
 from firmware.enforcement.gate import Gate
 from firmware.enforcement.schedule import (
     MAX_INSTANTS,
-    cycle_begin,
-    deliveries,
-    delivery_window,
-    has_cycle,
     next_registration,
     registrations,
     slot_ending_at,
 )
 from firmware.errors import ReadingRefused, ReleaseRefused
-from firmware.flow.delivery import Delivery
-from firmware.flow.evaluation import Evaluator, Since
+from firmware.flow.due import DueDeliveries
 from firmware.flow.intake import Intake
-from firmware.metering.happenings import Happenings, Request
+from firmware.flow.ports import FALSE_FUTURE, Clock, Profiles
 from firmware.metering.original import OriginalLists
 from firmware.metering.register import Register, RegisteredValue, energy_between, half_window, register_value
 from firmware.metering.status import BitOrder
-from firmware.metering.tariff.catalogue import USE_CASES
-from firmware.metering.tariff.task import Occasion
 from firmware.profile.model import CommunicationProfile, ProcessingProfile, ProfileSet
-from hsm.errors import CertificateRefused
 from lmn.model import MeterId, Obis
 from lmn.wired_values import WiredRefusal, WiredValues
 from lmn.wmbus.link import ReceivedFrame
-from wan.errors import WanError
 
 _LOG = logging.getLogger("smgw.firmware")
 TELEGRAMS_WAITING: Final = 1024
 BATCH: Final = 256
 """Telegrams that share one commit at most."""
 DELIVERIES_WAITING: Final = 64
-FORGET_EVERY: Final = 50
-"""While many periods are caught up with: after so many deliveries transient values are let go of."""
 SETTLE_S: Final = 0.2
 """After the acceptance window has closed: time for the last telegram to pass through intake."""
 LOOK_BACK: Final = timedelta(days=31)
 """So far back a value is looked for from before an interruption."""
-FALSE_FUTURE: Final = timedelta(days=1)
-"""What was registered farther ahead than this was registered at a false time, and is taken back. Less is
-waited for: those instants have been, and nothing is registered twice."""
 LOOK_AGAIN_S: Final = 60.0
 """Without profiles, or with the next instant far away, the profiles are looked at again after this time."""
-
-
-class Clock(Protocol):
-    """The gateway's time."""
-
-    def now_utc(self) -> datetime:
-        """Return the current time, aware, UTC."""
-
-    async def sleep_until(self, instant_utc: datetime) -> None:
-        """Wait until `now_utc()` is at or past `instant_utc`."""
-
-
-class Profiles(Protocol):
-    """The part of `firmware.profile.registry.Registry` that is used here."""
-
-    @property
-    def active(self) -> ProfileSet:
-        """Return the active set."""
-
-    def communication_since(self, profile: str) -> datetime | None:
-        """Return when a communication profile became active with its present content."""
-
-    def processing_since(self, profile: str) -> datetime | None:
-        """Return when a processing profile became active with its present content."""
-
-    def watch(self, changed: Callable[[ProfileSet], None]) -> None:
-        """Have `changed` called with every newly active set."""
 
 
 class IntakePipeline:
@@ -260,6 +216,8 @@ class RegistrationPipeline:
             before = await self._originals.at(
                 processing.id, value.instant_utc - timedelta(seconds=processing.registration_period_s)
             )
+            if before is not None and before.instant_utc < since:
+                before = None  # measured under other rules, or for another consumer
             energy_wh = energy_between(before, value)
             try:
                 await self._gate.conceal(
@@ -313,40 +271,18 @@ class RegistrationPipeline:
 
 
 class DeliveryPipeline:
-    """Evaluates and delivers what has become due. A service; its queue holds no values.
-
-    Due is: the end of a delivery period, an event that the use case sends, a request of the administrator.
-    What was due is noted once it is on its way; after a stop in between the same data set has the same
-    message id.
+    """Delivers what has become due (`firmware.flow.due`). A service; its queue holds no values.
 
     Args:
-        profiles: the registry.
-        originals: the registered values.
-        delivery: the way out.
+        due: knows what is due.
         clock: the gateway's time.
-        happenings: tariff events and requests.
-        evaluator: makes data sets of them; one that signs nothing if None.
-        wait: how long after its period's acceptance window a profile's delivery may leave; at once if None.
     """
 
     name = "firmware.flow.delivery"
 
-    def __init__(
-        self,
-        profiles: Profiles,
-        originals: OriginalLists,
-        delivery: Delivery,
-        clock: Clock,
-        happenings: Happenings,
-        evaluator: Evaluator | None = None,
-        wait: Callable[[CommunicationProfile, datetime], timedelta] | None = None,
-    ) -> None:
-        self._wait_for = wait or (lambda _profile, _end_utc: timedelta())
-        self._next_utc: datetime | None = None
-        self._profiles, self._originals, self._delivery, self._clock = profiles, originals, delivery, clock
-        self._happenings = happenings
-        self._evaluator = evaluator or Evaluator(originals, happenings)
-        self._forgotten: dict[str, datetime] = {}
+    def __init__(self, due: DueDeliveries, clock: Clock) -> None:
+        self.due, self._clock = due, clock
+        self._turn = asyncio.Lock()
         self._announced: asyncio.Queue[None] = asyncio.Queue(DELIVERIES_WAITING)
 
     def announce(self) -> None:
@@ -365,127 +301,22 @@ class DeliveryPipeline:
         """
         while True:
             await self.step()
-            if self._next_utc is None:
+            if self.due.next_utc is None:
                 await self._announced.get()
             else:
-                await _first_of(self._announced.get(), self._clock.sleep_until(self._next_utc))
+                await _first_of(self._announced.get(), self._clock.sleep_until(self.due.next_utc))
             while not self._announced.empty():
                 self._announced.get_nowait()
 
     async def step(self) -> None:
-        """Deliver everything that is due now and registered; one recipient's fault holds up no other's data.
+        """Deliver everything that is due now; raises as `DueDeliveries.step`."""
+        async with self._turn:
+            await self.due.step()
 
-        Raises:
-            ExceptionGroup: holds the fault of each profile that could not be served.
-        """
-        active = self._profiles.active
-        self._next_utc = None
-        faults: list[Exception] = []
-        for communication in active.communication:
-            processing = active.processing_of(communication)
-            if processing is not None and communication.concealment == "none":
-                try:
-                    await self._catch_up(communication, processing)
-                except (WanError, CertificateRefused) as fault:
-                    faults.append(fault)
-        for request in await self._happenings.waiting():
-            try:
-                await self._answer(request)
-            except (WanError, CertificateRefused) as fault:
-                faults.append(fault)
-        for processing in active.processing:
-            await self._forget(processing)
-        if faults:
-            raise ExceptionGroup("not everything could be delivered", faults)
-
-    async def _catch_up(self, communication: CommunicationProfile, processing: ProcessingProfile) -> None:
-        since = self._since(communication, processing)
-        registered = await self._originals.registered_through(processing.id)
-        if since is None or registered is None:
-            return
-        delivered = await self._originals.delivered_through(communication.id)
-        if delivered is not None and delivered > registered + FALSE_FUTURE:
-            await self._originals.note_delivered(communication.id, registered)
-            delivered = registered  # what was delivered beyond belongs to a false time
-        begin_utc = since.communication_utc
-        through = begin_utc if delivered is None else max(delivered, begin_utc)
-        ends = deliveries(processing, through, registered)
-        complete = len(ends) < MAX_INSTANTS
-        until = registered if complete else ends[-1]
-        due = [Occasion(*delivery_window(processing, end), "") for end in ends]
-        # What the cycle sends at an instant anyway needs no second sending for an event.
-        found = await self._evaluator.occasions(processing, through, until, since)
-        due += [one for one in found if one.to_utc not in set(ends)]
-        due.sort(key=lambda one: (one.to_utc, one.why))
-        for done, (occasion, following) in enumerate(zip_longest(due, due[1:]), start=1):
-            if not done % FORGET_EVERY:
-                await self._forget(processing)  # or a long list would be read again for each of its values
-            if self._is_early(communication, processing, occasion.to_utc):
-                return  # all behind it is younger; what is noted so far stays noted
-            dataset = await self._evaluator.dataset(processing, occasion, since)
-            await self._delivery.deliver(communication, dataset)
-            if following is None or following.to_utc != occasion.to_utc:
-                through = occasion.to_utc
-                await self._originals.note_delivered(communication.id, through)
-        if USE_CASES[processing.taf].fired is not None and through < until:
-            await self._originals.note_delivered(communication.id, until)  # looked at, nothing happened
-
-    def _is_early(
-        self, communication: CommunicationProfile, processing: ProcessingProfile, end_utc: datetime
-    ) -> bool:
-        """Tell whether a delivery still waits for its offset, and remember when to look again."""
-        wait = self._wait_for(communication, end_utc)
-        due_utc = end_utc + half_window(processing.registration_period_s, processing.window_s) + wait
-        if not wait or self._clock.now_utc() >= due_utc:
-            return False
-        self._next_utc = due_utc if self._next_utc is None else min(due_utc, self._next_utc)
-        return True
-
-    def _since(self, communication: CommunicationProfile, processing: ProcessingProfile) -> Since | None:
-        told = self._profiles.communication_since(communication.id)
-        made = self._profiles.processing_since(processing.id)
-        return None if told is None or made is None else Since(told, made)
-
-    async def _answer(self, request: Request) -> None:
-        """Deliver what was asked for, as soon as there is a value; what the gate denies is answered, too."""
-        active = self._profiles.active
-        communication = next((one for one in active.communication if one.id == request.communication), None)
-        processing = None if communication is None else active.processing_of(communication)
-        since = None
-        if communication is not None and processing is not None:
-            since = self._since(communication, processing)
-        if communication is None or processing is None or since is None:
-            await self._happenings.answered(request.message_id)  # its profile is gone
-            return
-        registered = await self._originals.registered_through(processing.id)
-        if registered is None or registered <= max(since.communication_utc, processing.valid_from):
-            return
-        from_utc = max(registered - longest_occasion(processing), processing.valid_from)
-        digest = hashlib.sha256(request.message_id.encode()).hexdigest()[:16]
-        occasion = Occasion(from_utc, registered, f"request-{digest}")
-        dataset = await self._evaluator.dataset(processing, occasion, since)
-        await self._delivery.deliver(communication, dataset)
-        await self._happenings.answered(request.message_id)
-
-    async def _forget(self, processing: ProcessingProfile) -> None:
-        """Let go of transient values that everybody has; the newest stays for requests and comparisons."""
-        if not USE_CASES[processing.taf].transient:
-            return
-        through = await self._originals.registered_through(processing.id)
-        for communication in self._profiles.active.communication:
-            if communication.processing != processing.id or communication.concealment != "none":
-                continue
-            if not has_cycle(processing) and USE_CASES[processing.taf].fired is None:
-                continue
-            delivered = await self._originals.delivered_through(communication.id)
-            if delivered is None or through is None:
-                return
-            # A period that has only begun will need all of its values.
-            through = min(through, cycle_begin(processing, delivered) if has_cycle(processing) else delivered)
-        known = self._forgotten.get(processing.id)
-        if through is not None and (known is None or known < through):
-            await self._originals.forget(processing.id, known, through)
-            self._forgotten[processing.id] = through
+    async def settle(self, following: ProfileSet) -> None:
+        """Hand on what profiles owe that `following` ends; raises as `DueDeliveries.settle`."""
+        async with self._turn:
+            await self.due.settle(following)
 
 
 async def _first_of(*waits: Awaitable[object]) -> None:

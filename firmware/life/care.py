@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,31 +16,39 @@ from typing import Any, Final
 
 from firmware.chronicle import Chronicle
 from firmware.clock.time_sync import DisciplinedClock, HostTime, TimeSync
-from firmware.config import GatewayConfig, TamperTable, load_meters
-from firmware.errors import Decommissioned
+from firmware.config import GatewayConfig, TamperTable, load_meters, read_optional_secret
+from firmware.enforcement.roles import Role
+from firmware.errors import (
+    AccessRefused,
+    ConfigurationRefused,
+    Decommissioned,
+    StoreCorrupt,
+    StoreUnavailable,
+)
 from firmware.flow.intake import Statistics
-from firmware.life import decommission
+from firmware.life import decommission, manifest
+from firmware.life.callers import CODES, Callers
 from firmware.life.control import SOCKET, Control, Operation, Request
 from firmware.life.decommission import Decommissioning
 from firmware.life.health import Health
 from firmware.life.lifecycle import LifeCycle
-from firmware.life.selftest import SelfTest, free_bytes, program_digest
+from firmware.life.selftest import SelfTest, free_bytes
 from firmware.life.states import Cause, End
 from firmware.life.status import Sources, status
 from firmware.life.tamper.driver import Contact, FileContact, GpioContact, TamperWatch
-from firmware.log.entry import Event, Level, LogKind
+from firmware.log.entry import Event, Level, LogKind, Outcome
 from firmware.log.journal import Logs
 from firmware.log.notices import Notices
 from firmware.log.reading import LogReader
 from firmware.log.sealer import Sealer
 from firmware.orders.desk import OrderDesk
 from firmware.orders.life import life_orders
-from firmware.orders.stores import Belongings, store_orders
+from firmware.orders.stores import store_orders
 from firmware.parts import Parts
 from firmware.profile.registry import Registry, SealedProfiles
 from firmware.store.memory import MemoryWatch
 from firmware.store.stores import Stores
-from firmware.store.wiping import wipe_consumer
+from firmware.store.wiping import Belongings, wipe_consumer
 from firmware.supervisor import Reporter, Service
 from hsm.errors import HsmError
 from hsm.session import ModuleSession, Priority
@@ -49,6 +58,8 @@ _LOG = logging.getLogger("smgw.firmware")
 _LAST_SEAL_S: Final = 2.0
 _RECEIPT_S: Final = 3.0
 """Time for the administrator's receipt to leave before keys and data go."""
+_OPERATION_CHARS: Final = 40
+_MANIFEST: Final = ("program", "manifest")
 
 
 class EndOfLife:
@@ -181,7 +192,7 @@ class Care:
             critical_bytes=config.memory.critical_bytes,
             free=partial(free_bytes, config.gateway.state),
         )
-        self.program = program_digest()
+        self.program = manifest.take()
         self._sealer = Sealer(base.logs, background, clock, gateway, interval_s=config.log.seal_s)
         self._self_test = SelfTest(
             background,
@@ -244,18 +255,38 @@ class Care:
     async def begin(self, parts: Parts) -> None:
         """Take the time, test what can be tested quickly, and note another program than last time."""
         await self._time.once()
-        kept = await parts.stores.system.get("program", "sha256")
-        if kept is not None and kept.decode() != self.program:
-            await parts.logs.system.write(Event.FIRMWARE_UPDATE, subject="program", sha256=self.program)
-            if not await parts.logs.calibration.is_full():
-                await parts.logs.calibration.write(
-                    Event.FIRMWARE_UPDATE, subject="program", sha256=self.program
-                )
-        if kept is None or kept.decode() != self.program:
-            await parts.stores.system.put("program", "sha256", self.program.encode())
+        await self._compare_program(parts)
         if await parts.logs.calibration.is_full():
             await parts.life.enter(Cause.CALIBRATION_LOG_FULL, "it takes no more entries")
         await self._self_test.test(quick=True)
+
+    async def _compare_program(self, parts: Parts) -> None:
+        """Hold the program against the sealed manifest, which the first start made.
+
+        A program that differs is logged, with the files, and becomes the known one; where `[gateway] program`
+        is "pinned" it does not, and nothing but the control socket runs.
+        """
+        kept = await parts.stores.system.get(*_MANIFEST)
+        found = None if kept is None else manifest.changes(manifest.decode(kept), self.program)
+        if found is not None and not found:
+            return
+        refused = bool(found) and parts.config.gateway.program == "pinned"
+        if found:
+            outcome = Outcome.FAILURE if refused else Outcome.SUCCESS
+            for journal in (parts.logs.system, parts.logs.calibration):
+                if not await journal.is_full():
+                    await journal.write(
+                        Event.FIRMWARE_UPDATE,
+                        outcome,
+                        level=Level.ERROR if refused else None,
+                        subject="program",
+                        text=str(found),
+                        sha256=manifest.digest(self.program),
+                    )
+        if refused:
+            await parts.life.enter(Cause.CODE_CHANGED, f"not what was pinned: {found}")
+        else:
+            await parts.stores.system.put(*_MANIFEST, manifest.encode(self.program))
 
     def services(
         self,
@@ -276,7 +307,7 @@ class Care:
             parts,
             self._sealer,
             self._self_test,
-            self.program,
+            manifest.digest(self.program),
             telegrams,
             lines,
             lambda: parts.module.statistics,
@@ -298,7 +329,13 @@ class Care:
             self._health,
             self._time,
             self._base.end,
-            Control(state / SOCKET, self._reader, operations),
+            Control(
+                state / SOCKET,
+                self._reader,
+                operations,
+                callers=callers(parts.config, parts.clock.monotonic),
+                refused=self._refused,
+            ),
         ]
         if parts.config.tamper is not None:
             found.append(TamperWatch(_contact(parts.config.tamper), parts.clock, self._tampered))
@@ -307,22 +344,36 @@ class Care:
     async def last_seal(self) -> None:
         """Seal the logs at the orderly stop; a module that is away does not hold it up for long."""
         base = self._base
-        for partition in (base.stores.system, base.stores.consumer, base.stores.calibration):
-            await partition.commit(())  # behind whatever the sealer had handed in when it was cancelled
         module = base.module.at(Priority.HANDSHAKE, deadline_s=_LAST_SEAL_S)
         gateway = base.config.gateway.id.lower()
         try:
+            for partition in base.stores.partitions:
+                await partition.commit(())  # behind whatever the sealer had handed in when it was cancelled
             await Sealer(base.logs, module, base.clock, gateway).seal()
-        except HsmError as fault:
+        except (HsmError, StoreUnavailable, StoreCorrupt) as fault:
             _LOG.warning("the logs are not sealed at the stop: %s", fault)
 
     async def _wipe(self, consumer: str, belongings: Belongings) -> int:
-        processing, names = belongings
-        meters = frozenset(str(MeterId.from_text(name)) for name in names)  # as readings name them
-        return await wipe_consumer(self._base.stores, consumer, processing=processing, meters=meters)
+        meters = {str(MeterId.from_text(name)): spans for name, spans in belongings.meters.items()}
+        return await wipe_consumer(  # meters as readings name them
+            self._base.stores, consumer, Belongings(belongings.processing, meters)
+        )
 
     async def _tampered(self, seen: str) -> None:
         await self._base.life.enter(Cause.TAMPERED, seen)
+
+    async def _refused(self, operation: str, uid: int, refused: AccessRefused) -> None:
+        try:
+            await self._base.logs.system.write(
+                Event.ACCESS_DENIED,
+                Outcome.FAILURE,
+                level=Level.WARNING,
+                subject=f"control socket: {operation[:_OPERATION_CHARS]}",
+                user=f"user-{uid}",
+                text=str(refused),
+            )
+        except StoreUnavailable as fault:  # refused all the same
+            _LOG.warning("a refusal is not in the log: %s", fault)
 
     async def _test(self) -> str:
         checks = await self._self_test.test()
@@ -348,6 +399,18 @@ class Care:
     def _shortest_period_s(self) -> float | None:
         active = self._base.registry.active.processing
         return min((float(one.registration_period_s) for one in active), default=None)
+
+
+def callers(config: GatewayConfig, now_s: Callable[[], float]) -> Callers:
+    """Return who is answered at the control socket, and as whom."""
+
+    def codes() -> bytes | None:
+        try:
+            return read_optional_secret(config.gateway.state / CODES)
+        except ConfigurationRefused as refused:
+            raise AccessRefused(f"the file of consumers' codes cannot be used: {refused}") from refused
+
+    return Callers(os.geteuid(), [Role(name) for name in config.control.roles], codes, now_s)
 
 
 async def open_care(base: Base) -> Care:

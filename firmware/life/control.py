@@ -1,7 +1,8 @@
 """The control socket of a running gateway: status, logs, self-test, for whoever owns the machine's files.
 
 A Unix socket of mode 0600 in the gateway's own folder. One JSON object a line in, one a line out. It decides
-nothing: each operation is asked of the role table, logs by `firmware.log.reading`, which asks it too.
+nothing: as whom somebody is answered, `firmware.life.callers` says; what he may, the role table, which is
+asked here, and for logs by `firmware.log.reading`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import asyncio
 import contextlib
 import errno
 import os
+import socket
+import struct
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +22,7 @@ import msgspec
 
 from firmware.enforcement.roles import CONTROL, Reader, Role, require
 from firmware.errors import AccessRefused, FirmwareError
+from firmware.life.callers import Callers, Peer
 from firmware.log.audit import code, text
 from firmware.log.entry import LogKind
 from firmware.log.reading import MAX_ENTRIES, LogReader, Range
@@ -39,7 +43,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     consumer: str = ""
     role: Role = Role.SERVICE_TECH
     name: str = ""
-    """Of the reader; of a consumer: which one."""
+    """Of a consumer: which one. Everybody else is named by the kernel."""
+    consumer_code: str = ""
+    """Of a consumer: shows that it is he."""
     after: int = 0
     newest: int | None = None
     from_utc: datetime | None = None
@@ -51,6 +57,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 Operation = Callable[[Request], Awaitable[Mapping[str, Any]]]
 """One operation beyond the logs."""
+Refused = Callable[[str, int, AccessRefused], Awaitable[None]]
+_CREDENTIALS: Final = struct.Struct("3i")
+"""struct ucred: process, user, group. Source: Linux, unix(7), SO_PEERCRED."""
 
 
 class Control:
@@ -60,16 +69,28 @@ class Control:
         path: of the socket; what is left there of a life before is replaced.
         reader: of the logs.
         operations: the other operations by name; each has a row in `firmware.enforcement.roles.CONTROL`.
+        callers: as whom somebody is answered; by default the gateway's own user, as a technician.
+        refused: told of everybody who was not: what he asked for, his user's number, and why.
     """
 
     name = "firmware.life.control"
 
-    def __init__(self, path: Path, reader: LogReader | None, operations: Mapping[str, Operation]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        reader: LogReader | None,
+        operations: Mapping[str, Operation],
+        *,
+        callers: Callers | None = None,
+        refused: Refused | None = None,
+    ) -> None:
         self._path, self._reader = path, reader
+        self._callers, self._refused = callers or Callers(os.geteuid()), refused
         if unknown := operations.keys() - CONTROL.keys():
             raise ValueError(f"no row in the role table: {', '.join(sorted(unknown))}")
         self._operations = dict(operations)
         self._writers: set[asyncio.StreamWriter] = set()
+        self._turn = asyncio.Lock()
 
     async def run(self) -> None:
         """Serve until cancelled.
@@ -111,25 +132,43 @@ class Control:
                 await writer.wait_closed()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line_of = writer.get_extra_info("socket")
+        credentials = line_of.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        _, uid, _ = _CREDENTIALS.unpack(credentials)
         while True:
             async with asyncio.timeout(PATIENCE_S):
                 line = await reader.readline()
             if not line:
                 return
-            writer.write(msgspec.json.encode(await self._answer(line)) + b"\n")
+            writer.write(msgspec.json.encode(await self._answer(line, Peer(uid))) + b"\n")
             async with asyncio.timeout(PATIENCE_S):
                 await writer.drain()
 
-    async def _answer(self, line: bytes) -> Mapping[str, Any]:
+    async def _answer(self, line: bytes, peer: Peer) -> Mapping[str, Any]:
         try:
-            request = msgspec.json.decode(line, type=Request)
-            return await self._carry_out(request)
+            return await self._carry_out(
+                await self._identified(msgspec.json.decode(line, type=Request), peer)
+            )
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
             return _error("request", str(error))
         except AccessRefused as refused:
             return _error("access", str(refused))
         except (FirmwareError, HsmError) as fault:
             return _error(code(fault), text(fault))
+
+    async def _identified(self, request: Request, peer: Peer) -> Request:
+        """Return the request in the name of who really asks."""
+        arguments = (peer, request.role, request.name, request.consumer_code)
+        try:
+            # In a thread, because comparing a code takes time on purpose; one after the other, because
+            # failures are counted.
+            async with self._turn:
+                reader = await asyncio.to_thread(self._callers.reader, *arguments)
+        except AccessRefused as refused:
+            if self._refused is not None:
+                await self._refused(request.op, peer.uid, refused)
+            raise
+        return msgspec.structs.replace(request, role=reader.role, name=reader.name, consumer_code="")
 
     async def _carry_out(self, request: Request) -> Mapping[str, Any]:
         if self._reader is not None and request.op in ("log", "export"):

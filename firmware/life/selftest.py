@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from firmware.clock.clock import Clock
 from firmware.errors import SelfTestFailed, StoreCorrupt, StoreUnavailable
 from firmware.life.lifecycle import LifeCycle
+from firmware.life.manifest import ROOT, Manifest, changes, digest, take
 from firmware.life.states import Cause
 from firmware.log.entry import Event, Level, Outcome
 from firmware.log.journal import Logs, verify_chain
@@ -30,8 +31,6 @@ from hsm.x509 import verify
 EVERY_S: Final = 86_400.0
 _TAIL: Final = 100
 _NO_SUCH_KEY: Final = 0x6A88
-PACKAGES: Final = ("firmware", "hsm", "lmn", "wan", "han")
-_ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +69,6 @@ _HMAC_JEFE: Final = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964e
 _GCM_ZERO: Final = "cea7403d4d606b6e074ec5d3baf39d18d0d1c8a799996bf0265b98b5d48ab919"
 
 
-def program_digest(root: Path = _ROOT) -> str:
-    """Return the SHA-256 over names and contents of the program's files, hexadecimal."""
-    digest = hashlib.sha256()
-    for package in PACKAGES:
-        for path in sorted((root / package).rglob("*.py")):
-            content = path.read_bytes()
-            digest.update(f"{path.relative_to(root)}\0{len(content)}\0".encode())
-            digest.update(content)
-    return digest.hexdigest()
-
-
 def free_bytes(folder: Path) -> int:
     """Return how much can still be written where `folder` lies."""
     found = os.statvfs(folder)
@@ -96,7 +84,7 @@ class SelfTest:
         life: gets what fails.
         time_state: what is said of the clock.
         memory: says what is critical of memory, "" for nothing.
-        program: digest of the program as it was started.
+        program: manifest of the program as it was started.
         root: where the program's files are.
     """
 
@@ -112,8 +100,8 @@ class SelfTest:
         *,
         time_state: Callable[[], str],
         memory: Callable[[], Awaitable[str]],
-        program: str,
-        root: Path = _ROOT,
+        program: Manifest,
+        root: Path = ROOT,
     ) -> None:
         self._module, self._stores, self._logs = module, stores, logs
         self._clock, self._life = clock, life
@@ -169,10 +157,10 @@ class SelfTest:
         return ""
 
     async def _files(self) -> str:
-        found = program_digest(self._root)
-        if found != self._program:
-            raise SelfTestFailed("files differ from those that were started")
-        return found
+        now = take(self._root)
+        if found := changes(self._program, now):
+            raise SelfTestFailed(f"files differ from those that were started: {found}")
+        return digest(now)
 
     async def _answers(self) -> str:
         first, second = await self._module.random(16), await self._module.random(16)

@@ -63,6 +63,8 @@ class Rule:
     """For people: what is wrong."""
     remedy: str
     """For people: what ends it."""
+    spares: frozenset[Function] = frozenset()
+    """What goes on although the state forbids it, because only that mends the cause."""
 
 
 class Cause(Enum):
@@ -102,7 +104,11 @@ CAUSES: Final[dict[Cause, Rule]] = {
         "a larger limit, then a start",
     ),
     Cause.MEMORY_CRITICAL: Rule(
-        State.APPLICATION, End.ITSELF, "less memory is free than the limit", "free memory"
+        State.APPLICATION,
+        End.ITSELF,
+        "less memory is free than the limit",
+        "free memory: what waits for its recipient still leaves, and is deleted",
+        frozenset({Function.DELIVER}),
     ),
     Cause.STORE_UNAVAILABLE: Rule(
         State.APPLICATION, End.ITSELF, "a store cannot be written", "a store that can be written"
@@ -116,7 +122,12 @@ CAUSES: Final[dict[Cause, Rule]] = {
     Cause.SELF_TEST_FAILED: Rule(
         State.BOOT, End.START, "an algorithm or the module gives wrong answers", "a start that passes"
     ),
-    Cause.CODE_CHANGED: Rule(State.BOOT, End.START, "the program's files were changed", "a start"),
+    Cause.CODE_CHANGED: Rule(
+        State.BOOT,
+        End.START,
+        "the program's files were changed",
+        'a start; where [gateway] program is "pinned", one with the known files, or with "follow"',
+    ),
     Cause.DECOMMISSIONED: Rule(State.DECOMMISSIONED, End.NEVER, "keys and data are destroyed", "nothing"),
 }
 """The table."""
@@ -142,6 +153,11 @@ class Change:
     after: State
 
 
+def forbidden_by(cause: Cause) -> frozenset[Function]:
+    """Return what must not run while a cause is there."""
+    return FORBIDDEN[CAUSES[cause].state] - CAUSES[cause].spares
+
+
 class OperatingState:
     """Which causes are there now, and what follows."""
 
@@ -159,8 +175,8 @@ class OperatingState:
         return dict(self._causes)
 
     def allows(self, function: Function) -> bool:
-        """Tell whether something may run now: no cause's state forbids it."""
-        return all(function not in FORBIDDEN[CAUSES[cause].state] for cause in self._causes)
+        """Tell whether something may run now: no cause forbids it."""
+        return all(function not in forbidden_by(cause) for cause in self._causes)
 
     def enter(self, cause: Cause, detail: str = "") -> Change | None:
         """A cause is there; None if it was before."""

@@ -109,6 +109,7 @@ class Event(Enum):
     CONCEALMENT_ABORTED = "concealment-aborted"
     CONCEALMENT_UNDONE = "concealment-undone"
     CONCEALMENT_STATEMENT = "concealment-statement"
+    CONCEALMENT_REPAIRED = "concealment-repaired"
     CONTRACT_CHANGE = "contract-change"
 
 

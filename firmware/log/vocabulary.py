@@ -78,6 +78,11 @@ MEANINGS: Final[dict[Event, Meaning]] = {
         "the administrator let a plain profile undo a concealed one, by name in his order", _C
     ),
     Event.CONCEALMENT_STATEMENT: _m("a day in a net: slots, size of the groups, plain data sets", _C),
+    Event.CONCEALMENT_REPAIRED: _m(
+        "a net mended a fault: shares given, canary words stated, owed values added up; see the sub-event",
+        _S,
+        _C,
+    ),
     Event.CONTRACT_CHANGE: _m("a net or contract of this consumer began", _S, _C),
 }
 """Event -> meaning."""

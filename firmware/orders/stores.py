@@ -14,12 +14,11 @@ from firmware.document import read_json
 from firmware.orders.desk import Carrier, Done
 from firmware.profile.fields import Name
 from firmware.profile.model import ProfileSet
+from firmware.store.wiping import Belongings
 from wan.ports import Order
 
 WIPE: Final = "wipe-consumer"
 MEMORY_LIMIT: Final = "memory-limit"
-Belongings = tuple[frozenset[str], frozenset[str]]
-"""Ids of processing profiles, and meters."""
 
 
 class WipeBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,7 +44,7 @@ def store_orders(
 
     Args:
         active: the active set; a consumer that it is about is not wiped, or he would be measured on.
-        belongings: what is or was a consumer's, and is nobody else's now.
+        belongings: what is or was a consumer's, and when.
         wipe: removes what is kept of a consumer; returns how many records went. See `firmware.store.wiping`.
         set_limit: keeps the limit and looks at memory by it.
     """

@@ -20,6 +20,7 @@ from firmware.profile.model import (
     ProcessingProfile,
     ProfileSet,
 )
+from firmware.profile.net_sizes import unservable
 from firmware.profile.pem import to_der
 from lmn.model import MeterId, Obis
 
@@ -205,12 +206,18 @@ def _net(
         )
     if net.n_max < net.n_min:
         yield Problem(f"{place}.n_max", "at least n_min")
-    if net.n_max * net.max_wh * _LANE_UNITS_PER_WH >= _RING:
-        yield Problem(f"{place}.max_wh", "n_max * max_wh * 10 below 2**63, so that no sum wraps")
+    if net.n_max * net.max_wh * _LANE_UNITS_PER_WH * max(1, net.reconcile_slots) >= _RING:
+        yield Problem(
+            f"{place}.max_wh", "n_max * max_wh * 10 * reconcile_slots below 2**63, so that no sum wraps"
+        )
     if not net.submit_s < net.manifest_s <= net.open_s <= net.slot_s:
         yield Problem(f"{place}.submit_s", "submit_s < manifest_s <= open_s <= slot_s")
+    if net.recovery == "witness" and not net.open_s < net.recover_s <= net.slot_s:
+        yield Problem(f"{place}.recover_s", "open_s < recover_s <= slot_s")
     if net.d_min >= net.n_min:
         yield Problem(f"{place}.d_min", "less than n_min")
+    elif net.n_min <= net.n_max and (help_ := unservable(net.n_min, net.n_max, net.d_min)):
+        yield Problem(f"{place}.d_min", f"a number of members that has a key graph: {help_}")
     if net.lanes != _LANES:
         yield Problem(f"{place}.lanes", '["import", "export", "canary"]')
     if not _whole(net.t0_utc):

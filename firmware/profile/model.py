@@ -134,7 +134,9 @@ class NetPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Smallest number of present neighbours with which a gateway opens."""
     delta: Annotated[float, msgspec.Meta(ge=0, lt=0.5)] = 0.05
     """Largest share of the present members that a manifest may leave out."""
-    recovery: Literal["none"] = "none"
+    recovery: Literal["none", "witness"] = "none"
+    """What becomes of a slot in which an accepted member does not open: it is aborted, or the administrators
+    co-sign one order to recover it."""
     lanes: tuple[Literal["import", "export", "canary"], ...] = ("import", "export", "canary")
     """Import and export in 0.1 Wh, the canary is 1."""
     insecure_small_nets: bool = False
@@ -145,7 +147,24 @@ class NetPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     max_wh: Annotated[int, msgspec.Meta(ge=1, le=2**48)] = 1_000_000
     """Largest energy of one slot that a gateway contributes; beyond it the slot is refused."""
     n_max: Annotated[int, msgspec.Meta(ge=3, le=1_000_000)] = 4096
-    """Largest number of members; n_max * max_wh * 10 must stay below 2**63 so that no sum wraps."""
+    """Largest number of members; n_max * max_wh * 10 must stay below 2**63 so that no sum wraps, with
+    reconcile slots n_max * max_wh * 10 * reconcile_slots."""
+    recover_s: Annotated[float, msgspec.Meta(gt=0)] = 480.0
+    """Until when shares for lost members are taken; without effect unless `recovery` is "witness"."""
+    reconcile_slots: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 2976
+    """So many slots make one period, at whose end all that is owed goes into one sum; 0: never."""
+    n_start: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    """Fewest members of a net's first roster; 0: n_min."""
+    churn_min: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 4
+    """Between two rosters nobody changes, or at least so many do."""
+    epoch_s: Annotated[int, msgspec.Meta(ge=1, le=86400)] = 86400
+    """Length of an epoch. Another one than a day needs `insecure_small_nets`."""
+    roster_pause_s: Annotated[int, msgspec.Meta(ge=0, le=31_536_000)] = 86400
+    """Least time between two rosters. Another one than a day needs `insecure_small_nets`."""
+    bridges: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
+    """Edges between this net and the supplier's next one. A gateway refuses a net with bridges by name."""
+    calendar: Literal["none", "signed"] = "none"
+    """Whether the supplier may block slots by calendars that it signs."""
 
 
 class CommunicationProfile(

@@ -32,7 +32,7 @@ from firmware.profile import codec
 from firmware.profile.difference import Change, difference, summary
 from firmware.profile.fields import Name
 from firmware.profile.model import ProcessingProfile, ProfileSet
-from firmware.profile.record import ActiveRecord, Staged, owners
+from firmware.profile.record import MAX_TENURES, ActiveRecord, Staged, changed_hands, owners
 from wan.ports import Order, Receipt
 
 _T = TypeVar("_T")
@@ -139,6 +139,14 @@ class _Work:
     def activated(self, profiles: ProfileSet, said: str, undo: tuple[str, ...]) -> Effect:
         """Make a set active."""
         given, undone = self.given(profiles, undo)
+        known = {**self.record.owners, **owners(self.record.profiles)}
+        tenures = (*self.record.tenures, *changed_hands(known, profiles, self.now_utc))
+        if len(tenures) > MAX_TENURES:
+            _refuse(
+                "tenants",
+                f"profiles and meters changed hands more than {MAX_TENURES} times; a new tenant of one needs"
+                " a profile with an id of its own",
+            )
         return self.accepted(
             ActiveRecord(
                 version=self.order.version,
@@ -146,7 +154,8 @@ class _Work:
                 since=_since(self.record, profiles, self.now_utc),
                 history=given,
                 before=self.record.profiles,
-                owners={**self.record.owners, **owners(self.record.profiles), **owners(profiles)},
+                owners={**known, **owners(profiles)},
+                tenures=tenures,
             ),
             said,
             activates=True,

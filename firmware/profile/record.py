@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
 from firmware.enforcement.determination import Grid
 from firmware.profile.model import ProfileSet
+
+MAX_TENURES: Final = 2000
+"""Far more changes of tenant than a house sees; each is in the record that is kept with every order."""
 
 
 class Staged(msgspec.Struct, frozen=True, kw_only=True):
@@ -15,6 +19,15 @@ class Staged(msgspec.Struct, frozen=True, kw_only=True):
 
     version: int
     profiles: ProfileSet
+
+
+class Tenure(msgspec.Struct, frozen=True, kw_only=True):
+    """Something was a consumer's, and then became another one's."""
+
+    key: str
+    """As in `ActiveRecord.owners`."""
+    consumer: str
+    until_utc: datetime
 
 
 class ActiveRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +47,8 @@ class ActiveRecord(msgspec.Struct, frozen=True, kw_only=True):
     staged: Staged | None = None
     owners: dict[str, str] = {}
     """"processing/<id>" or "meter/<meter>" of any set so far -> the consumer it was last given to."""
+    tenures: tuple[Tenure, ...] = ()
+    """Who had such a thing before its last consumer, in the order of time."""
 
     @property
     def floor(self) -> int:
@@ -45,6 +60,15 @@ def owners(profiles: ProfileSet) -> dict[str, str]:
     """Return whose each processing profile and meter of a set is, as `ActiveRecord.owners` has it."""
     found = {f"meter/{one.meter}": one.consumer for one in profiles.meters}
     return found | {f"processing/{one.id}": one.consumer for one in profiles.processing}
+
+
+def changed_hands(before: dict[str, str], profiles: ProfileSet, now_utc: datetime) -> tuple[Tenure, ...]:
+    """Return what a set gives to another consumer than it was last given to."""
+    return tuple(
+        Tenure(key=key, consumer=before[key], until_utc=now_utc)
+        for key, consumer in owners(profiles).items()
+        if before.get(key, consumer) != consumer
+    )
 
 
 NOTHING = ActiveRecord(version=0, profiles=ProfileSet(), since={}, history=())

@@ -22,6 +22,7 @@ from firmware.profile.record import NOTHING, ActiveRecord, owners
 from firmware.store.operations import Operation
 from firmware.store.partition import Partition
 from firmware.store.stores import ProfileArchive, ReplayMemory
+from firmware.store.wiping import Belongings, Span
 from lmn.model import MeterId
 from lmn.ports import MeterAccess
 from wan.ports import Order, Peer, Receipt
@@ -113,9 +114,11 @@ class Registry:
         self._record = NOTHING
         self._refusals: OrderedDict[str, Receipt] = OrderedDict()
         self._watchers: list[Callable[[ProfileSet], None]] = []
+        self._settlers: list[Callable[[ProfileSet], Awaitable[None]]] = []
         self._local = _access(local_meters)
         self._access = dict(self._local)
         self._peers: dict[str, Peer] = {}
+        self._former: dict[str, Peer] = {}
         self._applying = False
 
     @property
@@ -128,18 +131,30 @@ class Registry:
         """Return the version of the active set, 0 before the first order."""
         return self._record.version
 
-    def belongings(self, consumer: str) -> tuple[frozenset[str], frozenset[str]]:
-        """Return (processing profiles, meters) that are a consumer's, or were and are nobody else's now."""
+    def belongings(self, consumer: str) -> Belongings:
+        """Return what is or was a consumer's, each with the times in which it was.
+
+        What was measured at another time under the same profile, or by the same meter, is another's.
+        """
         owned = {
             **(owners(self._record.before) if self._record.before is not None else {}),
             **self._record.owners,
             **owners(self._record.profiles),
         }
-        of = [key.partition("/")[::2] for key, owner in owned.items() if owner == consumer]
-        return (
-            frozenset(name for kind, name in of if kind == "processing"),
-            frozenset(name for kind, name in of if kind == "meter"),
-        )
+        former = self._record.tenures
+        found: dict[str, dict[str, tuple[Span, ...]]] = {"processing": {}, "meter": {}}
+        for key, owner in owned.items():
+            before_utc, spans = None, []
+            for tenure in (one for one in former if one.key == key):
+                if tenure.consumer == consumer:
+                    spans.append(Span(before_utc, tenure.until_utc))
+                before_utc = tenure.until_utc
+            if owner == consumer:
+                spans.append(Span(before_utc))
+            kind, _, name = key.partition("/")
+            if spans:
+                found[kind][name] = tuple(spans)
+        return Belongings(found["processing"], found["meter"])
 
     def communication_since(self, profile: str) -> datetime | None:
         """Return when a communication profile became active with its present content, None if it is not.
@@ -172,9 +187,20 @@ class Registry:
         """Return the recipients of the active set by name."""
         return self._peers
 
+    def former_peers(self) -> Mapping[str, Peer]:
+        """Return the recipients that the set before had and the active one lacks, by name.
+
+        The gate lets nothing out for them; what it let out before and still waits may reach them.
+        """
+        return self._former
+
     def watch(self, changed: Callable[[ProfileSet], None]) -> None:
         """Have `changed` called with every newly active set."""
         self._watchers.append(changed)
+
+    def before_each_change(self, settle: Callable[[ProfileSet], Awaitable[None]]) -> None:
+        """Have `settle` awaited with every set that is about to become active, while the old one still is."""
+        self._settlers.append(settle)
 
     async def load(self) -> None:
         """Take up what was active before the restart; call once, before anything else.
@@ -211,6 +237,9 @@ class Registry:
                 self._record, order, self._now_utc(), small_nets_allowed=self._small_nets_allowed
             )
             record = effect.record
+            if record is not None and effect.activates:
+                for settle in self._settlers:
+                    await settle(record.profiles)
             encoded = None if record is None else msgspec.json.encode(record)
             await self._store.keep(encoded, effect.receipt, effect.news)
             if record is not None:
@@ -243,7 +272,9 @@ class Registry:
         profiles = record.profiles
         access = {**self._local, **_access(profiles.meters)}
         peers = {one.peer.name: _peer(one) for one in profiles.communication}
-        self._access, self._peers = access, peers
+        before = () if record.before is None else record.before.communication
+        former = {one.peer.name: _peer(one) for one in before if one.peer.name not in peers}
+        self._access, self._peers, self._former = access, peers, former
         for changed in self._watchers:
             changed(profiles)
 

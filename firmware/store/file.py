@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from itertools import repeat
 
 from firmware.store.operations import (
     Append,
@@ -20,6 +19,7 @@ from firmware.store.operations import (
     Trim,
 )
 from firmware.store.rows import Kind, SealedRows
+from firmware.store.runs import length, pack
 from firmware.store.schema import named_errors, number_of, transaction
 from firmware.store.seal import TALLY_MODULUS
 
@@ -68,12 +68,17 @@ class SealedFile(SealedRows):
         first = self._last(kind, row) + 1
         numbers = range(first, first + len(plaintexts))
         sealed = self._sealer.seal_all(self._places.records(kind, first, len(plaintexts)), plaintexts)
-        self._db.executemany(
-            "INSERT INTO record VALUES (?, ?, ?)", zip(repeat(row.identifier), numbers, sealed, strict=False)
-        )
+        self._insert(row, first, sealed)
         self._tally += self._sealer.tally(sealed)
         row.last, row.tail = numbers[-1], None
         return numbers
+
+    def _insert(self, row: Kind, first: int, sealed: Sequence[bytes]) -> None:
+        """Put sealed records into rows; the tally is the caller's matter."""
+        identifier = row.identifier
+        self._db.executemany(
+            "INSERT INTO record VALUES (?, ?, ?, ?)", [(identifier, *run) for run in pack(first, sealed)]
+        )
 
     def _carry_out(self, operation: Operation) -> int:
         match operation:
@@ -85,7 +90,8 @@ class SealedFile(SealedRows):
                 row = self._kind(kind)
                 last = self._last(kind, row)
                 if row.tail is None and last > row.floor:
-                    row.tail = self._open_record(kind, last, self._sealed_record(row, last))
+                    run = dict(self._run_of(row, last))
+                    row.tail = self._open_record(kind, last, run.get(last))
                 plaintext = follow(last + 1, row.tail)
                 number = self._append_all(kind, [plaintext])[0]
                 row.tail = plaintext
@@ -140,7 +146,11 @@ class SealedFile(SealedRows):
         through = min(through, self._last(kind, row))
         if through <= row.floor:
             return 0
-        gone = self._remove("record", "kind = ? AND number <= ?", row.identifier, through)
+        stays = [sealed for number, sealed in self._run_of(row, through) if number > through]
+        gone = self._remove("record", "kind = ? AND number <= ?", row.identifier, through) - len(stays)
+        if stays:  # the last row held more: they are sealed as before, in a row of their own
+            self._insert(row, through + 1, stays)
+            self._tally += self._sealer.tally(stays)
         row.floor = through
         self._write_kind(kind, row)
         return gone
@@ -166,11 +176,12 @@ class SealedFile(SealedRows):
         return gone
 
     def _remove(self, table: str, which: str, *arguments: object) -> int:
-        """Delete rows and take them out of the tally; return how many."""
-        statement = f"DELETE FROM {table} WHERE {which} RETURNING sealed"  # noqa: S608 - our own names
+        """Delete rows and take them out of the tally; return how many items or records were in them."""
+        columns = "number, sealed, ends" if table == "record" else "1, sealed, NULL"
+        statement = f"DELETE FROM {table} WHERE {which} RETURNING {columns}"  # noqa: S608 - our own names
         gone = self._db.execute(statement, arguments).fetchall()
-        self._tally -= self._sealer.tally([sealed for (sealed,) in gone])
-        return len(gone)
+        self._tally -= self._tally_of(gone)
+        return sum(length(ends) for _, _, ends in gone)
 
     def _kind(self, kind: str) -> Kind:
         row = self._kinds.get(kind)

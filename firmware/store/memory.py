@@ -13,10 +13,13 @@ from firmware.errors import StoreCorrupt
 from firmware.store.stores import Stores
 
 _KEY: Final = ("stores", "critical-percent")
+_AGAIN_PERCENT: Final = 95
+"""Once critical, memory is enough again below this part of the limit: otherwise a store at its limit would
+come and go, and each time is an entry in the calibration log, which forgets nothing."""
 
 
 class MemoryWatch:
-    """Looks when it is asked to; remembers nothing.
+    """Looks when it is asked to; remembers only whether memory was critical then.
 
     Args:
         stores: open.
@@ -35,6 +38,7 @@ class MemoryWatch:
     ) -> None:
         self._stores, self._percent, self._bytes = stores, critical_percent, critical_bytes
         self._free = free or stores.disk_free_bytes
+        self._critical = False
 
     async def critical(self) -> str:
         """Return what is critical, "" if nothing is.
@@ -43,15 +47,17 @@ class MemoryWatch:
             OSError: nobody can say how much room the disk has.
             StoreUnavailable, StoreCorrupt: the stores cannot be asked.
         """
-        limit = await self.limit_percent()
+        part = _AGAIN_PERCENT / 100 if self._critical else 1.0
+        limit, reserve = await self.limit_percent() * part, self._bytes / part
         found = []
         for partition in self._stores.partitions:
             usage = await partition.usage()
             if usage.percent >= limit:
-                found.append(f"{partition.name} at or over {limit} % of {usage.quota_bytes} bytes")
+                found.append(f"{partition.name} at or over {limit:g} % of {usage.quota_bytes} bytes")
         free = self._free()
-        if free < self._bytes:
-            found.append(f"{free} bytes are free on the disk, less than {self._bytes}")
+        if free < reserve:
+            found.append(f"{free} bytes are free on the disk, less than {reserve:.0f}")
+        self._critical = bool(found)
         return "; ".join(found)
 
     async def limit_percent(self) -> int:
@@ -64,7 +70,7 @@ class MemoryWatch:
         return kept[0]
 
     async def set_limit(self, percent: int) -> None:
-        """Keep the administrator's limit; durable on return, and again changes nothing.
+        """Keep the administrator's limit; durable on return, and again changes nothing. It holds at once.
 
         Raises:
             ValueError: not from 1 to 100.
@@ -72,3 +78,4 @@ class MemoryWatch:
         if not 1 <= percent <= 100:
             raise ValueError("a limit is from 1 to 100 percent")
         await self._stores.system.put(*_KEY, bytes((percent,)))
+        self._critical = False

@@ -59,6 +59,8 @@ class Partition:
         """Rises with every opening."""
         self.fault: StoreCorrupt | None = None
         """The damage that was seen first; None: all is well so far."""
+        self.commits = 0
+        """Transactions that callers' operations went into since the opening."""
         self._goes_on = goes_on
         self.turn = asyncio.Lock()
         """For steps that must not mix: moving on to another epoch, changing keys."""
@@ -277,6 +279,7 @@ class Partition:
             self._busy = False
             self._idle.set()
         error = done.exception()
+        self.commits += error is None
         if isinstance(error, StoreCorrupt):
             self._note(error)
         for position, (_, waiting) in enumerate(batch):

@@ -6,12 +6,13 @@ On the disk only sizes and counts can be read: kinds, keys and contents are seal
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from firmware.errors import StoreCorrupt
+from firmware.store.runs import length, split_row
 from firmware.store.schema import TABLES, blob, connect, named_errors, number_of, text, transaction, whole
 from firmware.store.seal import TALLY_BYTES, TALLY_MODULUS, Places, Sealer, WrappedKey, curve_of, slot_of
 from hsm.api import PublicKey
@@ -130,10 +131,7 @@ class SealedRows:
         found: list[tuple[int, bytes]] = []
         expected = max(after, row.floor) + 1
         with named_errors(self._name):
-            statement = (
-                "SELECT number, sealed FROM record WHERE kind = ? AND number > ? ORDER BY number LIMIT ?"
-            )
-            for number, sealed in self._db.execute(statement, (row.identifier, after, limit)):
+            for number, sealed in self._sealed_records(row, expected, limit):
                 if number != expected:
                     raise StoreCorrupt(f"partition {self._name}: {kind} record {expected} is missing")
                 found.append((number, self._open_record(kind, number, sealed)))
@@ -185,25 +183,42 @@ class SealedRows:
         except StoreCorrupt as fault:
             faults.append(fault)
         for kind, row in self._kinds.items():
-            faults += self._damage_of(kind, row)
+            faults += [fault for fault in self._examined(kind, row) if fault is not None]
         missing = None if faults else self.tally_fault()
         return faults if missing is None else [missing]
 
-    def _damage_of(self, kind: str, row: Kind) -> Iterator[StoreCorrupt]:
-        checks = (
-            ("SELECT number, sealed FROM record WHERE kind = ? ORDER BY number", self._open_record),
-            ("SELECT label, sealed FROM item WHERE kind = ? ORDER BY id", self._open_item),
-        )
-        for statement, check in checks:
-            try:
-                with named_errors(self._name):
-                    for place, sealed in self._db.execute(statement, (row.identifier,)):
-                        try:
-                            check(kind, place, sealed)
-                        except StoreCorrupt as fault:
-                            yield fault
-            except StoreCorrupt as fault:  # the page itself: what lies behind it cannot be reached
-                yield fault
+    def _examined(self, kind: str, row: Kind) -> Iterator[StoreCorrupt | None]:
+        """Try to open all that is of one kind; yield None for what opens, and one error a place otherwise."""
+        try:
+            with named_errors(self._name):
+                statement = "SELECT number, sealed, ends FROM record WHERE kind = ? ORDER BY number"
+                for run in self._db.execute(statement, (row.identifier,)):
+                    try:
+                        records = self._split(run)
+                    except StoreCorrupt as fault:
+                        yield fault
+                        continue
+                    for number, sealed in records:
+                        yield self._fault_of(self._open_record, kind, number, sealed)
+        except StoreCorrupt as fault:  # the page itself: what lies behind it cannot be reached
+            yield fault
+        try:
+            with named_errors(self._name):
+                statement = "SELECT label, sealed FROM item WHERE kind = ? ORDER BY id"
+                for label, sealed in self._db.execute(statement, (row.identifier,)):
+                    yield self._fault_of(self._open_item, kind, label, sealed)
+        except StoreCorrupt as fault:
+            yield fault
+
+    @staticmethod
+    def _fault_of(
+        check: Callable[[str, object, object], object], kind: str, place: object, sealed: object
+    ) -> StoreCorrupt | None:
+        try:
+            check(kind, place, sealed)
+        except StoreCorrupt as fault:
+            return fault
+        return None
 
     def close(self) -> None:
         """Write the log back into the file and close it."""
@@ -227,18 +242,53 @@ class SealedRows:
         end = 2 + int.from_bytes(plaintext[:2], "big")
         return plaintext[2:end].decode(), plaintext[end:]
 
-    def _sealed_record(self, row: Kind, number: int) -> bytes | None:
-        statement = "SELECT sealed FROM record WHERE kind = ? AND number = ?"
-        found = self._db.execute(statement, (row.identifier, number)).fetchone()
-        return None if found is None else blob(found[0])
+    def _sealed_records(self, row: Kind, first: int, limit: int = -1) -> Iterator[tuple[int, bytes]]:
+        """Yield (number, sealed bytes) from record `first` on, at most `limit`, -1: all."""
+        statement = (
+            "SELECT number, sealed, ends FROM record WHERE kind = ? AND number >= ? ORDER BY number LIMIT ?"
+        )
+        # The row that `first` lies in may hold only records before it: so one row more.
+        most = -1 if limit < 0 else limit + 1
+        for found in self._db.execute(statement, (row.identifier, self._begin(row, first), most)):
+            for record in self._split(found):
+                if limit == 0:
+                    return
+                if record[0] >= first:
+                    yield record
+                    limit -= 1
+
+    def _split(self, row: tuple[object, object, object]) -> list[tuple[int, bytes]]:
+        """Return (number, sealed bytes) of each record of a row (number, sealed, ends)."""
+        try:
+            return split_row(*row)
+        except StoreCorrupt as error:
+            raise StoreCorrupt(f"partition {self._name}: {error}") from error
+
+    def _begin(self, row: Kind, number: int) -> int:
+        """Return the first number of the row that record `number` would lie in, if there is such a row."""
+        statement = "SELECT max(number) FROM record WHERE kind = ? AND number <= ?"
+        (begin,) = self._db.execute(statement, (row.identifier, number)).fetchone()
+        return number if begin is None else whole(begin)
+
+    def _run_of(self, row: Kind, number: int) -> list[tuple[int, bytes]]:
+        """Return (number, sealed bytes) of all that shares a row with a record; empty if it is not there."""
+        statement = "SELECT number, sealed, ends FROM record WHERE kind = ? AND number = ?"
+        found = self._db.execute(statement, (row.identifier, self._begin(row, number))).fetchone()
+        run = [] if found is None else self._split(found)
+        return run if run and run[-1][0] >= number else []
 
     def _tally_of_rows(self) -> int:
         tally = 0
         for table in COUNTED:
-            rows = self._db.execute(f"SELECT sealed FROM {table}")  # noqa: S608 - our own names
+            columns = "number, sealed, ends" if table == "record" else "1, sealed, NULL"
+            rows = self._db.execute(f"SELECT {columns} FROM {table}")  # noqa: S608 - our own names
             while part := rows.fetchmany(_AT_ONCE):
-                tally += self._sealer.tally([blob(sealed) for (sealed,) in part])
+                tally += self._tally_of(part)
         return tally % TALLY_MODULUS
+
+    def _tally_of(self, rows: Iterable[tuple[object, object, object]]) -> int:
+        """Return what rows (number, sealed, ends) add to the tally: each record of theirs."""
+        return self._sealer.tally([sealed for row in rows for _, sealed in self._split(row)])
 
     def _sealed_state(self) -> bytes | None:
         found = self._db.execute("SELECT sealed FROM state").fetchone()
@@ -246,9 +296,11 @@ class SealedRows:
 
     def _last(self, kind: str, row: Kind) -> int:
         if row.last is None:
-            statement = "SELECT max(number) FROM record WHERE kind = ?"
-            last = self._db.execute(statement, (row.identifier,)).fetchone()[0]
-            row.last = row.floor if last is None else whole(last)
+            statement = "SELECT number, ends FROM record WHERE kind = ? ORDER BY number DESC LIMIT 1"
+            last = self._db.execute(statement, (row.identifier,)).fetchone()
+            row.last = row.floor
+            if last is not None:
+                row.last = whole(last[0]) + length(last[1]) - 1
             if row.last < row.floor:
                 raise StoreCorrupt(f"partition {self._name}: {kind} holds a record that was trimmed")
         return row.last

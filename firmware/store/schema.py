@@ -11,7 +11,7 @@ from typing import Final
 
 from firmware.errors import StoreCorrupt, StoreUnavailable
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 APPLICATION_ID: Final = 0x534D4757  # "SMGW"
 PAGE_BYTES: Final = 4096
 TABLES: Final = ("opening", "kind", "item", "record", "state")
@@ -44,7 +44,9 @@ INSERT INTO header SELECT 8, curve, store, ephemeral, wrapped FROM header_1;
 DROP TABLE header_1;
 CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), sealed BLOB NOT NULL) STRICT
 """
-_MIGRATIONS: Final = {0: _TO_1, 1: _TO_2}
+# 3: records that were written together share a row; `ends` says where each of them ends (store/runs.py).
+_TO_3: Final = "ALTER TABLE record ADD COLUMN ends BLOB"
+_MIGRATIONS: Final = {0: _TO_1, 1: _TO_2, 2: _TO_3}
 """Version -> statements that lead to the next one; all that are due run in one transaction."""
 
 

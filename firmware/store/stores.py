@@ -157,6 +157,11 @@ class Stores:
         """Return the damage that was seen so far, at most one a partition."""
         return [partition.fault for partition in self.partitions if partition.fault is not None]
 
+    @property
+    def commits(self) -> int:
+        """Transactions since the opening, of all partitions."""
+        return sum(partition.commits for partition in self.partitions)
+
     async def checkpoint(self) -> None:
         """Move on to the next epoch: copies made before this moment are noticed from now on.
 

@@ -113,16 +113,9 @@ class KeptFile(SealedFile):
         """Try to open every row, kind by kind."""
         found = []
         for kind, row in self._kinds.items():
-            faults = tuple(str(fault) for fault in self._damage_of(kind, row))
-            rows = 0
-            for table in ("record", "item"):
-                try:
-                    with named_errors(self._name):
-                        statement = f"SELECT count(*) FROM {table} WHERE kind = ?"  # noqa: S608 - our own names
-                        rows += number_of(self._db, statement, row.identifier)
-                except StoreCorrupt:
-                    continue  # told as a fault above
-            found.append(Readable(kind, max(rows - len(faults), 0), faults))
+            seen = list(self._examined(kind, row))
+            faults = tuple(str(fault) for fault in seen if fault is not None)
+            found.append(Readable(kind, len(seen) - len(faults), faults))
         return found
 
     def _reseal_kinds(self, new: Sealer) -> int:
@@ -135,21 +128,26 @@ class KeptFile(SealedFile):
 
     def _reseal_records(self, new: Sealer) -> int:
         done = 0
-        select = "SELECT number, sealed FROM record WHERE kind = ? AND number > ? ORDER BY number LIMIT ?"
+        select = (
+            "SELECT number, sealed, ends FROM record WHERE kind = ? AND number > ? ORDER BY number LIMIT ?"
+        )
         update = "UPDATE record SET sealed = ? WHERE kind = ? AND number = ?"
         for kind, row in self._kinds.items():
-            after = row.floor
+            after, last = row.floor, self._last(kind, row)
             while part := self._db.execute(select, (row.identifier, after, _AT_ONCE)).fetchall():
-                for number, sealed in part:
-                    if number != after + 1:
+                for run in part:
+                    records = self._split(run)
+                    if records[0][0] != after + 1:
                         raise StoreCorrupt(f"partition {self._name}: {kind} record {after + 1} is missing")
-                    again = new.seal(
-                        self._places.record(kind, number), self._open_record(kind, number, sealed)
-                    )
-                    self._db.execute(update, (again, row.identifier, number))
-                    self._tally += new.tally((again,))
-                    after = number
-                done += len(part)
+                    plaintexts = [self._open_record(kind, *record) for record in records]
+                    places = self._places.records(kind, after + 1, len(records))
+                    sealed = new.seal_all(places, plaintexts)  # as long as before: the ends stay
+                    self._db.execute(update, (b"".join(sealed), row.identifier, after + 1))
+                    self._tally += new.tally(sealed)
+                    after += len(records)
+            if after != last:
+                raise StoreCorrupt(f"partition {self._name}: {kind} record {after + 1} is missing")
+            done += last - row.floor
         return done
 
     def _reseal_items(self, new: Sealer) -> int:

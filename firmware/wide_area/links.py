@@ -30,6 +30,9 @@ class Recipients(Protocol):
     def peers(self) -> Mapping[str, Peer]:
         """Return the recipients of the active profiles by name."""
 
+    def former_peers(self) -> Mapping[str, Peer]:
+        """Return those that the set before had and the active one lacks; only what waits may reach them."""
+
 
 class Links:
     """One allow-list, and the channels of each peer.
@@ -58,7 +61,10 @@ class Links:
 
     def peers(self) -> Mapping[str, Peer]:
         """Return everybody who may be dialled now, by name."""
-        return {**self._recipients.peers(), self.administrator.name: self.administrator}
+        return {**self._with_former(), self.administrator.name: self.administrator}
+
+    def _with_former(self) -> dict[str, Peer]:
+        return {**self._recipients.former_peers(), **self._recipients.peers()}
 
     def channel(self, peer: str, *, timeout_s: float | None = None) -> HttpChannel:
         """Make a channel to a configured peer; it connects when it is used."""
@@ -71,8 +77,8 @@ class Links:
         return channel
 
     def suppliers(self) -> Mapping[str, EmpClient]:
-        """Return a client for each recipient of the active profiles; kept while its address and keys stay."""
-        wanted = self._recipients.peers()
+        """Return a client for each recipient, former ones too; kept while its address and keys stay."""
+        wanted = self._with_former()
         for name, peer in wanted.items():
             known = self._suppliers.get(name)
             if known is None or known[0] != peer:

@@ -66,7 +66,8 @@ class NetStatus:
                 slots = [one for one in slots if one.slot >= first]
                 owed = [one for one in owed or () if one.first_slot >= first]
             head = member.chain.head
-            nets.append(about | describe(member.rules, member.state, member.membership, head, slots, owed))
+            shown = describe(member.rules, member.state, member.membership, head, slots, owed)
+            nets.append(about | shown | await member.faults())
         return {"nets": nets}
 
     async def _require(self, reader: Reader) -> None:

@@ -6,16 +6,17 @@ No rule of the protocol is here: `firmware.enforcement.dcnet` has them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Final
 
 from firmware.enforcement.dcnet.errors import DcNetError
-from firmware.enforcement.dcnet.service.driver import NetMember
+from firmware.enforcement.dcnet.service.driver import ForgottenNet, NetMember
 from firmware.log.diagnostics import INSECURE_SMALL_NET, prefixed
-from firmware.profile.model import CommunicationProfile, ProfileSet
+from firmware.profile.model import CommunicationProfile, ProcessingProfile, ProfileSet
 from firmware.store.operations import Delete, Put
 from firmware.store.partition import Partition
-from firmware.supervisor import ServiceGroup
+from firmware.supervisor import Service, ServiceGroup
 from hsm.api import KeySlot
 from hsm.errors import CertificateRefused
 
@@ -27,6 +28,11 @@ MakeMember = Callable[[CommunicationProfile, KeySlot], NetMember]
 """Makes a member from a profile with concealment "dc-net"; raises DcNetError if it cannot be served."""
 
 
+Forget = Callable[[str, KeySlot | None], Awaitable[None]]
+_Terms = tuple[CommunicationProfile, ProcessingProfile | None]
+"""What a member was made of."""
+
+
 class Nets:
     """Members by net id; one service runs them all.
 
@@ -35,14 +41,22 @@ class Nets:
         slots: net id -> key slot as remembered.
         partition: remembers new ones.
         group: runs the members.
+        forget: erases what is left of a net that no profile wants any more: (net id, its key slot or None).
     """
 
     def __init__(
-        self, make: MakeMember, slots: Mapping[str, KeySlot], partition: Partition, group: ServiceGroup
+        self,
+        make: MakeMember,
+        slots: Mapping[str, KeySlot],
+        partition: Partition,
+        group: ServiceGroup,
+        *,
+        forget: Forget | None = None,
     ) -> None:
+        self._forget = forget
         self._make, self._partition, self._group = make, partition, group
         self._slots = dict(slots)
-        self._members: dict[str, tuple[CommunicationProfile, _Remembering]] = {}
+        self._members: dict[str, tuple[_Terms, _Remembering]] = {}
 
     @staticmethod
     async def remembered(partition: Partition) -> dict[str, KeySlot]:
@@ -61,14 +75,22 @@ class Nets:
     def follow(self, profiles: ProfileSet) -> None:
         """Take up an active set: members whose profile is unchanged live on, the others are made anew."""
         wanted = {one.net.net_id: one for one in profiles.communication if one.net is not None}
-        kept = {net: known for net, known in self._members.items() if known[0] == wanted.get(net)}
+        terms = {net: (one, profiles.processing_of(one)) for net, one in wanted.items()}
+        kept = {net: known for net, known in self._members.items() if known[0] == terms.get(net)}
+        gone = self._slots.keys() - wanted.keys()
         for net, profile in wanted.items():
             if net not in kept:
                 member = self._new(net, profile, wanted)
                 if member is not None:
-                    kept[net] = (profile, _Remembering(self, net, member))
+                    kept[net] = (terms[net], _Remembering(self, net, member))
         self._members = kept
-        self._group.replace({net: service for net, (_, service) in kept.items()})
+        services: dict[str, Service] = {net: service for net, (_, service) in kept.items()}
+        if self._forget is not None:
+            services |= {
+                f"forget.{net}": ForgottenNet(net, partial(self._forget, net, self._slots.get(net)))
+                for net in gone
+            }
+        self._group.replace(services)
 
     def _new(
         self, net: str, profile: CommunicationProfile, wanted: Mapping[str, CommunicationProfile]

@@ -16,8 +16,11 @@ from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.service.client import Answer
 from firmware.enforcement.dcnet.service.driver import NetMember
 from firmware.enforcement.dcnet.service.signatures import CmsSignatures
+from firmware.enforcement.dcnet.service.versions import forget_net
+from firmware.enforcement.dcnet.slot.ledger import Ledger
 from firmware.enforcement.gate import Gate
 from firmware.life.control import Operation
+from firmware.orders.nets import net_orders
 from firmware.parts import Parts
 from firmware.profile.model import CommunicationProfile
 from firmware.profile.pem import to_der
@@ -32,6 +35,7 @@ from hsm.session import Priority
 from hsm.tls import WAN, TlsContext
 from hsm.tls.driver import EventLoop
 from hsm.x509 import Certificate
+from wan.emp.client import EmpClient
 from wan.emp.outbox import Outbox
 from wan.gwa.client import AdministratorLink
 from wan.ports import Release
@@ -110,7 +114,9 @@ async def open_wide_area(
         await Nets.remembered(parts.stores.system),
         parts.stores.system,
         group,
+        forget=partial(_forget_net, parts),
     )
+    parts.orders.take(net_orders(nets.member))
     parts.registry.watch(nets.follow)
     parts.registry.watch(lambda _profiles: outbox.wake())
     net_status = NetStatus(nets.member, parts.registry, parts.logs.system)
@@ -148,6 +154,8 @@ def _net_member(
     assert profile.net is not None, "only concealed profiles have a net"
     rules = NetRules.from_profile(profile.net)
     processing = parts.registry.active.processing_of(profile)
+    begins_utc = None if processing is None else processing.valid_from
+    ends_utc = None if processing is None else processing.valid_until
     consumer = "" if processing is None else processing.consumer
     emp_sig, emp_enc = (
         Certificate.from_der(to_der(text))
@@ -165,6 +173,16 @@ def _net_member(
     async def exchange(method: str, resource: str, body: bytes) -> Answer:
         release = await gate.release_frame(profile.id, resource, body)  # also where nothing but a name leaves
         return await client.exchange(method, resource, release if body else None)
+
+    administrator = EmpClient(
+        links.channel(links.administrator.name, timeout_s=NET_TIMEOUT_S),
+        links.administrator.name,
+        parts.gateway_id,
+    )
+
+    async def to_administrator(method: str, resource: str, body: bytes) -> Answer:
+        release = await gate.release_to_administrator(profile.id, resource, body)
+        return await administrator.exchange(method, resource, release if body else None)
 
     return NetMember(
         rules,
@@ -184,9 +202,18 @@ def _net_member(
         key_slot=slot,
         emp_key=emp_enc.public_key,
         exchange=exchange,
+        administrator=to_administrator,
         store=parts.stores.consumer,
         clock=parts.clock,
         report=lambda event: parts.chronicle.net(whose(event), event),
         entries=lambda event: parts.chronicle.total_entries(whose(event), event),
         insecure_small_nets_allowed=parts.config.dcnet.insecure_small_nets,
+        begins_utc=begins_utc,
+        ends_utc=ends_utc,
     )
+
+
+async def _forget_net(parts: Parts, net: str, slot: KeySlot | None) -> None:
+    """Erase what is left of a net that the administrator took away."""
+    slots = () if slot is None else (slot, slot.pending)
+    await forget_net(Ledger(parts.stores.consumer, bytes.fromhex(net)), parts.module, slots)

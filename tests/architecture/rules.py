@@ -89,6 +89,8 @@ DCNET_CODECS = (
     "primitives",
     "founding.authorisation",
     "founding.beacon",
+    "founding.confirmation",
+    "founding.succession",
 )
 """Wire forms and arithmetic of the DC-net, with the canonical form of its policy that every party hashes."""
 _HSM_FOR_ALL = ("hsm.api", "hsm.errors", "hsm.tlv", "hsm.tls", "hsm.x509")
@@ -106,6 +108,7 @@ _FIRMWARE_FOR_TOOLS = (
     "firmware.log.entry",
     "firmware.log.export",
     "firmware.log.vocabulary",
+    "firmware.life.callers",
     "firmware.life.decommission.MARKER",
     "firmware.life.states",
     "firmware.metering.register.RegisteredValue",

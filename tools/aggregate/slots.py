@@ -36,6 +36,8 @@ class Slot:
     totals: tuple[int, ...] | None
     """One number for each lane; None: aborted."""
     reason: str = ""
+    reconciles: str = ""
+    """Of a reconcile slot the net whose owed energy it holds."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -46,6 +48,7 @@ class Slot:
             "recovered": self.recovered,
             "totals": None if self.totals is None else list(self.totals),
             "reason": self.reason,
+            "reconciles": self.reconciles,
         }
 
 
@@ -70,13 +73,13 @@ class Together:
 
 
 def together(slots: Iterable[Slot]) -> list[Together]:
-    """Add up what nets with the same lanes have in each slot; aborted ones add nothing.
+    """Add up what nets with the same lanes have in each slot; aborted ones and reconcile slots add nothing.
 
     Slots of one number are of one time where nets share their grid, as those of one supplier do.
     """
     found: dict[tuple[int, int], list[Slot]] = {}
     for one in slots:
-        if one.totals is not None:
+        if one.totals is not None and not one.reconciles:
             found.setdefault((one.slot, len(one.totals)), []).append(one)
     return [
         Together(

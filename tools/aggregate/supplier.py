@@ -28,7 +28,7 @@ def from_events(lines: Iterable[str]) -> list[Slot]:
         try:
             event = json.loads(line)
             slot = _slot(event) if event["event"] == "total" else None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise BadRecord(f"line {number} is no event of a supplier ({error})") from error
         if slot is None:
             continue
@@ -45,5 +45,11 @@ def _slot(event: dict[str, Any]) -> Slot:
         raise ValueError("a total has lanes, and nothing else has")
     reason = "" if totalled else "the supplier gave it up"
     return Slot(
-        str(event["net"]), int(event["slot"]), len(event["members"]), 0, lanes if totalled else None, reason
+        str(event["net"]),
+        int(event["slot"]),
+        len(event["members"]),
+        0,
+        lanes if totalled else None,
+        reason,
+        str(event.get("reconciles", "")),
     )

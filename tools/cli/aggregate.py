@@ -20,7 +20,7 @@ TOTALS: Final = "totals.jsonl"
 LANES: Final = ("import 0.1 Wh", "export 0.1 Wh", "canary")
 
 
-@app.command()
+@app.command(epilog="Example: smgw dcnet simulate --gateways 600 --record r; smgw aggregate r")
 def aggregate(
     sources: Annotated[
         list[Path],
@@ -69,11 +69,16 @@ def _columns(slots: list[Slot], faults: list[Slot]) -> str:
         lanes = () if slot.totals is None else tuple(map(str, slot.totals))
         rows.append((slot.net, str(slot.slot), str(slot.members), *lanes, *[""] * (width - len(lanes))))
     widths = [max(len(row[column]) for row in rows) for column in range(3 + width)]
-    notes = ["", *(slot.reason or ("CANARY" if slot in faults else "") for slot in slots)]
+    notes = ["", *(", ".join(filter(None, _notes(slot, faults))) for slot in slots)]
     return "".join(
         "  ".join([*map(str.rjust, row, widths), note]).rstrip() + "\n"
         for row, note in zip(rows, notes, strict=True)
     )
+
+
+def _notes(slot: Slot, faults: list[Slot]) -> tuple[str, ...]:
+    reconcile = f"reconcile of {slot.reconciles}" if slot.reconciles else ""
+    return reconcile, slot.reason or ("CANARY" if slot in faults else "")
 
 
 def _opened(source: Path) -> list[Slot]:
@@ -98,9 +103,10 @@ def _opened(source: Path) -> list[Slot]:
         document = json.loads(source.read_text(encoding="utf-8"))
         nets = document.get("net", [document]) if isinstance(document, dict) else document
         return from_nets(nets if isinstance(nets, list) else [document])
-    except (BadRecord, OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (BadRecord, OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        problem = error.strerror if isinstance(error, OSError) else str(error)
         sys.stderr.write(
-            f"smgw aggregate: {source}: {error}\n"
+            f"smgw aggregate: {source}: {problem}\n"
             "  hint: the folder of `smgw emp`, a record of `smgw dcnet simulate --record`, or what "
             "`smgw dcnet compute` prints\n"
         )

@@ -42,10 +42,10 @@ def _root() -> None:
     """DC-nets: what one comes to, what follows from what was seen, how a running gateway stands."""
 
 
-app.command()(show)
+app.command(epilog="Example: smgw dcnet show -c home/gateway.toml --svg net.svg")(show)
 
 
-@app.command()
+@app.command(epilog="Example: smgw dcnet compute nets.json --check")
 def compute(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="nets as JSON, `-` for standard input")],
     check: Annotated[
@@ -70,7 +70,7 @@ def compute(
         raise typer.Exit(_DIFFERS)
 
 
-@app.command()
+@app.command(epilog="Example: smgw dcnet simulate --gateways 2560 --slots 4 --dropout 0.01 --record r")
 def simulate(
     gateways: Annotated[int, typer.Option(min=3, help="how many take part")] = 1000,
     slots: Annotated[int, typer.Option(min=1, help="how many slots, one after the other")] = 4,
@@ -136,7 +136,7 @@ def simulate(
         raise typer.Exit(_DIFFERS)
 
 
-@app.command()
+@app.command(epilog="Example: smgw dcnet simulate --gateways 60 --record r; smgw dcnet leak r")
 def leak(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="a record: *.jsonl, corrupt.json")],
     corrupt: Annotated[

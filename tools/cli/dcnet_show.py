@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from firmware.enforcement.roles import Role
+from tools.cli.consumer_code import CodeOption, code_of
 from tools.cli.controlled import NotReached, ask
 
 
@@ -18,6 +19,7 @@ def show(
     configuration: Annotated[Path, typer.Option("-c", "--config", metavar="DIR/gateway.toml")],
     role: Annotated[Role, typer.Option(help="as whom; the gateway's role table decides")] = Role.SERVICE_TECH,
     consumer: Annotated[str, typer.Option(help="as which consumer; shows what is owed, too")] = "",
+    code_file: CodeOption = None,
     net: Annotated[str, typer.Option(metavar="HEX", help="this net alone")] = "",
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="draw the key graph")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on one line")] = False,
@@ -31,7 +33,8 @@ def show(
 
     asker = Role.CONSUMER if consumer else role
     try:
-        found = ask(configuration, op="dcnet", role=asker.value, name=consumer or asker.value)["nets"]
+        shown = {"consumer_code": code_of(code_file, consumer)} if consumer else {}
+        found = ask(configuration, op="dcnet", role=asker.value, name=consumer, **shown)["nets"]
         found = [one for one in found if not net or one["net"] == net.lower()]
         if net and not found:
             raise NotReached(f"no net {net} for this role; without --net all that it may see are shown")

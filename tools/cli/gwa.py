@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -18,8 +19,33 @@ def gwa(
     directory: Annotated[Path, FolderOption],
     address: Annotated[str, ListenOption] = "127.0.0.1:0",
     jsonl: Annotated[bool, JsonlOption] = False,
+    outage: Annotated[str | None, typer.Option(help="note an outage in this DC-net, and end")] = None,
+    slots: Annotated[str, typer.Option(help="with --outage: FIRST-LAST slot")] = "",
+    members: Annotated[str, typer.Option(help="with --outage: indices in the roster, with commas")] = "",
+    share: Annotated[float, typer.Option(help="with --outage: part of the others that may be missing")] = 0.0,
 ) -> None:
     """Hand out the signed orders in DIR/spool to gateways that call in, and keep their receipts."""
+    if outage is not None:
+        _announce(directory, outage, slots, members, share)
+        return
     from tools.counterparts.gwa import Administrator
 
     asyncio.run(serve(Administrator, directory, address, jsonl=jsonl))
+
+
+def _announce(directory: Path, net: str, slots: str, members: str, share: float) -> None:
+    """Keep what the operator knows of an outage; a server that runs on DIR signs it when it is asked."""
+    from firmware.enforcement.dcnet.messages.reports import MILLION
+    from tools.counterparts.net_oversight import Outage
+    from tools.counterparts.net_oversight_mount import oversight
+    from tools.counterparts.server import emit_text
+
+    form = re.fullmatch(r"([0-9]{1,10})-([0-9]{1,10})", slots)
+    if form is None or int(form[1]) > int(form[2]) or not re.fullmatch(r"[0-9a-f]{16}", net):
+        raise typer.BadParameter("--outage is 16 hexadecimal digits, --slots FIRST-LAST, e.g. 96-99")
+    if not re.fullmatch(r"([0-9]{1,9}(,[0-9]{1,9})*)?", members) or not 0 <= share < 1:
+        raise typer.BadParameter("--members is like 4,5,6 and --share in [0, 1)")
+    indices = tuple(int(one) for one in members.split(",") if one)
+    known = Outage(int(form[1]), int(form[2]), indices, round(share * MILLION))
+    oversight(directory, emit_text).announce(net, known)
+    typer.echo(f"net {net}: slots {slots}, missing by name: {members or 'nobody'}")

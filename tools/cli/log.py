@@ -18,6 +18,7 @@ from firmware.log.export import CheckCertificate, Verdict, check_export
 from hsm.api import CertificateUse, PublicKey
 from hsm.errors import CertificateRefused, MalformedSignature, PointRefused
 from hsm.x509 import Certificate, check_path, load_pem_chain, verify
+from tools.cli.consumer_code import CodeOption, code, code_of
 from tools.cli.controlled import NotReached, ask
 from tools.cli.plain_words import Lang, language, sentence
 
@@ -47,6 +48,9 @@ def _root() -> None:
     """The three legal logs. Who may read which: docs/logs.md."""
 
 
+app.command("code")(code)
+
+
 @app.command()
 def system(
     configuration: ConfigOption,
@@ -67,6 +71,7 @@ def consumer(
     configuration: ConfigOption,
     name: Annotated[str, typer.Option("--consumer", help="whose log; read as that consumer")],
     role: RoleOption = Role.CONSUMER,
+    code_file: CodeOption = None,
     after: AfterOption = 0,
     newest: NewestOption = None,
     from_utc: FromOption = None,
@@ -78,7 +83,12 @@ def consumer(
     """Show a consumer's log in plain words: what left, to whom, when, hidden among how many."""
     what = _range(after, newest, from_utc, to_utc)
     chosen = lang or language(os.environ)
-    _read(configuration, "consumer", role, name, what, export, as_json=as_json, lang=chosen)
+    try:
+        shown = code_of(code_file, name) if role is Role.CONSUMER else ""
+    except OSError as error:
+        print(f"smgw log: {code_file}: {error.strerror}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    _read(configuration, "consumer", role, name, what, export, as_json=as_json, lang=chosen, shown=shown)
 
 
 @app.command()
@@ -144,8 +154,11 @@ def _read(
     *,
     as_json: bool,
     lang: Lang | None = None,
+    shown: str = "",
 ) -> None:
-    request = {"log": log, "role": role.value, "consumer": name, "name": name or role.value, **what}
+    request = {"log": log, "role": role.value, "consumer": name, "name": name, **what}
+    if shown:
+        request["consumer_code"] = shown
     try:
         answer = ask(configuration, op="log" if export is None else "export", **request)
         if export is not None:

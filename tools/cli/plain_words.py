@@ -33,9 +33,45 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
         "Ihr Wert (Zeit {slot}) konnte im Netz {subject} nicht verborgen werden und blieb im Gateway.",
         "Your value (slot {slot}) could not be hidden in net {subject} and stayed in the gateway.",
     ),
+    "concealment-repaired": (
+        "Im Netz {subject} wurde eine Störung behoben: {text}",
+        "A fault in net {subject} was mended: {text}",
+    ),
+    "recovered": (
+        "Ihr Gateway half, die Summe der Zeit {slot} im Netz {subject} zu retten; es gab keinen Wert preis.",
+        "Your gateway helped to save the sum of slot {slot} in net {subject}; it gave no value away.",
+    ),
+    "audited": (
+        "Im Netz {subject} wurde in Zeit {slot} ein Fehler gesucht; kein Wert wurde dabei geöffnet.",
+        "In net {subject} a fault of slot {slot} was looked for; no value was opened for it.",
+    ),
+    "reconciled": (
+        "Was im Gateway blieb, ist nun im Netz {subject} in einer Summe von {anonymity_set} Haushalten.",
+        "What had stayed in the gateway went into a sum of {anonymity_set} households in net {subject}.",
+    ),
     "joined": (
         "Ihr Haushalt gehört jetzt zum Netz {subject} mit {anonymity_set} Haushalten.",
         "Your household now belongs to net {subject} of {anonymity_set} households.",
+    ),
+    "switched": (
+        "Im Netz {subject} sind jetzt andere Haushalte, zusammen {anonymity_set}. {text}",
+        "Net {subject} now has other households, {anonymity_set} together. {text}",
+    ),
+    "left": (
+        "Ihr Haushalt gehört nicht mehr zum Netz {subject}; die Schlüssel dafür sind gelöscht.",
+        "Your household no longer belongs to net {subject}; its keys are erased.",
+    ),
+    "revoked": (
+        "Der Administrator hat im Netz {subject} Teilnehmern die Zulassung entzogen. {text}",
+        "The administrator withdrew members of net {subject}. {text}",
+    ),
+    "redrawn": (
+        "Im Netz {subject} wurde neu ausgelost, obwohl die vorige Auslosung nicht zu Ende war. {text}",
+        "The supplier began a new draw in net {subject} although the last one was not over. {text}",
+    ),
+    "disputed": (
+        "Im Netz {subject} zeigt jemand einen falschen Schlüssel; mit ihm wird nichts geteilt. {text}",
+        "A member of net {subject} shows a wrong key; nothing is shared with it. {text}",
     ),
     "profile-change": (
         "Der Administrator hat Ihre Profile geändert: {text}",
@@ -59,6 +95,10 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
         "Im Netz {subject} hat sich jemand falsch verhalten; Ihr Haushalt nimmt nicht mehr teil. {text}",
         "Somebody in net {subject} broke the rules; your household takes no part any more. {text}",
     ),
+    "peer-misbehaved/left-out": (
+        "Der Lieferant hat Ihren Wert (Zeit {slot}) im Netz {subject} angenommen und ausgelassen: {text}",
+        "The supplier accepted your value (slot {slot}) in net {subject} and left it out: {text}",
+    ),
     "self-test": ("Das Gateway hat sich selbst geprüft. {text}", "The gateway tested itself. {text}"),
     "decommissioned": (
         "Das Gateway wird außer Betrieb genommen; Schlüssel und Daten werden vernichtet.",
@@ -73,6 +113,12 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "registration-closed": ("Eine Messperiode ist beendet.", "A registration period ended."),
 }
 """Event (or the net's sub-event) -> German, English."""
+_OF_NETS: Final = ("joined", "switched", "left", "revoked", "redrawn", "disputed")
+_OWN_WORDS: Final = frozenset(
+    {(event, kind) for event in ("contract-change", "peer-misbehaved") for kind in _OF_NETS}
+    | {("concealment-repaired", kind) for kind in ("recovered", "audited", "reconciled")}
+)
+"""(event, sub-event) that is said in words of its own."""
 
 _NOTHING_PLAIN: Final = (
     "Kein Wert dieses Profils hat das Gateway unverborgen verlassen.",
@@ -107,7 +153,9 @@ def sentence(entry: Mapping[str, Any], lang: Lang) -> str:
     """Return one entry of a consumer's log, as the gateway hands it out, as a sentence."""
     which = 0 if lang is Lang.DE else 1
     name = entry["event"]
-    known = WORDS.get("joined" if name == "contract-change" and entry["sub_event"] == "joined" else name)
+    known = WORDS.get(f"{name}/{entry['sub_event']}", WORDS.get(name))
+    if (name, entry["sub_event"]) in _OWN_WORDS:
+        known = WORDS[entry["sub_event"]]
     if known is None:
         return " ".join(filter(None, (name, entry["subject"], entry["text"])))
     said = _Blanks({key: str(value) for key, value in entry["evidence"].items() if value != ""})

@@ -238,6 +238,29 @@ def memory_limit(
     _order(admin, gateway, "memory-limit", {"percent": percent}, as_json=as_json)
 
 
+@app.command("withdraw-peers")
+def withdraw_peers(
+    net: Annotated[str, typer.Argument(help="net id, 16 hexadecimal digits")],
+    admin: Annotated[Path, AdminOption],
+    peers: Annotated[
+        list[str] | None, typer.Argument(help="gateway ids; none: allow everybody again")
+    ] = None,
+    as_json: Annotated[bool, JsonOption] = False,
+) -> None:
+    """Order every own gateway in a DC-net to share no key with these peers any more."""
+    from tools.counterparts import gwa
+    from wan.errors import OrderRefused
+
+    try:
+        placed = gwa.withdraw_peers(admin, net, peers or [])
+    except (OSError, ValueError, OrderRefused) as error:
+        raise typer.BadParameter(f"{admin}: {error}") from error
+    if as_json:
+        _print_json({"ok": True, "message_ids": placed, "net": net})
+    else:
+        sys.stdout.write(f"ordered {len(placed)} gateways of net {net}\n")
+
+
 def _demand_gateway(gateway: str) -> None:
     if len(gateway) != _GATEWAY_ID or not gateway.isascii() or not gateway.isalnum():
         raise typer.BadParameter("a gateway id has 14 letters and digits, e.g. ESGW0100000001")

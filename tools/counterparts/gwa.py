@@ -8,6 +8,7 @@ import json
 import os
 import re
 import tomllib
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -18,8 +19,11 @@ from aiohttp import web
 from hsm.api import KeySlot
 from hsm.x509.certificate import Certificate
 from tools.counterparts.flows import recording
+from tools.counterparts.kept_files import KeptFiles
 from tools.counterparts.keys import SoftwareKeys
-from tools.counterparts.net_mount import mount_witness
+from tools.counterparts.net_mount import mount_witness, ordered_net
+from tools.counterparts.net_oversight_mount import mount_oversight
+from tools.counterparts.net_succession import withdraw_orders
 from tools.counterparts.server import (
     MAX_BODY_BYTES,
     Emit,
@@ -31,6 +35,7 @@ from tools.counterparts.server import (
     server_context,
 )
 from wan.cms import signed
+from wan.errors import OrderRefused
 from wan.gwa import orders
 from wan.ports import Order, Receipt
 
@@ -84,6 +89,27 @@ def place_order(
     return message_id
 
 
+def withdraw_peers(folder: Path, net: str, peers: Iterable[str]) -> list[str]:
+    """Order each own gateway in a net to share no key with these peers any more; returns the message ids.
+
+    Needs no supplier. The list replaces the one before: an empty one allows everybody again.
+
+    Args:
+        folder: the administrator's.
+        net: net id, hex.
+        peers: gateway ids, in any case.
+
+    Raises:
+        OrderRefused: `policy`, no such net was ordered; `unknown`, a peer is not in its newest roster.
+    """
+    ordered = ordered_net(folder, net)
+    if ordered is None:
+        raise OrderRefused("policy", "no such net was ordered")
+    wanted = [peer.lower() for peer in peers]
+    orders_for = withdraw_orders(KeptFiles(folder / "dcnet"), net, sorted(ordered.gateways), wanted)
+    return [place_order(folder, gateway, kind, body) for gateway, (kind, body) in orders_for.items()]
+
+
 def receipt_of(folder: Path, gateway: str, message_id: str) -> Receipt | None:
     """Return the gateway's answer to an order, None while there is none."""
     path = folder / "spool" / gateway.lower() / f"{message_id}.receipt"
@@ -134,6 +160,7 @@ class Administrator:
             partners=self._settings.partners,
             refused_peers=self._settings.refused_peers,
         )
+        mount_oversight(app, self._folder, self._emit)
         return app
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> Listening:

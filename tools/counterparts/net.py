@@ -1,4 +1,4 @@
-"""The supplier's side of one DC-net: founds it, then closes and totals slot after slot.
+"""The supplier's side of one DC-net: drafts its rosters and plays its slots and those of its reconcile net.
 
 Shares the codecs of the product and none of its checks. Mounted into the EMP's server by `routes`.
 """
@@ -6,25 +6,28 @@ Shares the codecs of the product and none of its checks. Mounted into the EMP's 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from functools import partial
 
 from aiohttp import web
 
-from firmware.enforcement.dcnet.messages.documents import document_hash, to_bitmap
-from firmware.enforcement.dcnet.messages.frames import FrameType
-from firmware.enforcement.dcnet.messages.manifest import EpochManifest, ManifestReply, SlotResult, Verdict
-from firmware.enforcement.dcnet.messages.roster import Roster
-from firmware.enforcement.dcnet.policy import CANARY_LANE, TENTHS, NetRules
+from firmware.enforcement.dcnet.messages.conduct import Calendar
+from firmware.enforcement.dcnet.policy import NetRules
 from firmware.profile.model import NetPolicy
+from tools.counterparts.net_conduct import Overseer
+from tools.counterparts.net_conduct_routes import relayed_routes
+from tools.counterparts.net_confirmed import ConfirmationRefused
 from tools.counterparts.net_founding import CoordinatorKeys, Countersigner, Founding, FoundingRefused
-from tools.counterparts.net_tally import Taken, Tally
+from tools.counterparts.net_reconcile import BELOW
+from tools.counterparts.net_request import answer, body_of, number
+from tools.counterparts.net_rosters import Rosters, Version
+from tools.counterparts.net_slots import NetSlots
 from tools.counterparts.server import Emit
 
-KEPT_SLOTS: Final = 256
-"""Manifests and results of this many slots stay available to members that were away."""
-MAX_BODY_BYTES: Final = 1 << 16
+
+def _by_nobody(_request: web.Request) -> bool:
+    return False
 
 
 class NetCoordinator:
@@ -39,8 +42,13 @@ class NetCoordinator:
         identity: gateway id behind a request, from its TLS certificate.
         administrator_of: gateway id -> name of its administrator; those not listed have the first one.
         now_utc: the supplier's clock.
-        version: of the roster.
+        version: of the first roster.
+        patience_s: how long it waits for members that keep silent.
         tell_totals: whether members learn the totals.
+        calendars: what is blocked.
+        overseers: administrators that are told how often members took part, by their names.
+        report_slots: after so many slots.
+        relayed_by: whether a request comes from an administrator that may speak for its gateways.
     """
 
     def __init__(
@@ -55,99 +63,113 @@ class NetCoordinator:
         administrator_of: Mapping[str, str] | None = None,
         now_utc: Callable[[], datetime] = lambda: datetime.now(UTC),
         version: int = 1,
+        patience_s: float = 3600.0,
         tell_totals: bool = True,
+        calendars: Sequence[Calendar] = (),
+        overseers: Mapping[str, Overseer] | None = None,
+        report_slots: int | None = None,
+        relayed_by: Callable[[web.Request], bool] = _by_nobody,
     ) -> None:
         self.rules = NetRules.from_profile(policy)
-        self.members = tuple(members)
         self.net = self.rules.net.hex()
         self.name = f"net.{self.net}"
-        self._keys, self._emit = keys, emit
-        self._identity, self._now_utc = identity, now_utc
-        self._version, self._tell_totals = version, tell_totals
+        self._emit, self._now_utc = emit, now_utc
+        self._identity, self._relayed_by = identity, relayed_by
         first = next(iter(administrators))
         chosen = administrator_of or {}
-        self._founding = Founding(
+        contracts = {member: chosen.get(member, first) for member in members}
+        self.rosters = Rosters(
             self.rules,
-            {member: chosen.get(member, first) for member in self.members},
+            contracts,
             keys,
             emit,
             administrators=administrators,
             now_utc=now_utc,
             version=version,
+            patience_s=patience_s,
         )
-        self._taken = asyncio.Event()
-        self._tally: Tally | None = None
-        self._epochs: dict[int, bytes] = {}
-        self._manifests: dict[int, tuple[Tally, bytes]] = {}
-        self._results: dict[int, bytes] = {}
+        slots = partial(
+            NetSlots,
+            keys=keys,
+            emit=emit,
+            administrators=administrators,
+            gateway_of=self._gateway,
+            now_utc=now_utc,
+            tell_totals=tell_totals,
+            accused=self.rosters.exclude,
+        )
+        known = overseers or {}
+        told = {name: known[name] for name in sorted(set(contracts.values())) if name in known}
+        self.slots = slots(
+            self.rules, marks={}, calendars=calendars, overseers=told, report_slots=report_slots
+        )
+        self.reconciling = (
+            slots(self.rules.reconciled(), marks={"reconciles": self.net})
+            if self.rules.reconcile_slots
+            else None
+        )
+        self._epoch = -1
+        self._ruled: list[tuple[int, Version]] = []
+        """(first epoch, roster) of all that were in force, in their order."""
+
+    def follow(self, contracts: Mapping[str, str]) -> None:
+        """Take up a changed list of contracts: newcomers may offer bundles, who is not in it any more goes.
+
+        Args:
+            contracts: gateway id -> name of its administrator.
+        """
+        self.rosters.follow(contracts)
 
     # -- the timeline --------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        roster, terms = await self._founding.found()
-        slot = max(0, self.rules.slot_at(self._now_utc()) + 1)
-        present, result = frozenset(range(1, terms.size + 1)), None
-        epoch, previous = -1, b""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.rosters.run())
+            group.create_task(self._serve())
+            group.create_task(self._watch_withdrawals())
+
+    async def _serve(self) -> None:
+        now, rules = await self.rosters.first(), self.rules
+        begin = rules.first_slot_of(now.roster.first_epoch)
+        slot = max(0, rules.slot_at(self._now_utc()) + 1, begin)
+        self._epoch = rules.epoch_of(slot)
+        self._ruled.append((self._epoch, now))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.slots.play(slot, self._of_slot))
+            if self.reconciling is not None:
+                group.create_task(self.reconciling.play(self._first_period(slot), self._of_period))
+
+    async def _of_slot(self, slot: int) -> Version:
+        """Return the roster of a regular slot; another one may take over when an epoch begins."""
+        epoch = self.rules.epoch_of(slot)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            if (later := self.rosters.due(epoch)) is not None:
+                self._ruled.append((epoch, later))
+                self._emit({"event": "in-force", "net": self.net, "version": later.roster.version})
+        return self._ruled[-1][1]
+
+    def _first_period(self, slot: int) -> int:
+        """Return the reconcile slot that ends first in an epoch of the first roster."""
+        assert self.reconciling is not None
+        rules = self.reconciling.rules
+        period = max(0, rules.slot_at(self._now_utc()))
+        while rules.epoch_of(period) < self.rules.epoch_of(slot):
+            period += 1
+        return period
+
+    async def _of_period(self, period: int) -> Version:
+        """Return the roster of a reconcile slot: that of the epoch it ends in, which is known at its end."""
+        assert self.reconciling is not None
+        rules = self.reconciling.rules
+        await asyncio.sleep(max(0.0, (rules.slot_end(period) - self._now_utc()).total_seconds()))
+        return next(one for first, one in reversed(self._ruled) if first <= rules.epoch_of(period))
+
+    async def _watch_withdrawals(self) -> None:
         while True:
-            if epoch != (epoch := self.rules.epoch_of(slot)):
-                previous = await self._begin_epoch(roster, epoch, slot, present, terms.size)
-            tally = self._tally = Tally(terms, slot, epoch, previous, present)
-            result = await self._play(tally, result)
-            assert tally.manifest is not None
-            previous = document_hash(tally.manifest)
-            present = frozenset(tally.accepted) | tally.hello
-            slot += 1
-
-    async def _begin_epoch(
-        self, roster: Roster, epoch: int, slot: int, present: frozenset[int], size: int
-    ) -> bytes:
-        manifest = EpochManifest(
-            self.rules.net, self._version, document_hash(roster), epoch, slot, to_bitmap(present, size)
-        )
-        self._epochs[epoch] = await self._keys.sign(manifest.to_bytes())
-        return document_hash(manifest)
-
-    async def _play(self, tally: Tally, before: SlotResult | None) -> SlotResult:
-        """One slot: submissions until D1 or until all have spoken, manifest, openings until D3, result."""
-        rules, slot = self.rules, tally.slot
-        await self._until(rules.submit_until(slot), lambda: tally.everybody_spoke)
-        manifest = tally.close(before)
-        self._manifests[slot] = (tally, await self._keys.sign(manifest.to_bytes()))
-        await self._until(rules.open_until(slot), lambda: tally.complete)
-        limit = rules.max_wh * TENTHS
-        result = tally.result((limit, limit, 1), CANARY_LANE)
-        told = (
-            result
-            if self._tell_totals
-            else SlotResult(result.net, slot, result.manifest_hash, result.verdict)
-        )
-        self._results[slot] = await self._keys.sign(told.to_bytes())
-        self._manifests.pop(slot - KEPT_SLOTS, None)
-        self._results.pop(slot - KEPT_SLOTS, None)
-        accepted = tally.accepted
-        self._emit(
-            {
-                "event": "total",
-                "net": self.net,
-                "slot": slot,
-                "members": [self.members[index - 1] for index in accepted],
-                "left_out": [name for index, name in enumerate(self.members, 1) if index not in accepted],
-                "lanes": list(result.totals or ()),
-                "verdict": "totalled" if result.verdict is Verdict.TOTALLED else "aborted",
-            }
-        )
-        return told
-
-    async def _until(self, deadline: datetime, enough: Callable[[], bool]) -> None:
-        """Wait for frames until there are enough of them, at the latest until the deadline."""
-        while not enough() and (left_s := (deadline - self._now_utc()).total_seconds()) > 0:
-            self._taken.clear()
-            try:
-                async with asyncio.timeout(left_s):
-                    await self._taken.wait()
-            except TimeoutError:
-                return
+            await self.rosters.ask_withdrawals()
+            await asyncio.sleep(max(0.5, float(self.rules.slot_s)))
 
     # -- the resources -------------------------------------------------------------------------------
 
@@ -159,118 +181,88 @@ class NetCoordinator:
             web.get(base + "/roster/{version:\\d+}", self._get_roster),
             web.put(base + "/reveal/{version:\\d+}/{gateway}", self._put_reveal),
             web.get(base + "/graph/{version:\\d+}", self._get_graph),
-            web.get(base + "/manifest/epoch/{epoch:\\d+}", self._get_epoch),
-            web.get(base + "/manifest/{slot:\\d+}/{index:\\d+}", self._get_manifest),
-            web.get(base + "/result/{slot:\\d+}", self._get_result),
-            web.put(base + "/submit/{slot:\\d+}/{index:\\d+}", self._put_submit),
-            web.put(base + "/open/{slot:\\d+}/{index:\\d+}", self._put_open),
+            web.get(base + "/versions", self._get_versions),
+            web.put(base + "/confirm/{version:\\d+}/{gateway}", self._put_confirm),
+            web.get(base + "/confirm/{version:\\d+}/{gateway}", self._get_confirm),
+            web.put(base + "/dispute/{version:\\d+}/{gateway}", self._put_dispute),
+            web.put(base + "/leave/{gateway}", self._put_leave),
+            *relayed_routes(
+                base,
+                {
+                    "bundle": self._put_bundle,
+                    "reveal": self._put_reveal,
+                    "roster": self._get_roster,
+                    "graph": self._get_graph,
+                    "confirm": self._put_confirm,
+                    "confirmed": self._get_confirm,
+                },
+            ),
+            *self.slots.routes(base),
+            *([] if self.reconciling is None else self.reconciling.routes(base + BELOW)),
         ]
 
     def _gateway(self, request: web.Request) -> str:
-        gateway = self._identity(request)
-        if gateway not in self.members:
-            raise web.HTTPForbidden(text="not a member of this net")
+        spoken_for = request.match_info.get("spoken_for")
+        if spoken_for is not None and not self._relayed_by(request):
+            raise web.HTTPForbidden(text="not an administrator of this net")
+        gateway = self._identity(request) if spoken_for is None else spoken_for
+        if not self.rosters.knows(gateway):
+            raise web.HTTPForbidden(text="no contract for this net")
         return gateway
 
-    def _index(self, request: web.Request) -> int:
-        index = self.members.index(self._gateway(request)) + 1
-        if request.match_info["index"] != str(index):
-            raise web.HTTPForbidden(text="the resource belongs to another member")
-        return index
-
-    @staticmethod
-    def _number(request: web.Request, name: str) -> int:
-        text = request.match_info[name]
-        if len(text) > 10:  # longer than any u32
-            raise web.HTTPNotFound
-        return int(text)
-
-    @staticmethod
-    async def _body(request: web.Request) -> bytes:
-        if (request.content_length or 0) > MAX_BODY_BYTES:
-            raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, request.content_length or 0)
-        return await request.read()
-
-    def _refuse(self, gateway: str, what: str, reason: str) -> None:
-        self._emit({"event": "refused", "net": self.net, "gateway": gateway, "what": what, "reason": reason})
-
     async def _put_bundle(self, request: web.Request) -> web.Response:
-        gateway = self._own(request)
-        return await self._found(gateway, "bundle", self._founding.bundle(gateway, await self._body(request)))
+        gateway, founding = self._own(request)
+        return await self._found(gateway, "bundle", founding.bundle(gateway, await body_of(request)))
 
     async def _put_reveal(self, request: web.Request) -> web.Response:
-        gateway = self._own(request)
-        return await self._found(gateway, "reveal", self._founding.reveal(gateway, await self._body(request)))
+        gateway, founding = self._own(request)
+        return await self._found(gateway, "reveal", founding.reveal(gateway, await body_of(request)))
+
+    async def _put_confirm(self, request: web.Request) -> web.Response:
+        gateway, founding = self._own(request)
+        body = await body_of(request)
+        return await self._found(gateway, "confirm", founding.confirming.confirm(gateway, body))
+
+    async def _put_dispute(self, request: web.Request) -> web.Response:
+        gateway, founding = self._own(request)
+        return await self._found(gateway, "dispute", founding.dispute(gateway, await body_of(request)))
+
+    async def _put_leave(self, request: web.Request) -> web.Response:
+        gateway = self._gateway(request)
+        if request.match_info["gateway"] != gateway:
+            raise web.HTTPForbidden(text="another gateway's")
+        return await self._found(gateway, "leave", self.rosters.leave(gateway, await body_of(request)))
 
     async def _found(self, gateway: str, what: str, taken: Awaitable[int]) -> web.Response:
         """Answer with the status of a step of the founding; 400 if it is refused."""
         try:
             return web.Response(status=await taken)
-        except FoundingRefused as error:
-            self._refuse(gateway, what, str(error))
+        except (FoundingRefused, ConfirmationRefused) as error:
+            told = {"event": "refused", "net": self.net, "gateway": gateway, "what": what}
+            self._emit(told | {"reason": str(error)})
             raise web.HTTPBadRequest(text=f"the {what} is refused") from error
 
-    def _own(self, request: web.Request) -> str:
-        """Gateway id of a request about its own part in the roster of this version."""
-        gateway = self._gateway(request)
-        if request.match_info["gateway"] != gateway or self._number(request, "version") != self._version:
-            raise web.HTTPForbidden(text="another gateway's or another roster's")
-        return gateway
+    def _own(self, request: web.Request) -> tuple[str, Founding]:
+        """Gateway id of a request about its own part in a roster, and that roster."""
+        gateway, founding = self._gateway(request), self.rosters.founding(number(request, "version"))
+        if request.match_info["gateway"] != gateway or founding is None:
+            raise web.HTTPForbidden(text="another gateway's, or no such roster")
+        return gateway, founding
+
+    async def _get_versions(self, request: web.Request) -> web.Response:
+        self._gateway(request)
+        return answer(await self.rosters.notice())
 
     async def _get_roster(self, request: web.Request) -> web.Response:
         self._gateway(request)
-        right = self._number(request, "version") == self._version
-        return self._answer(self._founding.publication if right else None)
+        founding = self.rosters.founding(number(request, "version"))
+        return answer(None if founding is None else founding.publication)
 
     async def _get_graph(self, request: web.Request) -> web.Response:
         self._gateway(request)
-        right = self._number(request, "version") == self._version
-        return self._answer(self._founding.graph if right else None)
+        founding = self.rosters.founding(number(request, "version"))
+        return answer(None if founding is None else founding.graph)
 
-    async def _get_epoch(self, request: web.Request) -> web.Response:
-        self._gateway(request)
-        return self._answer(self._epochs.get(self._number(request, "epoch")))
-
-    async def _get_manifest(self, request: web.Request) -> web.Response:
-        index = self._index(request)
-        known = self._manifests.get(self._number(request, "slot"))
-        if known is None:
-            raise web.HTTPNotFound
-        tally, signed = known
-        return self._answer(ManifestReply(signed, tally.siblings(index)).to_bytes())
-
-    async def _get_result(self, request: web.Request) -> web.Response:
-        self._gateway(request)
-        return self._answer(self._results.get(self._number(request, "slot")))
-
-    async def _put_submit(self, request: web.Request) -> web.Response:
-        index, gateway, body = self._index(request), self._gateway(request), await self._body(request)
-        slot, tally = self._number(request, "slot"), self._tally
-        if tally is None or slot > tally.slot:
-            raise web.HTTPNotFound  # not yet: the member tries again
-        taken, frame = (Taken.LATE, None) if slot < tally.slot else tally.submit(index, body)
-        if frame is not None and taken is Taken.NEW and frame.type is FrameType.SUBMIT:
-            event = {"event": "submit", "net": self.net, "slot": slot, "gateway": gateway}
-            self._emit(event | {"lanes": list(frame.lanes)})
-        elif taken not in (Taken.NEW, Taken.KNOWN):
-            self._refuse(gateway, "submit", taken.name.lower())
-        self._taken.set()
-        return web.Response(status=taken.value)
-
-    async def _put_open(self, request: web.Request) -> web.Response:
-        index, gateway, body = self._index(request), self._gateway(request), await self._body(request)
-        slot, tally = self._number(request, "slot"), self._tally
-        if tally is None or slot > tally.slot:
-            raise web.HTTPNotFound
-        late = slot < tally.slot or slot in self._results
-        taken = Taken.LATE if late else tally.open(index, body)
-        if taken not in (Taken.NEW, Taken.KNOWN):
-            self._refuse(gateway, "open", taken.name.lower())
-        self._taken.set()
-        return web.Response(status=taken.value)
-
-    @staticmethod
-    def _answer(body: bytes | None) -> web.Response:
-        if body is None:
-            raise web.HTTPNotFound
-        return web.Response(body=body, content_type="application/octet-stream")
+    async def _get_confirm(self, request: web.Request) -> web.Response:
+        gateway, founding = self._own(request)
+        return answer(founding.confirming.for_member(gateway))

@@ -28,6 +28,7 @@ from firmware.enforcement.dcnet.founding.beacon import (
     beacon_of,
     draw,
 )
+from firmware.enforcement.dcnet.founding.succession import NO_ROSTER
 from firmware.enforcement.dcnet.messages.documents import document_hash
 from firmware.enforcement.dcnet.messages.roster import (
     Administrator,
@@ -40,9 +41,11 @@ from firmware.enforcement.dcnet.messages.roster import (
     SignedBundle,
 )
 from firmware.enforcement.dcnet.policy import LANES, NetRules
-from firmware.enforcement.dcnet.primitives import kdf
+from firmware.enforcement.dcnet.primitives import graph, kdf
 from hsm.errors import HsmError
 from tools.counterparts.messages import MessageRefused
+from tools.counterparts.net_confirmed import Confirmed
+from tools.counterparts.net_reconcile import terms_of
 from tools.counterparts.net_tally import Terms
 from tools.counterparts.server import Emit
 from wan.errors import WanError
@@ -84,9 +87,26 @@ class Countersigner(Protocol):
     async def authorise(self, version: int) -> bytes:
         """Return an `Attestation` of a `PeerAuthorisation` for that roster."""
 
+    async def cosign(self, signed: bytes) -> bytes:
+        """Return an `Attestation` of a manifest or a recovery order that the supplier has signed."""
+
+    async def faults(self, report: bytes) -> bytes:
+        """Take what a canary audit brought (`AuditReport`, signed); nothing comes back."""
+
+    async def revoked(self) -> bytes:
+        """Return an `Attestation` of the newest `PeerWithdrawal`."""
+
 
 class FoundingRefused(Exception):
     """What a member sent does not belong into this roster."""
+
+
+class MembersSilent(Exception):
+    """Members of a countersigned roster did not reveal their nonces in time: it is given up."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        super().__init__(f"{len(names)} members keep silent")
+        self.names = names
 
 
 class Founding:
@@ -94,12 +114,14 @@ class Founding:
 
     Args:
         rules: of the net.
-        members: gateway id -> name of its administrator, in the order of the indices.
+        members: gateway id -> name of its administrator, in the order of the indices; who may be in it.
         keys: the supplier's.
         emit: takes events.
         administrators: by their names in the roster.
         now_utc: the supplier's clock.
         version: of the roster.
+        previous: hash of the roster in force, zeros for none.
+        patience_s: so long members may take to reveal their nonces; None: for ever.
     """
 
     def __init__(
@@ -112,10 +134,15 @@ class Founding:
         administrators: Mapping[str, Countersigner],
         now_utc: Callable[[], datetime],
         version: int,
+        previous: bytes = NO_ROSTER,
+        patience_s: float | None = None,
     ) -> None:
+        self._previous, self._patience_s = previous, patience_s
+        self.version, self.first_epoch = version, 0
+        """Which roster, and in which epoch it shall begin; 0: in the one of its draft."""
         self._rules, self._members, self._keys, self._emit = rules, dict(members), keys, emit
-        names = sorted(set(self._members.values()))
-        self._administrators = {name: administrators[name] for name in names}
+        self._all_administrators = administrators
+        self._administrators: dict[str, Countersigner] = {}
         self._now_utc, self._version = now_utc, version
         self._reveal = BeaconReveal(rules.net, version, secrets.token_bytes(NONCE_BYTES))
         self._bundles: dict[str, tuple[SignedBundle, KeyBundle]] = {}
@@ -125,29 +152,72 @@ class Founding:
         """The countersigned roster, as soon as there is one."""
         self.graph: bytes | None = None
         """Everybody's nonces and the authorisations, as soon as the last one is here."""
+        self.adjacent: Mapping[int, frozenset[int]] = {}
+        """The key graph, as soon as it is drawn."""
+        self.reconcile_terms: Terms | None = None
+        """Of the reconcile net, if there is one."""
+        self.edges: frozenset[tuple[int, int]] = frozenset()
+        self.confirming = Confirmed(rules, keys, emit)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Gateway ids in the order of the indices; final once `found` has drafted the roster."""
+        return tuple(self._members)
+
+    @property
+    def offered(self) -> frozenset[str]:
+        """Whose bundles are here."""
+        return frozenset(self._bundles)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the members are fixed."""
+        return self._all_here.is_set()
+
+    def certificate_of(self, member: str) -> bytes:
+        """DER of the certificate that a member's bundle was signed with."""
+        return self._bundles[member][0].certificate
+
+    def allow(self, members: Mapping[str, str]) -> None:
+        """Let others than before offer bundles; only until the members are settled."""
+        self._members = dict(members)
+        self._bundles = {name: one for name, one in self._bundles.items() if name in members}
+
+    def settle(self, members: Iterable[str]) -> None:
+        """Let these, whose bundles are here, be the roster's members."""
+        chosen = set(members)
+        self._members = {name: by for name, by in self._members.items() if name in chosen}
+        self._all_here.set()
 
     async def found(self) -> tuple[Roster, Terms]:
         """Draft the roster, have it countersigned, publish it; then collect and publish the nonces."""
         await self._all_here.wait()
-        names = [*self._administrators]
+        names = sorted(set(self._members.values()))
+        self._administrators = {name: self._all_administrators[name] for name in names}
         roster = self._draft([await self._ask(name, "commit", self._commitment) for name in names])
         bundles = tuple(self._bundles[member][0] for member in self._members)
         draft = RosterDraft(await self._keys.sign(roster.to_bytes()), bundles)
         countersigned = [await self._ask(name, "countersign", self._countersigner(draft)) for name in names]
         roster_hash = document_hash(roster)
-        mac_keys = {
-            index: kdf.mac_key(
-                await self._keys.agree(self._bundles[member][1].point),
-                roster_hash,
-                self._rules.net,
-                self._version,
-            )
+        secrets_of = {
+            index: await self._keys.agree(self._bundles[member][1].point)
             for index, member in enumerate(self._members, start=1)
         }
+        mac_keys = {
+            index: kdf.mac_key(z, roster_hash, self._rules.net, self._version)
+            for index, z in secrets_of.items()
+        }
+        terms = Terms(self._rules.net, self._version, len(self._members), len(LANES), mac_keys)
+        if self._rules.reconcile_slots:
+            self.reconcile_terms = terms_of(terms, self._rules.reconciled(), secrets_of, roster_hash)
         self.publication = RosterPublication(draft.signed, tuple(countersigned), bundles).to_bytes()
         net = self._rules.net.hex()
         self._emit({"event": "roster", "net": net, "version": self._version, "members": [*self._members]})
-        await self._all_revealed.wait()
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await self._all_revealed.wait()
+        except TimeoutError:
+            raise MembersSilent(frozenset(self._members.keys() - self._revealed.keys())) from None
         nonces = Nonces(
             self._rules.net,
             self._version,
@@ -158,7 +228,7 @@ class Founding:
         given = {name: await self._ask(name, "authorise", self._authorisation) for name in names}
         self.graph = GraphPublication(nonces, tuple(item for item, _ in given.values())).to_bytes()
         self._try_graph(roster, nonces, {name: authorised for name, (_, authorised) in given.items()})
-        return roster, Terms(self._rules.net, self._version, len(self._members), len(LANES), mac_keys)
+        return roster, terms
 
     def _try_graph(self, roster: Roster, nonces: Nonces, authorised: Mapping[str, PeerAuthorisation]) -> None:
         """Tell what key graph there is; members find out for themselves."""
@@ -168,7 +238,17 @@ class Founding:
         except MembershipRefused as error:
             self._emit({"event": "refused", "what": "beacon", "reason": str(error)} | event)
         else:
-            self._emit({"event": "beacon", "edges": len(authorised_edges(roster, edges, authorised))} | event)
+            self.edges = authorised_edges(roster, edges, authorised)
+            self.adjacent = graph.neighbours(self.edges)
+            self._emit({"event": "beacon", "edges": len(self.edges)} | event)
+        self.confirming.begin(roster, self.members, self.edges)
+
+    @property
+    def certificates(self) -> dict[int, bytes]:
+        """DER of each member's SIG certificate, by its index."""
+        return {
+            index: self._bundles[member][0].certificate for index, member in enumerate(self._members, start=1)
+        }
 
     def _draft(self, administrators: Iterable[Administrator]) -> Roster:
         rules = self._rules
@@ -185,10 +265,10 @@ class Founding:
         return Roster(
             rules.net,
             self._version,
-            bytes(32),
+            self._previous,
             rules.policy_hash(),
             rules.schema_hash(),
-            rules.epoch_of(max(0, rules.slot_at(self._now_utc()))),
+            self.first_epoch or rules.epoch_of(max(0, rules.slot_at(self._now_utc()))),
             self._reveal.commitment,
             tuple(administrators),
             entries,
@@ -236,14 +316,18 @@ class Founding:
             await self._keys.agree(bundle.point)  # refuses a point off the curve before it is in a roster
         except (DcNetError, MessageRefused, HsmError) as error:
             raise FoundingRefused(str(error)) from error
+        if gateway not in self._members:
+            raise FoundingRefused("no contract")
         named = hashlib.sha256(signed.certificate).digest()
         made_for = (signer, bundle.net, bundle.version, bundle.certificate_hash)
         if made_for != (gateway, self._rules.net, self._version, named):
             raise FoundingRefused("made for something else")
         if (known := self._bundles.get(gateway)) is not None:
             return 200 if known[1] == bundle else 409
+        if self._all_here.is_set():
+            return 425  # the roster is drafted: the next one
         self._bundles[gateway] = (signed, bundle)
-        if len(self._bundles) == len(self._members):
+        if self._previous == NO_ROSTER and len(self._bundles) == len(self._members):
             self._all_here.set()
         return 201
 
@@ -255,9 +339,17 @@ class Founding:
             reveal = BeaconReveal.from_bytes(body)
         except DcNetError as error:
             raise FoundingRefused(str(error)) from error
+        if gateway not in self._members:
+            raise FoundingRefused("not in this roster")
         if reveal.commitment != self._bundles[gateway][1].commitment:
             raise FoundingRefused("not the nonce that the bundle commits to")
         self._revealed[gateway] = reveal.nonce
         if len(self._revealed) == len(self._members):
             self._all_revealed.set()
         return 201
+
+    async def dispute(self, gateway: str, body: bytes) -> int:
+        """Take a dispute of an edge; HTTP status. Raises `FoundingRefused`, `ConfirmationRefused`."""
+        if gateway not in self._bundles:
+            raise FoundingRefused("not in this roster")
+        return await self.confirming.dispute(gateway, self._bundles[gateway][0].certificate, body)

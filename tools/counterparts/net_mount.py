@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+import tomllib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,10 +18,13 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
+from firmware.enforcement.dcnet.messages.conduct import Calendar
+from firmware.enforcement.dcnet.policy import NetRules
 from firmware.profile.model import CommunicationProfile, NetPolicy
 from hsm.x509.certificate import load_pem_chain
 from tools.counterparts.kept_files import KeptFiles
 from tools.counterparts.net import NetCoordinator
+from tools.counterparts.net_conduct import calendar_of
 from tools.counterparts.net_keys import CmsKeys
 from tools.counterparts.net_witness import NetWitness, OrderedNet
 from tools.counterparts.server import Emit, client_context, gateway_of, peer_common_name, split_address
@@ -27,6 +32,9 @@ from tools.counterparts.spool import profiles_ordered
 from wan.errors import OrderRefused, UnexpectedReply
 
 _ANSWER_TIMEOUT_S: Final = 20.0
+_ADMINISTRATOR: Final = ".GWA"
+_LOOK_S: Final = 1.0
+"""Between two looks at emp.toml."""
 _NET: Final = "{net:[0-9a-f]{16}}"
 _VERSION: Final = "{version:[1-9][0-9]{0,8}}"
 
@@ -43,6 +51,16 @@ class AdministratorSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_un
     """Gateway ids, lower case, of `NetSettings.members` that it administers."""
 
 
+class CalendarSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which slots of a net are blocked."""
+
+    first_slot: int
+    slots: int
+    blocked: list[tuple[int, int]] = []
+    """[first, last] of each run, rising."""
+    jitter_s: float = 0.0
+
+
 class NetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One [[net]] of emp.toml."""
 
@@ -56,6 +74,10 @@ class NetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The administrator's name in rosters."""
     others: list[AdministratorSettings] = []
     """Administrators of the members that are not `administrator`'s."""
+    calendar: list[CalendarSettings] = []
+    """What is blocked, if the policy has `calendar = "signed"`; never changed once published."""
+    patience_s: float = 3600.0
+    """How long the supplier waits for members that keep silent."""
 
 
 def identity(request: web.Request) -> str:
@@ -69,32 +91,72 @@ def identity(request: web.Request) -> str:
 def mount_coordinators(app: web.Application, folder: Path, nets: list[NetSettings], emit: Emit) -> None:
     """Add the routes of each net to the supplier's server, and run its coordinator while it is up."""
     for settings in nets:
+        administrators = _administrators(folder, settings)
         coordinator = NetCoordinator(
             settings.policy,
             settings.members,
             CmsKeys(folder),
             emit,
-            administrators=_administrators(folder, settings),
+            administrators=administrators,
+            overseers=administrators,
+            calendars=_calendars(settings),
+            relayed_by=lambda request: peer_common_name(request).endswith(_ADMINISTRATOR),
             identity=identity,
-            administrator_of={member: one.name for one in settings.others for member in one.members},
+            patience_s=settings.patience_s,
+            administrator_of=_contracts(settings),
         )
         app.router.add_routes(coordinator.routes())
-        app.cleanup_ctx.append(_running(coordinator, emit))
+        app.cleanup_ctx.append(_running(coordinator.run, coordinator, emit))
+        app.cleanup_ctx.append(_running(partial(_follow, folder, coordinator), coordinator, emit))
 
 
-def _running(coordinator: NetCoordinator, emit: Emit) -> Callable[[web.Application], AsyncIterator[None]]:
+def _contracts(settings: NetSettings) -> dict[str, str]:
+    """Gateway id -> name of its administrator."""
+    others = {member: one.name for one in settings.others for member in one.members}
+    return {member: others.get(member, settings.administrator) for member in settings.members}
+
+
+async def _follow(folder: Path, coordinator: NetCoordinator) -> None:
+    """Take up who is added to `members` in emp.toml, or taken out, while the server runs."""
+    path, seen = folder / "emp.toml", -1
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        if not path.exists() or (changed := path.stat().st_mtime_ns) == seen:
+            continue
+        seen = changed
+        try:
+            tables = tomllib.loads(path.read_text(encoding="utf-8")).get("net", [])
+            nets = msgspec.convert(tables, list[NetSettings])
+        except (tomllib.TOMLDecodeError, msgspec.ValidationError):
+            continue  # half written, or wrong: what held goes on
+        for settings in nets:
+            if settings.policy.net_id == coordinator.net:
+                coordinator.follow(_contracts(settings))
+
+
+def _running(
+    run: Callable[[], Coroutine[Any, Any, None]], coordinator: NetCoordinator, emit: Emit
+) -> Callable[[web.Application], AsyncIterator[None]]:
     def ended(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             emit({"event": "failed", "net": coordinator.net, "error": repr(error)})
 
     async def context(_app: web.Application) -> AsyncIterator[None]:
-        task = asyncio.get_running_loop().create_task(coordinator.run(), name=coordinator.name)
+        task = asyncio.get_running_loop().create_task(run(), name=coordinator.name)
         task.add_done_callback(ended)
         yield
         task.cancel()
         await asyncio.wait([task])
 
     return context
+
+
+def _calendars(settings: NetSettings) -> list[Calendar]:
+    rules = NetRules.from_profile(settings.policy)
+    return [
+        calendar_of(rules, one.first_slot, one.slots, one.blocked, round(one.jitter_s * 1000))
+        for one in settings.calendar
+    ]
 
 
 def _administrators(folder: Path, settings: NetSettings) -> dict[str, AdministratorClient]:
@@ -129,6 +191,26 @@ class AdministratorClient:
     async def authorise(self, version: int) -> bytes:
         """Ask whom its gateways may share keys with."""
         return await self._ask(f"authorise/{version}", b"")
+
+    async def rates(self, report: bytes) -> bytes:
+        """Tell how often members took part."""
+        return await self._ask("rates", report)
+
+    async def outage(self, version: int, slot: int) -> bytes:
+        """Ask for an outage notice."""
+        return await self._ask(f"outage/{version}/{slot}", b"")
+
+    async def cosign(self, signed: bytes) -> bytes:
+        """Ask for a co-signature of a manifest or an order."""
+        return await self._ask("cosign", signed)
+
+    async def faults(self, report: bytes) -> bytes:
+        """Tell what an audit brought."""
+        return await self._ask("faults", report)
+
+    async def revoked(self) -> bytes:
+        """Ask whom it has withdrawn."""
+        return await self._ask("revoke", b"")
 
     async def _ask(self, what: str, body: bytes) -> bytes:
         timeout = aiohttp.ClientTimeout(total=_ANSWER_TIMEOUT_S)
@@ -194,6 +276,19 @@ def mount_witness(
         about = request.match_info
         return await answer(witness.authorise(about["net"], int(about["version"])))
 
+    async def cosign(request: web.Request) -> web.Response:
+        return await answer(witness.cosign(request.match_info["net"], await request.read()))
+
+    async def faults(request: web.Request) -> web.Response:
+        return await answer(witness.faults(request.match_info["net"], await request.read()))
+
+    app.router.add_post(f"/dcnet/v1/{_NET}/cosign", cosign)
+    app.router.add_post(f"/dcnet/v1/{_NET}/faults", faults)
+
+    async def revoked(request: web.Request) -> web.Response:
+        return await answer(witness.revoked(request.match_info["net"]))
+
+    app.router.add_post(f"/dcnet/v1/{_NET}/revoke", revoked)
     app.router.add_post(f"/dcnet/v1/{_NET}/authorise/{_VERSION}", authorise)
     app.router.add_post(f"/dcnet/v1/{_NET}/commit/{_VERSION}", commit)
     app.router.add_post(f"/dcnet/v1/{_NET}/countersign", countersign)
@@ -220,11 +315,13 @@ def ordered_net(folder: Path, net: str) -> OrderedNet | None:
 def to_toml(settings: NetSettings) -> str:
     """Write a [[net]] for emp.toml."""
     table: dict[str, Any] = msgspec.to_builtins(settings, builtin_types=(datetime,))
-    policy, others = table.pop("policy"), table.pop("others")
+    policy, others, calendars = table.pop("policy"), table.pop("others"), table.pop("calendar")
     lines = ["", "[[net]]", *(f"{key} = {_value(value)}" for key, value in table.items())]
     lines += ["[net.policy]", *(f"{key} = {_value(value)}" for key, value in policy.items())]
     for other in others:
         lines += ["[[net.others]]", *(f"{key} = {_value(value)}" for key, value in other.items())]
+    for one in calendars:
+        lines += ["[[net.calendar]]", *(f"{key} = {_value(value)}" for key, value in one.items())]
     return "\n".join(lines) + "\n"
 
 

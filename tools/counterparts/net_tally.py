@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -37,6 +37,8 @@ class Terms:
     size: int
     lanes: int
     mac_keys: Mapping[int, bytes]
+    flags: int = 0
+    """Of Submit and Open frames: RECONCILE in a reconcile net."""
 
 
 class Tally:
@@ -48,6 +50,11 @@ class Tally:
         self.state = SUPPLIER.start
         self.manifest: Manifest | None = None
         self.hello: set[int] = set()
+        self._excluded: set[int] = set()
+        self.miscounted = False
+        """Whether everybody opened and the canary lane does not count them: a member or an edge is wrong."""
+        self.frames: dict[int, Frame] = {}
+        """The submissions taken."""
         self._submitted: dict[int, tuple[bytes, arithmetic.Lanes]] = {}
         self._opened: dict[int, arithmetic.Lanes] = {}
 
@@ -57,9 +64,14 @@ class Tally:
         return sorted(self._submitted)
 
     @property
+    def opened(self) -> list[int]:
+        """Indices that have opened, ascending."""
+        return sorted(self._opened)
+
+    @property
     def everybody_spoke(self) -> bool:
         """Whether each member of the roster has submitted or said hello: waiting longer brings nothing."""
-        return len(self._submitted.keys() | self.hello) == self.terms.size
+        return len(self._submitted.keys() | self.hello | self._excluded) == self.terms.size
 
     @property
     def complete(self) -> bool:
@@ -70,8 +82,8 @@ class Tally:
         """Take a Submit or Hello frame from the member with this index."""
         if self.manifest is not None:
             return Taken.LATE, None
-        frame = self._frame(index, sealed, self.previous)
-        if frame is None or frame.type is FrameType.OPEN:
+        frame = self.read(index, sealed, self.previous)
+        if frame is None or frame.type not in (FrameType.SUBMIT, FrameType.HELLO) or index in self._excluded:
             return Taken.REFUSED, None
         if frame.type is FrameType.HELLO:
             self.hello.add(index)
@@ -81,13 +93,25 @@ class Tally:
         name = digest(sealed[:-MAC_BYTES])
         if (known := self._submitted.get(index)) is not None:
             return (Taken.KNOWN if known[0] == name else Taken.CONFLICT), frame
-        self._submitted[index] = (name, frame.lanes)
+        self._submitted[index], self.frames[index] = (name, frame.lanes), frame
         return Taken.NEW, frame
 
-    def close(self, result: SlotResult | None) -> Manifest:
-        """Take no more submissions; the manifest says whose were taken."""
+    def exclude(self, members: Collection[int]) -> None:
+        """Take nothing of these, and forget what was taken: an audit has named them."""
+        self._excluded |= set(members)
+        for index in self._excluded:
+            self._submitted.pop(index, None)
+            self.frames.pop(index, None)
+            self.hello.discard(index)
+
+    def close(self, result: SlotResult | None, *, witnessed: bool = False) -> Manifest:
+        """Take no more submissions; the manifest says whose were taken.
+
+        With `witnessed` it is not published before `cosigned` says that all administrators know it.
+        """
         self.state = SUPPLIER.advance(self.state, SupplierStep.CLOSE)
-        self.state = SUPPLIER.advance(self.state, SupplierStep.PUBLISH)
+        if not witnessed:
+            self.state = SUPPLIER.advance(self.state, SupplierStep.PUBLISH)
         digests = [self._submitted[index][0] for index in self.accepted]
         self.manifest = Manifest(
             self.terms.net,
@@ -101,6 +125,31 @@ class Tally:
         )
         return self.manifest
 
+    def cosigned(self) -> None:
+        """Every administrator has co-signed the manifest."""
+        self.state = SUPPLIER.advance(self.state, SupplierStep.COSIGN)
+        self.state = SUPPLIER.advance(self.state, SupplierStep.PUBLISH)
+
+    @property
+    def lost(self) -> frozenset[int]:
+        """Accepted members that have not opened."""
+        return frozenset(self._submitted.keys() - self._opened.keys())
+
+    def ordered(self) -> None:
+        """Every administrator has co-signed an order to recover who is lost."""
+        self.state = SUPPLIER.advance(self.state, SupplierStep.ORDER)
+
+    def recovered(self, index: int, lanes: arithmetic.Lanes) -> None:
+        """Take a lost member's self-mask for its opening; the one it sent in time comes first."""
+        if index in self._submitted:
+            self._opened.setdefault(index, lanes)
+
+    def words(self, lane: int) -> dict[int, tuple[int, int]]:
+        """Return (submitted, opened) of one lane of every member that did both."""
+        return {
+            index: (self._submitted[index][1][lane], opened[lane]) for index, opened in self._opened.items()
+        }
+
     def siblings(self, index: int) -> tuple[bytes, ...]:
         """The Merkle path of a member, empty if it is not accepted."""
         accepted = self.accepted
@@ -112,7 +161,7 @@ class Tally:
         """Take an Open frame."""
         if self.manifest is None:
             return Taken.REFUSED
-        frame = self._frame(index, sealed, document_hash(self.manifest))
+        frame = self.read(index, sealed, document_hash(self.manifest))
         if frame is None or frame.type is not FrameType.OPEN or len(frame.lanes) != self.terms.lanes:
             return Taken.REFUSED
         if index not in self._submitted:
@@ -143,12 +192,19 @@ class Tally:
         sums = arithmetic.total(submissions, self._opened.values(), self.terms.lanes)
         members = len(submissions)
         possible = all(value <= limit * members for value, limit in zip(sums, limits, strict=True))
-        if not possible or sums[canary] != members:
+        self.miscounted = sums[canary] != members
+        if not possible or self.miscounted:
             return SlotResult(self.terms.net, self.slot, name, Verdict.ABORTED)
         return SlotResult(self.terms.net, self.slot, name, Verdict.TOTALLED, sums)
 
-    def _frame(self, index: int, sealed: bytes, reference: bytes) -> Frame | None:
-        """The frame if its MAC and every field of its header are right."""
+    def read(self, index: int, sealed: bytes, reference: bytes) -> Frame | None:
+        """The frame if its MAC and every field of its header are right.
+
+        Args:
+            index: whose it must be.
+            sealed: with its MAC.
+            reference: hash of the manifest that it must name.
+        """
         key = self.terms.mac_keys.get(index)
         if key is None or len(sealed) <= MAC_BYTES:
             return None
@@ -161,4 +217,5 @@ class Tally:
             return None
         said = (frame.net, frame.version, frame.slot, frame.epoch, frame.index, frame.reference)
         meant = (self.terms.net, self.terms.version, self.slot, self.epoch, index, reference)
-        return frame if said == meant else None
+        flags = self.terms.flags if frame.lanes else 0
+        return frame if said == meant and frame.flags == flags else None

@@ -9,6 +9,7 @@ import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from firmware.enforcement.dcnet.errors import DcNetError
@@ -25,7 +26,10 @@ from firmware.enforcement.dcnet.messages.roster import (
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.profile.model import NetPolicy
 from tools.counterparts.messages import MessageRefused, Trust, check_signed
+from tools.counterparts.net_audit import FaultKeeper
+from tools.counterparts.net_cosigning import Cosigner
 from tools.counterparts.net_keys import open_bundle
+from tools.counterparts.net_succession import check_next, keep_names, revoked_peers, withdrawal
 from tools.counterparts.server import Emit
 from wan.errors import OrderRefused
 
@@ -58,6 +62,7 @@ class NetWitness:
             roster of each version.
         partners: other administrators whose gateways may be in a roster with ours.
         refused_peers: gateway ids (lower case) that no gateway of ours shares a key with.
+        now_utc: our clock.
     """
 
     def __init__(
@@ -72,11 +77,37 @@ class NetWitness:
         kept: MutableMapping[str, bytes],
         partners: frozenset[str] = frozenset(),
         refused_peers: frozenset[str] = frozenset(),
+        now_utc: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        self._now_utc = now_utc
         self._name, self._certificate = name, certificate
         self._ordered, self._trust = ordered, trust
         self._sign, self._emit = sign, emit
         self._kept, self._partners, self._refused = kept, partners, refused_peers
+        self._cosigner = Cosigner(ordered, trust, kept)
+        self._faults = FaultKeeper(ordered, trust, kept, emit)
+
+    async def cosign(self, net: str, body: bytes) -> bytes:
+        """Answer `POST /dcnet/v1/{net}/cosign`: an `Attestation` of a manifest's or an order's content.
+
+        Raises:
+            OrderRefused: with a code and the reason; answer 403.
+        """
+        try:
+            return await self._attest(await self._cosigner.judge(net, body))
+        except OrderRefused as refused:
+            raise self._refusal("cosign", net, refused) from None
+
+    async def faults(self, net: str, body: bytes) -> bytes:
+        """Answer `POST /dcnet/v1/{net}/faults`: what an audit brought is judged again and kept.
+
+        Raises:
+            OrderRefused: with a code and the reason; answer 403.
+        """
+        try:
+            return await self._faults.take(net, body)
+        except OrderRefused as refused:
+            raise self._refusal("faults", net, refused) from None
 
     async def commit(self, net: str, version: int) -> bytes:
         """Answer `POST /dcnet/v1/{net}/commit/{version}`: an `Attestation` of our `BeaconCommit`.
@@ -129,7 +160,21 @@ class NetWitness:
         """
         if (content := self._kept.get(f"peers-{net}-{version}")) is None:
             raise self._refusal("authorise", net, OrderRefused("roster", "no roster was countersigned"))
+        self._kept[f"given-{net}-{version}"] = b"\1"
         return await self._attest(content)
+
+    async def revoked(self, net: str) -> bytes:
+        """Answer `POST /dcnet/v1/{net}/revoke`: an `Attestation` of the newest `PeerWithdrawal`.
+
+        Raises:
+            OrderRefused: no such net was ordered; answer 403.
+        """
+        ordered = self._ordered(net)
+        if ordered is None:
+            raise self._refusal("revoke", net, OrderRefused("policy", "no such net was ordered"))
+        refused = self._refused | revoked_peers(self._kept, net)
+        given = withdrawal(self._kept, net, self._name, ordered.gateways, refused)
+        return await self._attest(given.to_bytes())
 
     async def _attest(self, content: bytes) -> bytes:
         return Attestation(self._certificate, await self._sign(content)).to_bytes()
@@ -178,7 +223,12 @@ class NetWitness:
         )
         if own not in roster.administrators:
             raise OrderRefused("commitment", "the roster holds another commitment or certificate of ours")
-        strangers = {gateway for gateway, _ in opened} & self._refused
+        if f"roster-{net}-{roster.version}" not in self._kept:
+            check_next(self._kept, net, rules, roster, self._now_utc())
+        if faulty := {gateway for gateway, _ in opened} & self._faults.excluded(net):
+            raise OrderRefused("excluded", f"{', '.join(sorted(faulty))}: an audit has excluded it")
+        refused = self._refused | revoked_peers(self._kept, net)
+        strangers = {gateway for gateway, _ in opened} & refused
         peers = tuple(
             (entry.index, entry.certificate_hash)
             for entry, (gateway, _) in zip(roster.entries, opened, strict=True)
@@ -189,4 +239,5 @@ class NetWitness:
         if self._kept.setdefault(f"roster-{net}-{roster.version}", checked.content) != checked.content:
             raise OrderRefused("version", "another roster of this version was countersigned before")
         self._kept.setdefault(f"peers-{net}-{roster.version}", given.to_bytes())
+        keep_names(self._kept, net, roster, [gateway for gateway, _ in opened], self._now_utc())
         return checked.content

@@ -143,6 +143,8 @@ def read(folder: Path) -> tuple[list[Seen], frozenset[str]]:
             corrupt |= _names(json.loads(file.read_text(encoding="utf-8")), str(file))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise BadRecord(f"{file}: not JSON: {error}") from None
+        except RecursionError:
+            raise BadRecord(f"{file}: nested too deeply") from None
     return seen, frozenset(corrupt)
 
 
@@ -157,6 +159,8 @@ def _documents(file: Path) -> Iterator[tuple[int, dict[str, object]]]:
                 document = json.loads(line)
             except json.JSONDecodeError as error:
                 raise BadRecord(f"{file}:{number}: not JSON: {error.msg}") from None
+            except RecursionError:
+                raise BadRecord(f"{file}:{number}: nested too deeply") from None
             if not isinstance(document, dict):
                 raise BadRecord(f"{file}:{number}: an object was expected")
             yield number, document

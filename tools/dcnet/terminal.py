@@ -38,11 +38,26 @@ def view(net: dict[str, Any]) -> Text:
     else:
         _members(text, net, roster)
     _slots(text, net.get("slots") or [])
+    _faults(text, net)
     for one in net.get("owed") or []:
         span = f"slots {one['first_slot']} to {one['last_slot']}"
         text.append(f"owed  {span}: import {one['import_wh']} Wh, export {one['export_wh']} Wh")
         text.append(f" ({one['reason']})\n")
     return text
+
+
+def _faults(text: Text, net: dict[str, Any]) -> None:
+    if "mode" not in net:
+        return
+    text.append("mode  ")
+    text.append(net["mode"], style="red" if net["mode"].startswith("F") else "green")
+    period = f"every {net['reconcile_slots']} slots" if net["reconcile_slots"] else "never"
+    text.append(f", recovery {net['recovery']}, what is owed is added up {period}\n")
+    if net["last_audit"]:
+        text.append(f"last audit  slot {net['last_audit']['slot']}\n")
+    if net["recovered"]:
+        slots = ", ".join(str(one["slot"]) for one in net["recovered"][-8:])
+        text.append(f"shares given  slots {slots}\n")
 
 
 def _members(text: Text, net: dict[str, Any], roster: dict[str, Any]) -> None:

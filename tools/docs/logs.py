@@ -45,8 +45,12 @@ profiles it changed.
 
 Every reading asks [the role table](roles.md), hands out at most 1000 entries and 1 MiB, and is itself \
 logged: in the log that was read, of the calibration log in the system log. On the machine itself \
-the control socket (mode 0600) takes the role that is asked for: who may open it owns the machine, and \
-could read its memory as well.
+the control socket (mode 0600) answers the gateway's own user and root, as the kernel names them, in the \
+roles of `[control] roles` in `gateway.toml`: a technician's unless more is said there, so the calibration \
+log and `smgw decommission` need `"gwa"` in it. A consumer's log needs the consumer's code, which \
+`smgw log code --consumer NAME` makes and shows once (`smgw log consumer --code-file FILE`, or typed in); \
+five wrong ones close the name for five minutes, and every refusal is in the system log. Whoever owns the \
+machine can make a new code: against him no program on it protects.
 
 ## Chain and seals
 
@@ -122,9 +126,15 @@ def page() -> str:
             ],
         ),
         causes=_table(
-            ("cause", "state", "why", "ends by"),
+            ("cause", "state", "why", "goes on all the same", "ends by"),
             [
-                (cause.value, rule.state.name.lower(), rule.text, f"{rule.remedy} ({rule.end.value})")
+                (
+                    cause.value,
+                    rule.state.name.lower(),
+                    rule.text,
+                    ", ".join(one.value for one in Function if one in rule.spares),
+                    f"{rule.remedy} ({rule.end.value})",
+                )
                 for cause, rule in CAUSES.items()
             ],
         ),

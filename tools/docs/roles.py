@@ -23,7 +23,9 @@ ask.
 
 ## Doors
 
-The control socket (mode 0600: whoever opens it owns the machine) takes the role that is asked for:
+The control socket (mode 0600) answers the gateway's own user and root, as the kernel names them, in the
+roles of `[control] roles` in `gateway.toml` (a technician's unless more is said there), and a consumer who
+shows the own code (`smgw log code`). Everybody else is refused, which is logged:
 
 {control}
 

@@ -49,6 +49,22 @@ class OpeningRefused(DcNetError):
         self.refusal = refusal
 
 
+class CalendarRefused(DcNetError):
+    """A calendar asks for more than calendars may; `code` names the check."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code, self.detail = code, detail
+
+
+class OutageRefused(DcNetError):
+    """An outage notice lifts nothing in this slot; `code` names the check."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code, self.detail = code, detail
+
+
 class SharesRefused(DcNetError):
     """Shares of a seed are too few, or contradict each other."""
 
@@ -65,11 +81,15 @@ class AuditRefused(DcNetError):
     """A canary audit asks for more than this gateway gives."""
 
 
+class CosignatureMissing(DcNetError):
+    """A document of a net with recovery lacks an administrator's co-signature; it is as good as none."""
+
+
 class Equivocation(DcNetError):
-    """Two different signed manifests for one slot: proof that the supplier lies. `proof` holds both."""
+    """Two different signed manifests, or orders, for one slot: proof of a lie. `proof` holds both."""
 
     def __init__(self, slot: int, proof: tuple[bytes, bytes]) -> None:
-        super().__init__(f"two manifests for slot {slot}")
+        super().__init__(f"two manifests or orders for slot {slot}")
         self.slot, self.proof = slot, proof
 
 

@@ -15,6 +15,23 @@ class NetEventKind(Enum):
     OWED = "owed"
     QUARANTINE = "quarantine"
     REFUSED = "refused"
+    LEFT_OUT = "left-out"
+    """Again not in a manifest, though the supplier had confirmed the submission."""
+    RECOVERED = "recovered"
+    """Shares were given for members lost after the manifest; `members` counts the shares."""
+    AUDITED = "audited"
+    """Canary words of one slot were stated."""
+    RECONCILED = "reconciled"
+    """What was owed is in the total of a reconcile slot; `slot` is that of the reconcile net."""
+    DISPUTED = "disputed"
+    """A neighbour's tag is not that of our common key."""
+    SWITCHED = "switched"
+    """Another roster is in force."""
+    REDRAWN = "redrawn"
+    """A roster on its way was given up for a later one: the supplier could have wished for another graph."""
+    REVOKED = "revoked"
+    """The administrator withdrew peers."""
+    LEFT = "left"
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,7 @@ SLOT: Final = Machine(
         (SlotState.OPENED, Step.ABORT): SlotState.ABORTED,
         (SlotState.LEFT_OUT, Step.OWE): SlotState.OWED,
         (SlotState.REFUSED, Step.OWE): SlotState.OWED,
+        (SlotState.REFUSED, Step.TOTAL): SlotState.TOTALLED,  # others have recovered its mask
         (SlotState.ABORTED, Step.OWE): SlotState.OWED,
         (SlotState.OWED, Step.SETTLE): SlotState.SETTLED,
     },

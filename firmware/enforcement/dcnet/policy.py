@@ -6,13 +6,15 @@ Spec: docs/dcnet.md, NetPolicy. Floors that a gateway insists on are checked her
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Final, Self
 
 from firmware.enforcement.dcnet.errors import NetRefused
 from firmware.enforcement.dcnet.messages.canonical import encode
+from firmware.enforcement.dcnet.primitives.kdf import NET_BYTES, SCHEME
+from firmware.profile import net_sizes
 from firmware.profile.model import NetPolicy
 
 LANES: Final = ("import", "export", "canary")
@@ -21,6 +23,8 @@ TENTHS: Final = 10
 """Energies on a lane are in 0.1 Wh."""
 MEMBER_FLOOR: Final = 16
 """No net counts as safe below this many members; less needs both insecure flags."""
+CHURN_FLOOR: Final = 4
+"""Fewer members than that never change between two rosters of a net that counts as safe."""
 _EPOCH_ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TENTH_WH: Final = "0.1 Wh"
 _COUNT: Final = "1"
@@ -68,6 +72,24 @@ class NetRules:
     """t, how many of them give the seed."""
     f_max: int = 2
     """Most lost neighbours that a member may have in one recovery."""
+    recover_ms: int = 480_000
+    """D4, only with recovery: no share is given or taken later."""
+    reconcile_slots: int = 2976
+    """Regular slots in one period of the reconcile net; 0: nothing is reconciled."""
+    reconciles: bytes = b""
+    """Of a reconcile net the id of the net whose energy it carries."""
+    n_start: int = 0
+    """Fewest members of a first roster; at least n_min, whatever stands here."""
+    churn_min: int = 4
+    """Between two rosters nobody changes, or at least so many do."""
+    epoch_s: int = _DAY_S
+    """Length of an epoch; another one than a day is for trying things out."""
+    roster_pause_s: int = _DAY_S
+    """Least time between two roster versions."""
+    bridges: int = 0
+    """Edges between this net and the next of its supplier; nets in service have none."""
+    calendar: bool = False
+    """Whether the supplier's signed calendars are asked for and obeyed."""
 
     @classmethod
     def from_profile(cls, policy: NetPolicy) -> Self:
@@ -76,8 +98,13 @@ class NetRules:
         Raises:
             NetRefused: lanes, recovery or deadlines that this gateway cannot serve.
         """
-        if tuple(policy.lanes) != LANES or policy.recovery != "none":
-            raise NetRefused("only the lanes import, export, canary and recovery none are built")
+        if tuple(policy.lanes) != LANES:
+            raise NetRefused("only the lanes import, export, canary are built")
+        if policy.bridges:
+            raise NetRefused(
+                f"bridges = {policy.bridges}: nets in service are not joined by edges; set bridges = 0 and "
+                "add their totals up (what bridges would give: smgw dcnet simulate --bridges)"
+            )
         rules = cls(
             net=bytes.fromhex(policy.net_id),
             slot_s=policy.slot_s,
@@ -92,6 +119,15 @@ class NetRules:
             max_wh=policy.max_wh,
             n_max=policy.n_max,
             insecure_small_nets=policy.insecure_small_nets,
+            recovery=Recovery.WITNESS if policy.recovery == "witness" else Recovery.NONE,
+            recover_ms=round(policy.recover_s * 1000),
+            reconcile_slots=policy.reconcile_slots,
+            n_start=policy.n_start,
+            churn_min=policy.churn_min,
+            epoch_s=policy.epoch_s,
+            roster_pause_s=policy.roster_pause_s,
+            bridges=policy.bridges,
+            calendar=policy.calendar == "signed",
         )
         rules.check()
         return rules
@@ -110,15 +146,50 @@ class NetRules:
             raise NetRefused("1 <= d_min < n_min <= n_max is required")
         if self.degree < 2 or self.degree % 2:
             raise NetRefused("k is even and at least 2")
+        if ways_out := net_sizes.unservable(self.n_min, self.n_max, self.d_min, self.degree):
+            raise NetRefused(f"no number of members from n_min to n_max has a key graph; needed: {ways_out}")
         if self.recovery is Recovery.WITNESS:
             if not 2 <= self.threshold <= self.holders <= 255 or self.d_min < self.threshold:
                 raise NetRefused("2 <= t <= m <= 255 and t <= d_min are required for recovery")
             if self.f_max < 1:
                 raise NetRefused("f_max must be at least 1 for recovery")
+            if not self.open_ms < self.recover_ms <= self.slot_s * 1000:
+                raise NetRefused("D3 < D4 <= slot is required for recovery")
+        if self.n_start > self.n_max:
+            raise NetRefused("n_start must not exceed n_max")
+        if self.epoch_s < self.slot_s:
+            raise NetRefused("an epoch must hold a slot")
+        hurried = (self.epoch_s, self.roster_pause_s) != (_DAY_S, _DAY_S) or self.churn_min < CHURN_FLOOR
+        if hurried and not self.insecure_small_nets:
+            raise NetRefused(
+                "epoch_s and roster_pause_s other than a day, and churn_min below "
+                f"{CHURN_FLOOR}, need insecure_small_nets"
+            )
         if not 0 <= self.delta_ppm < _MILLION // 2:
             raise NetRefused("delta must lie in [0, 0.5)")
-        if self.max_wh < 1 or self.n_max * self.max_wh * TENTHS >= 1 << 63:
+        if self.reconcile_slots < 0:
+            raise NetRefused("a period has at least 0 slots")
+        largest_wh = self.max_wh * max(1, self.reconcile_slots)
+        if self.max_wh < 1 or self.n_max * largest_wh * TENTHS >= 1 << 63:
             raise NetRefused("n_max * max_wh could wrap a lane")
+
+    def reconciled(self) -> NetRules:
+        """Return the rules of the reconcile net: another id, slots of a whole period, values as large.
+
+        Raises:
+            NetRefused: the policy has no reconcile slots, or this is a reconcile net.
+        """
+        if not self.reconcile_slots or self.reconciles:
+            raise NetRefused("nothing is reconciled in this net")
+        return replace(
+            self,
+            net=reconcile_net(self.net),
+            slot_s=self.slot_s * self.reconcile_slots,
+            max_wh=self.max_wh * self.reconcile_slots,
+            reconcile_slots=0,
+            reconciles=self.net,
+            calendar=False,
+        )
 
     def admit(self, *, insecure_small_nets_allowed: bool) -> bool:
         """Apply the floor; return whether this net runs as an insecure small one.
@@ -137,7 +208,7 @@ class NetRules:
 
     def required_degree(self) -> int:
         """Return the degree every member of a roster needs: room for two absent neighbours."""
-        return self.d_min + 2
+        return self.d_min + net_sizes.ROOM
 
     def slot_at(self, instant: datetime) -> int:
         """Return the slot that `instant` lies in; negative before the grid begins."""
@@ -163,10 +234,29 @@ class NetRules:
         """Return D3 of a slot."""
         return self.slot_end(slot) + timedelta(milliseconds=self.open_ms)
 
+    def final_until(self, slot: int) -> datetime:
+        """Return when a slot's total is certain: D3, with recovery D4."""
+        last_ms = self.recover_ms if self.recovery is Recovery.WITNESS else self.open_ms
+        return self.slot_end(slot) + timedelta(milliseconds=last_ms)
+
     def epoch_of(self, slot: int) -> int:
-        """Return the UTC day number (days since 1970-01-01) in which a slot begins."""
+        """Return the epoch in which a slot begins: with epochs of a day the UTC day number since 1970-01-01.
+
+        A slot of a reconcile net belongs to the epoch it ends in: its beginning may lie before the roster.
+        """
         begin = self.t0_utc + timedelta(seconds=self.slot_s * slot)
-        return (begin - _EPOCH_ZERO) // timedelta(seconds=_DAY_S)
+        if self.reconciles:
+            begin = self.slot_end(slot) - timedelta(milliseconds=1)
+        return (begin - _EPOCH_ZERO) // timedelta(seconds=self.epoch_s)
+
+    def first_slot_of(self, epoch: int) -> int:
+        """Return the first slot of the grid that begins in `epoch` or later."""
+        begin = _EPOCH_ZERO + timedelta(seconds=self.epoch_s * epoch)
+        return max(0, -((self.t0_utc - begin) // timedelta(seconds=self.slot_s)))
+
+    def starts_with(self) -> int:
+        """Return how many members a first roster needs."""
+        return max(self.n_start, self.n_min)
 
     def enough_of(self, accepted: int, present: int) -> bool:
         """Tell whether |A| >= (1 - delta) |P|, in exact arithmetic."""
@@ -204,5 +294,18 @@ class NetRules:
             self.holders,
             self.threshold,
             self.f_max,
+            self.recover_ms,
+            self.reconcile_slots,
+            self.n_start,
+            self.churn_min,
+            self.epoch_s,
+            self.roster_pause_s,
+            self.bridges,
+            self.calendar,
         ]
         return hashlib.sha256(encode(fields)).digest()
+
+
+def reconcile_net(net: bytes) -> bytes:
+    """Return the id of the reconcile net that belongs to a net."""
+    return hashlib.sha256(SCHEME + b" reconcile" + net).digest()[:NET_BYTES]

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from firmware.enforcement.dcnet.events import NetEvent
 from firmware.enforcement.dcnet.founding.authorisation import GraphPublication, PeerAuthorisation
 from firmware.enforcement.dcnet.founding.beacon import BeaconReveal, Nonces
+from firmware.enforcement.dcnet.founding.confirmation import Confirmations, EdgeConfirm
 from firmware.enforcement.dcnet.messages.documents import document_hash, to_bitmap
 from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, Frame, FrameType, digest
 from firmware.enforcement.dcnet.messages.manifest import (
@@ -22,6 +23,7 @@ from firmware.enforcement.dcnet.messages.manifest import (
     Verdict,
 )
 from firmware.enforcement.dcnet.messages.roster import (
+    Attestation,
     KeyBundle,
     KeyExchange,
     Roster,
@@ -30,7 +32,8 @@ from firmware.enforcement.dcnet.messages.roster import (
     SignedBundle,
 )
 from firmware.enforcement.dcnet.policy import NetRules
-from firmware.enforcement.dcnet.primitives import merkle
+from firmware.enforcement.dcnet.primitives import kdf, merkle
+from firmware.enforcement.dcnet.service.client import Exchange
 from firmware.enforcement.dcnet.service.driver import NetMember
 from hsm.api import Curve, KeySlot, PublicKey
 from tests.support.soft_module import SoftModule
@@ -98,6 +101,12 @@ class FakeEmp:
         self.nonces: tuple[bytes, ...] = ()
         self.gwa_nonce = GWA_NONCE
         self.authorise: Callable[[PeerAuthorisation], PeerAuthorisation] = lambda given: given
+        self.confirmed: Attestation | None = None
+        self.disputes: list[bytes] = []
+        self.silent: frozenset[int] = frozenset()
+        """Indices that confirm no edge."""
+        self.tell: Callable[[EdgeConfirm], EdgeConfirm] = lambda said: said
+        self.paper: dict[int, SoftModule] = {}
 
     async def prepare(self) -> PublicKey:
         self.enc = await self.module.generate_key_pair(KeySlot.WAN_ENC, Curve.P256)
@@ -131,6 +140,14 @@ class FakeEmp:
                 nonces = Nonces(self.rules.net, 1, EMP_NONCE, (self.gwa_nonce,), self.nonces)
                 allowed = attested_by("gwa", self.authorise(authorisation(self.roster)).to_bytes())
                 return Answer(200, GraphPublication(nonces, (allowed,)).to_bytes())
+            case ["PUT", "confirm", "1", _]:
+                self.confirmed = Attestation.from_bytes(body)
+                return Answer(201)
+            case ["GET", "confirm", "1", _]:
+                return Answer(200, (await self._confirmations()).to_bytes())
+            case ["PUT", "dispute", "1", _]:
+                self.disputes.append(body)
+                return Answer(201)
             case ["GET", "manifest", "epoch", _]:
                 return Answer(200, signed_by("emp", self._epoch_manifest().to_bytes()))
             case ["GET", "manifest", slot, "1"]:
@@ -155,7 +172,8 @@ class FakeEmp:
         bundles = [own]
         for index in range(2, self.size + 1):
             signatures = NamedSignatures(f"gw{index}")
-            public = await SoftModule().generate_key_pair(KeySlot.DCNET_1, Curve.P256)
+            self.paper[index] = SoftModule()
+            public = await self.paper[index].generate_key_pair(KeySlot.DCNET_1, Curve.P256)
             name = hashlib.sha256(signatures.certificate).digest()
             bundle = KeyBundle(
                 self.rules.net,
@@ -187,8 +205,25 @@ class FakeEmp:
         content = self.roster.to_bytes()
         return RosterPublication(signed_by("emp", content), (attested_by("gwa", content),), tuple(bundles))
 
+    async def _confirmations(self) -> Confirmations:
+        """What members 2..size tell member 1."""
+        assert self.publication is not None
+        own, items, name = self._own_bundle(), [], document_hash(self.roster)
+        for index in sorted(self.paper.keys() - self.silent):
+            pseudonyms = [entry.pseudonym for entry in self.roster.entries]
+            secret = await self.paper[index].agree(KeySlot.DCNET_1, own.point)
+            root = kdf.edge_root(secret, name, pseudonyms[0], pseudonyms[index - 1])
+            tag = kdf.confirm_tag(root, name, upward=False)
+            said = self.tell(EdgeConfirm(self.rules.net, 1, name, index, ((1, tag),)))
+            items.append(attested_by(f"gw{index}", said.to_bytes()))
+        return Confirmations(tuple(items))
+
+    def _own_bundle(self) -> KeyBundle:
+        assert self.publication is not None
+        return KeyBundle.from_bytes(self.publication.bundles[0].signed.partition(b"|")[2])
+
     def _epoch_manifest(self) -> EpochManifest:
-        everybody = to_bitmap(range(1, self.size + 1), self.size)
+        everybody = to_bitmap(set(range(1, self.size + 1)) - self.silent, self.size)
         epoch = self.rules.epoch_of(self.first_slot)
         return EpochManifest(self.rules.net, 1, document_hash(self.roster), epoch, self.first_slot, everybody)
 
@@ -241,6 +276,7 @@ class World:
         self.clock = JumpingClock(self.rules.t0_utc)
         self.emp, self.store, self.module = FakeEmp(self.rules, self.clock), MemoryStore(), SoftModule()
         self.events: list[NetEvent] = []
+        self.administrator: Exchange | None = None
 
     async def member(self) -> NetMember:
         if not hasattr(self.emp, "enc"):
@@ -261,6 +297,7 @@ class World:
             clock=self.clock,
             report=report,
             insecure_small_nets_allowed=True,
+            administrator=self.administrator,
         )
 
     async def run(self, member: NetMember, until_slot: int) -> None:

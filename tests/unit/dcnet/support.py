@@ -25,7 +25,7 @@ T0 = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def policy(**changes: object) -> NetPolicy:
-    """A small insecure net; slots of 2 s."""
+    """A small insecure net; slots of 2 s, nothing is reconciled."""
     fields: dict[str, object] = {
         "net_id": NET.hex(),
         "slot_s": 2,
@@ -39,6 +39,8 @@ def policy(**changes: object) -> NetPolicy:
         "open_s": 1.9,
         "poll_s": 0.05,
         "max_wh": 20_000,
+        "reconcile_slots": 0,
+        "recover_s": 1.95,
     }
     return NetPolicy(**(fields | changes))  # type: ignore[arg-type]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from firmware.enforcement.dcnet.errors import MalformedObject
 from firmware.enforcement.dcnet.founding import authorisation, beacon
-from firmware.enforcement.dcnet.messages import canonical, faults, frames
+from firmware.enforcement.dcnet.messages import canonical, conduct, faults, frames, reports
 from firmware.enforcement.dcnet.messages.documents import from_bitmap, to_bitmap
 from firmware.enforcement.dcnet.messages.frames import Frame, FrameType
 from firmware.enforcement.dcnet.messages.manifest import EpochManifest, Manifest, ManifestReply, SlotResult
@@ -45,6 +45,18 @@ KINDS = [
     ManifestReply,
     faults.RecoveryOrder,
     faults.CanaryStatement,
+    conduct.Calendar,
+    conduct.CalendarPublication,
+    conduct.Receipt,
+    conduct.ReceiptDay,
+    conduct.RefusalNotice,
+    conduct.SlotDigest,
+    reports.Rates,
+    reports.RatesReport,
+    reports.OutageNotice,
+    reports.OutagePublication,
+    reports.Statement,
+    reports.Complaint,
 ]
 DOCUMENTS = {kind.__name__: kind for kind in (KeyBundle, Roster, EpochManifest, SlotResult, Manifest)}
 KNOWN = [

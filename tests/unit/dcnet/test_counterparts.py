@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -450,3 +451,13 @@ async def test_an_administrator_that_answers_junk_is_asked_again(tmp_path: Path)
     task.cancel()
     refused = [event["what"] for event in draft.events if event["event"] == "refused"]
     assert refused == ["commit", "commit"]
+
+
+async def test_who_was_excluded_by_an_audit_is_in_no_further_roster(tmp_path: Path) -> None:
+    make_pki(tmp_path / "pki")
+    draft = await Draft(tmp_path / "pki").fill()
+    standing = {GATEWAYS[0]: {"excluded": True}, GATEWAYS[1]: {"excluded": False}}
+    draft.kept[f"faults-{NET.hex()}"] = json.dumps(standing).encode()
+    assert await draft.refused() == "excluded"
+    draft.kept[f"faults-{NET.hex()}"] = json.dumps({GATEWAYS[1]: {"excluded": False}}).encode()
+    assert await draft.ask()

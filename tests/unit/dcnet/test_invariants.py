@@ -23,13 +23,12 @@ from firmware.enforcement.dcnet.errors import (
     Refusal,
     UnexpectedStep,
 )
-from firmware.enforcement.dcnet.founding.membership import _Chain
+from firmware.enforcement.dcnet.founding.keyring import KeyRing, edge_keys
 from firmware.enforcement.dcnet.machines import SlotState, Step
 from firmware.enforcement.dcnet.messages.frames import Frame
-from firmware.enforcement.dcnet.policy import NetRules, Recovery
+from firmware.enforcement.dcnet.policy import NetRules, Recovery, reconcile_net
 from firmware.enforcement.dcnet.primitives import arithmetic, graph, kdf
 from firmware.enforcement.dcnet.primitives.arithmetic import Lanes, Prf, Purpose
-from firmware.enforcement.dcnet.slot import reconcile
 from firmware.enforcement.dcnet.slot.ledger import Ledger
 from firmware.enforcement.dcnet.slot.reconcile import carry
 from firmware.enforcement.dcnet.slot.round import Round
@@ -167,11 +166,15 @@ def test_i7_both_ends_of_an_edge_derive_one_pad_in_every_epoch(
     first: int, ahead: int, root: bytes, previous: bytes, slot: int, lanes: int
 ) -> None:
     ahead %= 40
-    start = kdf.chain_start(root, NET)
-    here, there = _Chain(first, start), _Chain(first, start)
+    here, there = (
+        KeyRing(first, bytes(16), {1: edge_keys(root, NET, bytes(32), lower=lower)})
+        for lower in (True, False)
+    )
     for epoch in range(first, first + ahead + 1):
-        here.key_of(NET, epoch)  # one end was there every day, the other one comes back
-    keys = [end.key_of(NET, first + ahead) for end in (here, there)]
+        here.move(NET, epoch)  # one end was there every day, the other one comes back
+    there = KeyRing.from_bytes(there.to_bytes())  # after a restart
+    there.move(NET, first + ahead)
+    keys = [end.epoch_keys(NET)[1] for end in (here, there)]
     assert keys[0] == keys[1]
     low = arithmetic.pads(1, {2: Prf(keys[0])}, {2}, previous, slot, lanes)
     high = arithmetic.pads(2, {1: Prf(keys[1])}, {1}, previous, slot, lanes)
@@ -242,7 +245,7 @@ def test_i14_joining_and_leaving_change_few_edges_and_keep_the_graph_whole(
 def test_i15_pads_of_two_nets_never_cancel(root: bytes, previous: bytes, slot: int) -> None:
     """Two suppliers, the same two gateways and even the same secret: the net id alone keeps them apart."""
     other = b"net-0002"
-    keys = [kdf.epoch_key(kdf.chain_start(root, net), net, 3) for net in (NET, other, reconcile.net_of(NET))]
+    keys = [kdf.epoch_key(kdf.chain_start(root, net), net, 3) for net in (NET, other, reconcile_net(NET))]
     assert len(set(keys)) == 3
     here = arithmetic.pads(1, {2: Prf(keys[0])}, {2}, previous, slot, 3)
     there = arithmetic.pads(2, {1: Prf(keys[1])}, {1}, previous, slot, 3)
@@ -281,18 +284,22 @@ def test_i17_the_canary_counts_exactly_if_all_pads_cancel(wrong: set[int]) -> No
 
 @given(key16, st.integers(1, 30))
 def test_i19_erased_keys_cannot_make_old_pads(root: bytes, ahead: int) -> None:
-    chain = _Chain(10, kdf.chain_start(root, NET))
-    old = chain.key_of(NET, 10)
-    chain.key_of(NET, 10 + ahead)
+    edge = edge_keys(root, NET, bytes(32), lower=True)
+    ring = KeyRing(10, bytes(16), {2: edge})
+    old = ring.epoch_keys(NET)[2]
+    ring.move(NET, 10 + ahead)
+    kept = ring.to_bytes()  # what lies sealed in the store
     for epoch in range(10, 10 + ahead):
         with pytest.raises(MembershipRefused, match="erased"):
-            chain.key_of(NET, epoch)
-    reachable, key = set(), chain.key
+            KeyRing.from_bytes(kept).move(NET, epoch)
+    assert old not in kept
+    reachable, key = set(), edge.chain
     for epoch in range(40):  # all that a thief can derive from what is left
         reachable |= {key, kdf.epoch_key(key, NET, epoch)}
         key = kdf.chain_next(key, NET)
     assert old not in reachable
-    assert "key" not in repr(chain)
+    assert edge.chain.hex() not in repr(ring) + repr(edge)
+    assert repr(edge.chain) not in repr(ring) + repr(edge)
 
 
 @given(st.sets(st.tuples(st.integers(1, 9), st.integers(0, 4), st.sampled_from(list(Purpose))), max_size=20))

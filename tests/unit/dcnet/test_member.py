@@ -72,7 +72,7 @@ async def test_i6_a_resend_has_identical_bytes() -> None:
 
 
 async def test_i13_a_power_cut_at_any_write_repeats_no_mask_and_opens_once() -> None:
-    for cut in range(17):
+    for cut in range(26):
         world = World()
         member = await world.member()
         await member.contribute(1, 4321)

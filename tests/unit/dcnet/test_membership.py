@@ -12,6 +12,7 @@ from firmware.enforcement.dcnet.errors import MalformedObject, MembershipRefused
 from firmware.enforcement.dcnet.founding import membership
 from firmware.enforcement.dcnet.founding.authorisation import PeerAuthorisation
 from firmware.enforcement.dcnet.founding.beacon import BeaconReveal, Nonces, beacon_of, draw
+from firmware.enforcement.dcnet.founding.keyring import KeyRing
 from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.founding.roster import (
     CheckedRoster,
@@ -120,6 +121,7 @@ class Net:
         publication: RosterPublication | None = None,
         nonces: Nonces | None = None,
         authorised: Mapping[str, PeerAuthorisation] | None = None,
+        ring: KeyRing | None = None,
     ) -> Membership:
         checked = await self.check(index, publication)
         names = [one.name for one in checked.roster.administrators]
@@ -132,6 +134,7 @@ class Net:
             module=self.modules[index - 1],
             key_slot=KeySlot.DCNET_2,
             emp_point=self.emp_point,
+            rings=None if ring is None else (ring, None),
         )
 
 

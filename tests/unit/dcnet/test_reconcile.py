@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from firmware.enforcement.dcnet.errors import NetRefused
 from firmware.enforcement.dcnet.machines import SlotState, Step
+from firmware.enforcement.dcnet.policy import reconcile_net
 from firmware.enforcement.dcnet.primitives import kdf
-from firmware.enforcement.dcnet.slot import reconcile
 from firmware.enforcement.dcnet.slot.ledger import Ledger, Owed
 from firmware.enforcement.dcnet.slot.reconcile import Carried, carry
 from firmware.errors import StoreCorrupt
@@ -66,12 +66,18 @@ def test_nothing_is_lost_and_nothing_carried_twice(entries: list[Owed], most: in
 
 
 def test_the_reconcile_net_has_other_pads_and_room_for_a_month() -> None:
-    monthly = reconcile.rules_of(rules())
-    assert monthly.net == reconcile.net_of(NET) != NET
-    assert monthly.max_wh == rules().max_wh * reconcile.PERIOD_SLOTS
+    monthly = rules(reconcile_slots=2976).reconciled()
+    assert monthly.net == reconcile_net(NET) != NET
+    assert monthly.max_wh == rules().max_wh * 2976
+    assert monthly.slot_end(0) == rules().slot_end(2975)
+    assert monthly.epoch_of(0) == rules().epoch_of(2975)  # the day it ends in, not the one it begins in
+    with pytest.raises(NetRefused):
+        rules().reconciled()
+    with pytest.raises(NetRefused):
+        monthly.reconciled()
     assert kdf.epoch_key(b"k" * 16, monthly.net, 1) != kdf.epoch_key(b"k" * 16, NET, 1)
     with pytest.raises(NetRefused, match="wrap"):
-        reconcile.rules_of(rules(max_wh=10**14, n_max=4))
+        rules(max_wh=10**14, n_max=4, reconcile_slots=2976)
 
 
 @pytest.mark.parametrize("data", [b"", b"\x80", b"\x83\x01\x02\x03", b"\x83\x01\x02\x81\x81\x01"])

@@ -207,3 +207,15 @@ def test_frames_with_shares_come_back() -> None:
     assert len(net.bodies[9]) == 64 + 3 * 8 + 5 * 20
     assert frame.to_bytes() == net.bodies[9]
     assert "shares" not in repr(frame)
+
+
+def test_recovery_of_a_profile_is_taken_over_with_its_deadline() -> None:
+    made = rules(recovery="witness", recover_s=1.95, n_min=7, d_min=5)
+    assert (made.recovery, made.recover_ms) == (Recovery.WITNESS, 1950)
+    assert made.final_until(3) > made.open_until(3)
+    assert rules().final_until(3) == rules().open_until(3)
+    assert made.policy_hash() != rules(recovery="witness", recover_s=2.0, n_min=7, d_min=5).policy_hash()
+    assert rules().policy_hash() != rules(reconcile_slots=7).policy_hash()
+    for late in (1.9, 2.1):  # not after D3, not within the slot
+        with pytest.raises(NetRefused, match="D4"):
+            rules(recovery="witness", recover_s=late, n_min=7, d_min=5)

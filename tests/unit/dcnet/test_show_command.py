@@ -40,9 +40,11 @@ def test_show_draws_what_the_gateway_tells(answers: dict[str, object], tmp_path:
     assert "23 of 24 members" in found.stdout
     assert "3 of 4" not in found.stdout
     assert svg.read_text(encoding="utf-8").count("<title>member") == 24
-    assert ASKED[-1] == {"op": "dcnet", "role": "service-tech", "name": "service-tech"}
-    CliRunner().invoke(app, ["show", "-c", "gateway.toml", "--consumer", "home-1"])
-    assert ASKED[-1] == {"op": "dcnet", "role": "consumer", "name": "home-1"}
+    assert ASKED[-1] == {"op": "dcnet", "role": "service-tech", "name": ""}
+    (tmp_path / "code").write_text("abcd-efgh\n")
+    words = ["show", "-c", "gateway.toml", "--consumer", "home-1", "--code-file", str(tmp_path / "code")]
+    CliRunner().invoke(app, words)
+    assert ASKED[-1] == {"op": "dcnet", "role": "consumer", "name": "home-1", "consumer_code": "abcd-efgh"}
     found = CliRunner().invoke(app, ["show", "-c", "gateway.toml", "--json"])
     assert len(json.loads(found.stdout)["nets"]) == 2
 
@@ -83,3 +85,23 @@ def test_the_consumers_log_speaks_the_language_that_is_wanted(
     assert said == "2026-01-01 00:15 UTC  Your value (slot 7) went into a sum of 128 households in net aa.\n"
     answers["entries"] = []
     assert CliRunner().invoke(log.app, words).stdout == "keine Einträge\n"
+
+
+def test_show_says_how_the_net_deals_with_faults(answers: dict[str, object]) -> None:
+    mended = {
+        "mode": "F-mode",
+        "recovery": "witness",
+        "reconcile_slots": 2976,
+        "last_audit": {"epoch": 20_000, "slot": 7},
+        "recovered": [{"slot": 8, "shares": 1}, {"slot": 9, "shares": 2}],
+    }
+    quiet = {"mode": "A-mode", "recovery": "none", "reconcile_slots": 0, "last_audit": None, "recovered": []}
+    answers["nets"] = [told(4, set()) | mended]
+    said = CliRunner().invoke(app, ["show", "-c", "gateway.toml"]).stdout
+    assert "mode  F-mode, recovery witness, what is owed is added up every 2976 slots" in said
+    assert "last audit  slot 7" in said
+    assert "shares given  slots 8, 9" in said
+    answers["nets"] = [told(4, set()) | quiet]
+    said = CliRunner().invoke(app, ["show", "-c", "gateway.toml"]).stdout
+    assert "A-mode, recovery none, what is owed is added up never" in said
+    assert "last audit" not in said

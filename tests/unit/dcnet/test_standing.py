@@ -13,11 +13,13 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from firmware.clock.clock import SystemClock
+from firmware.enforcement.dcnet.founding.keyring import KeyRing
 from firmware.enforcement.dcnet.founding.membership import Membership
-from firmware.enforcement.dcnet.machines import MemberState, Step
+from firmware.enforcement.dcnet.machines import MemberState, Mode, Step
 from firmware.enforcement.dcnet.messages.roster import Administrator, Roster, RosterEntry
 from firmware.enforcement.dcnet.primitives import graph
-from firmware.enforcement.dcnet.service.standing import anonymity_sets, describe
+from firmware.enforcement.dcnet.service.auditing import LastAudit
+from firmware.enforcement.dcnet.service.standing import anonymity_sets, describe, describe_faults
 from firmware.enforcement.dcnet.slot.ledger import Ledger
 from firmware.enforcement.dcnet.slot.view import Head
 from firmware.enforcement.roles import Role
@@ -83,7 +85,7 @@ def membership(size: int) -> Membership:
         net.net, 1, bytes(32), net.policy_hash(), net.schema_hash(), 20_000, bytes(32), (party,), entries
     )
     adjacent = graph.neighbours(graph.complete_graph(range(1, size + 1)))
-    return Membership(net, roster, 2, adjacent, 30_000, {}, bytes(16))
+    return Membership(net, roster, 2, adjacent, 30_000, KeyRing(20_000, bytes(16), {}))
 
 
 def test_a_cut_graph_hides_nobody_among_all() -> None:
@@ -155,9 +157,12 @@ class World:
         async def owed():
             return self.ledger.owed()
 
+        async def faults():
+            return describe_faults(rules(), Mode.F, LastAudit(20_000, 7, b""), [(8, 3)])
+
         return SimpleNamespace(
             rules=rules(), state=MemberState.ACTIVE, membership=membership(5),
-            chain=SimpleNamespace(head=head), slots=slots, owed=owed,
+            chain=SimpleNamespace(head=head), slots=slots, owed=owed, faults=faults,
         )  # fmt: skip
 
     async def ask(self, role: Role, name: str = "") -> str:
@@ -226,3 +231,10 @@ def test_before_the_first_manifest_everybody_is_expected() -> None:
     said = describe(rules(), MemberState.KEYED, membership(5), None, (), None)
     assert said["last"] is None
     assert not any(one["absent"] for one in said["roster"]["members"])
+
+
+def test_only_a_net_below_the_floor_is_called_insecure() -> None:
+    """The flag of the policy permits a small net; it makes none of a large one."""
+    for n_min, insecure in ((3, True), (15, True), (16, False)):
+        said = describe(rules(n_min=n_min), MemberState.KEYED, membership(5), None, (), None)
+        assert said["insecure_small_net"] is insecure

@@ -21,5 +21,14 @@ class Direct:
     async def authorise(self, version: int) -> bytes:
         return await self._witness.authorise(NET.hex(), version)
 
+    async def cosign(self, signed: bytes) -> bytes:
+        return await self._witness.cosign(NET.hex(), signed)
+
+    async def faults(self, report: bytes) -> bytes:
+        return await self._witness.faults(NET.hex(), report)
+
     async def reveal(self, version: int) -> bytes:
         return await self._witness.reveal(NET.hex(), version)
+
+    async def revoked(self) -> bytes:
+        return await self._witness.revoked(NET.hex())

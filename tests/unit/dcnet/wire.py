@@ -24,6 +24,11 @@ class RememberingModule(SoftModule):
     def __init__(self) -> None:
         super().__init__()
         self.given: list[bytes] = []
+        self.deleted: dict[KeySlot, ec.EllipticCurvePrivateKey] = {}
+
+    async def delete_key(self, slot: KeySlot) -> None:
+        self.deleted[slot] = self._key(slot)
+        await super().delete_key(slot)
 
     async def random(self, count: int) -> bytes:
         self.given.append(await super().random(count))
@@ -63,7 +68,7 @@ class Wire:
         text = content(publication.signed)
         self.roster, self.roster_hash = Roster.from_bytes(text), sha256(text).digest()
         bundles = [KeyBundle.from_bytes(content(bundle.signed)) for bundle in publication.bundles]
-        private = [module.keys[KeySlot.DCNET_1] for module in self.modules]
+        private = [module.deleted[KeySlot.DCNET_1] for module in self.modules]
         self.net, self.version, self.size = self.roster.net, self.roster.version, len(private)
         self.roots: dict[model.Edge, bytes] = {}
         for low in range(1, self.size + 1):

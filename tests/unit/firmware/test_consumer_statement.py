@@ -128,6 +128,9 @@ def test_every_event_of_a_consumers_log_has_words() -> None:
         assert german != english, event
     insecure = {**entry, "event": "concealed-contribution", "text": "[INSECURE small net] "}
     assert "too small" in sentence(insecure, Lang.EN)
+    for kind in ("recovered", "audited", "reconciled"):
+        mended = {**entry, "event": "concealment-repaired", "sub_event": kind, "evidence": {"slot": "7"}}
+        assert sentence(mended, Lang.EN) != sentence({**mended, "sub_event": ""}, Lang.EN)
     assert sentence({**entry, "event": "unheard-of"}, Lang.DE) == "unheard-of s t"
 
 
@@ -135,3 +138,29 @@ def test_the_language_follows_the_environment() -> None:
     assert language({}) is Lang.EN
     assert language({"LANG": "de_DE.UTF-8"}) is Lang.DE
     assert language({"LANG": "de_DE.UTF-8", "LC_ALL": "C"}) is Lang.EN
+
+
+@pytest.mark.parametrize(
+    ("event", "kind", "words"),
+    [
+        ("contract-change", "switched", "other households"),
+        ("contract-change", "left", "no longer belongs"),
+        ("contract-change", "revoked", "withdrew members"),
+        ("peer-misbehaved", "redrawn", "new draw"),
+        ("peer-misbehaved", "disputed", "wrong key"),
+        ("peer-misbehaved", "quarantine", "takes no part any more"),
+    ],
+)
+def test_what_happens_to_a_net_has_words_of_its_own(event: str, kind: str, words: str) -> None:
+    entry = {
+        "event": event,
+        "sub_event": kind,
+        "subject": "00ff",
+        "destination": "",
+        "user": "",
+        "text": "why",
+        "evidence": {"anonymity_set": "40"},
+    }
+    for lang in Lang:
+        assert "00ff" in sentence(entry, lang)
+    assert words in sentence(entry, Lang.EN)

@@ -13,8 +13,10 @@ from datetime import UTC, datetime
 import pytest
 
 from firmware.clock.clock import AdjustableClock
+from firmware.enforcement.roles import Role
 from firmware.errors import AccessRefused, Decommissioned, FirmwareError, StoreUnavailable
 from firmware.life import decommission
+from firmware.life.callers import Callers
 from firmware.life.control import CONNECTIONS, MAX_REQUEST_BYTES, Control
 from firmware.life.decommission import CODE_LIFE_S, MARKER, Decommissioning
 from firmware.life.systemd.client import ServiceManager, Watchdog
@@ -89,7 +91,8 @@ def control_of(stores, path):
         raise StoreUnavailable("disk full")
 
     reader = LogReader(logs, clock, GATEWAY, signer=Sealer(logs, SoftModule(), clock, GATEWAY))
-    return logs, Control(path, reader, {"status": status, "self-test": broken})
+    callers = Callers(os.geteuid(), [Role.SERVICE_TECH, Role.GWA])
+    return logs, Control(path, reader, {"status": status, "self-test": broken}, callers=callers)
 
 
 async def test_the_socket_answers_and_is_its_owners_alone(stores, tmp_path):

@@ -285,6 +285,8 @@ async def test_frames_of_a_net_leave():
     world = World(household())
     release = await world.gate.release_frame("total", FRAME, b"\x01\x02")
     other = await world.gate.release_frame("total", FRAME, b"\x01\x03")
+    reconcile = f"/dcnet/v1/{NET_ID}/reconcile/submit/0/1"  # its reconcile net lies below the net
+    assert (await world.gate.release_frame("total", reconcile, b"\x01")).body == b"\x01"
     assert (release.recipient, release.body) == ("emp", b"\x01\x02")
     assert release.message_id != other.message_id
 
@@ -307,6 +309,32 @@ async def test_frames_have_no_other_way(communication, resource, reason):
 async def test_frames_need_a_right():
     world = World(household(communication=(group_total(recipient="other", peer=peer("other")),)))
     await world.refused(world.gate.release_frame("total", FRAME, b""), Reason.RECIPIENT)
+
+
+@pytest.mark.parametrize("below", ["complaint", "relay/bundle/1/esgw0100000001", "relay/roster/1"])
+async def test_complaints_and_foundings_go_to_the_administrator(below):
+    world = World(household())
+    release = await world.gate.release_to_administrator("total", f"/dcnet/v1/{NET_ID}/{below}", b"\x01")
+    assert (release.recipient, release.body) == ("gwa", b"\x01")
+
+
+@pytest.mark.parametrize(
+    ("communication", "resource", "reason"),
+    [
+        ("nothing", f"/dcnet/v1/{NET_ID}/complaint", Reason.PROFILE),
+        ("billing", f"/dcnet/v1/{NET_ID}/complaint", Reason.NOT_CONCEALED),
+        ("total", "/dcnet/v1/ffffffffffffffff/complaint", Reason.RESOURCE),
+        ("total", FRAME, Reason.RESOURCE),
+        ("total", f"/dcnet/v1/{NET_ID}/complaint/more", Reason.RESOURCE),
+        ("total", f"/dcnet/v1/{NET_ID}/relay/submit/1/1", Reason.RESOURCE),
+        ("total", f"/dcnet/v1/{NET_ID}/relay/open/1/1", Reason.RESOURCE),
+        ("total", f"/dcnet/v1/{NET_ID}/relay/bundle", Reason.RESOURCE),
+        ("total", f"/dcnet/v1/{NET_ID}/relay/bundle/../submit/1", Reason.RESOURCE),
+    ],
+)
+async def test_nothing_else_of_a_net_goes_to_the_administrator(communication, resource, reason):
+    world = World(household())
+    await world.refused(world.gate.release_to_administrator(communication, resource, b""), reason)
 
 
 def test_receipts_go_to_the_administrator():

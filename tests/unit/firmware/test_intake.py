@@ -24,6 +24,7 @@ from lmn.ports import MeterAccess, ReceptionMode
 from lmn.wmbus.link import ReceivedFrame
 from tests.unit.firmware.fixed_module import module_of
 from tests.unit.firmware.profile_set import METER, at
+from tests.unit.firmware.telegrams import plain_telegram
 
 ID = MeterId.from_text(METER)
 # OMS example of a gas meter in security mode 7 (vector V2 of the decoder), counter 2739.
@@ -34,18 +35,6 @@ MODE_7 = bytes.fromhex(
 )
 
 MODE_7_METER = parse(MODE_7).meter
-
-
-def plain_telegram(energy_wh: int) -> bytes:
-    """What a meter without any security sends: link header, one record of energy in Wh."""
-    body = bytes.fromhex("44") + _code("ELS") + bytes.fromhex("78563412") + bytes((0x33, 0x02))
-    body += bytes.fromhex("780403") + energy_wh.to_bytes(4, "little")
-    return bytes((len(body),)) + body
-
-
-def _code(letters: str) -> bytes:
-    first, second, third = (ord(letter) - 64 for letter in letters)
-    return (first << 10 | second << 5 | third).to_bytes(2, "little")
 
 
 class Meters:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pytest
 from msgspec.structs import replace
@@ -13,7 +15,7 @@ from firmware.supervisor import ServiceGroup
 from firmware.wide_area.nets import Nets
 from hsm.api import KeySlot
 from tests.unit.firmware.fixed_module import module_of
-from tests.unit.firmware.profile_set import group_total, net
+from tests.unit.firmware.profile_set import group_total, net, series
 
 
 @dataclass
@@ -99,3 +101,32 @@ async def test_the_slot_is_durable_before_the_member_runs(partition):
     assert await Nets.remembered(partition) == {}
     await world.group.members[net().net_id].run()
     assert await Nets.remembered(partition) == {net().net_id: KeySlot.DCNET_1}
+
+
+async def test_a_net_that_is_taken_away_is_forgotten_and_a_slot_that_is_anothers_spared(partition):
+    forgotten = []
+
+    async def forget(gone, slot):
+        forgotten.append((int(gone, 16), slot))
+
+    world = World(partition, {})
+    world.nets = Nets(world._make, {f"{9:016x}": KeySlot.DCNET_2}, partition, world.group, forget=forget)
+    for names in ((1,), (1, 2, 3, 4)):
+        profiles = tuple(group_total(f"total-{n}", net=net(net_id=f"{n:016x}")) for n in names)
+        world.nets.follow(ProfileSet(communication=profiles))
+        for key, service in world.group.members.items():
+            if key.startswith("forget."):
+                task = asyncio.ensure_future(service.run())
+                await asyncio.sleep(0)
+                assert not task.done()  # a service that returned would be started again
+                task.cancel()
+    assert forgotten == [(9, KeySlot.DCNET_2), (9, None)]
+
+
+async def test_a_member_is_made_anew_when_the_time_of_its_register_changes(partition):
+    world = World(partition, {})
+    concealed = group_total("total-1", net=net(net_id=f"{1:016x}"))
+    there = series(concealed.processing)
+    for processing in (there, there, replace(there, valid_until=datetime(2030, 1, 1, tzinfo=UTC))):
+        world.nets.follow(ProfileSet(processing=(processing,), communication=(concealed,)))
+    assert len(world.made) == 2

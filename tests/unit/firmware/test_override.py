@@ -14,6 +14,7 @@ from firmware.log.journal import Logs
 from firmware.profile import codec
 from firmware.profile.registry import Registry, SealedProfiles
 from firmware.store.stores import Stores
+from firmware.store.wiping import EVER, Belongings
 from tests.support.soft_module import SoftModule
 from tests.unit.firmware.profile_set import at, bill, billing, group_total, household, meter_profile, series
 from tests.unit.firmware.test_registry import World, order
@@ -131,8 +132,11 @@ async def test_fau_gen_1_con_each_consumer_reads_of_his_own_profiles_alone(tmp_p
         (told,) = await logs.consumer("neighbour").entries()
         assert "+processing/second-bill" in told.text
         assert "quarter" not in told.text
-        assert registry.belongings("household") == ({"bill", "series", "plain"}, {meter_profile().meter})
+        his = Belongings(
+            dict.fromkeys(("bill", "series", "plain"), (EVER,)), {meter_profile().meter: (EVER,)}
+        )
+        assert registry.belongings("household") == his
         later = household(meters=both.meters[1:], processing=both.processing[3:], communication=())
         assert (await registry.apply(order(later, version=2))).accepted
-        assert registry.belongings("household") == ({"bill", "series", "plain"}, {meter_profile().meter})
-        assert registry.belongings("nobody") == (frozenset(), frozenset())
+        assert registry.belongings("household") == his
+        assert registry.belongings("nobody") == Belongings()

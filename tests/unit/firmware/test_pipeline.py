@@ -16,6 +16,7 @@ from firmware.clock.clock import AdjustableClock
 from firmware.enforcement.gate import Gate
 from firmware.errors import StoreUnavailable
 from firmware.flow.delivery import Delivery
+from firmware.flow.due import DueDeliveries
 from firmware.flow.evaluation import Evaluator
 from firmware.flow.intake import Intake
 from firmware.flow.pipeline import DELIVERIES_WAITING, DeliveryPipeline, IntakePipeline, RegistrationPipeline
@@ -78,9 +79,9 @@ class Gateway:
         self.happenings = Happenings(partition)
         sign = partial(SIGNER.sign, KeySlot.WAN_SIG)
         evaluator = Evaluator(self.originals, self.happenings, GATEWAY, sign)
-        self.deliver = DeliveryPipeline(
-            self.registry, self.originals, delivery, clock, self.happenings, evaluator
-        )
+        due = DueDeliveries(self.registry, self.originals, delivery, clock, self.happenings, evaluator)
+        self.deliver = DeliveryPipeline(due, clock)
+        self.registry.before_each_change(self.deliver.settle)
         tariffs = TariffOrders(self.registry, self.happenings, clock.now_utc, announce=self.deliver.announce)
         self.orders = OrderDesk(
             self.registry, partition, entries=lambda _receipt, _consumer: (), report=self._told

@@ -172,6 +172,18 @@ def test_a_key_shows_in_no_text():
         (household(communication=(group_total(net=net(d_min=128)),)), "communication[0].net.d_min"),
         (household(communication=(group_total(net=net(submit_s=300)),)), "communication[0].net.submit_s"),
         (household(communication=(group_total(net=net(open_s=901)),)), "communication[0].net.submit_s"),
+        (
+            household(communication=(group_total(net=net(recovery="witness", recover_s=360)),)),
+            "communication[0].net.recover_s",
+        ),
+        (
+            household(communication=(group_total(net=net(recovery="witness", recover_s=901)),)),
+            "communication[0].net.recover_s",
+        ),
+        (
+            household(communication=(group_total(net=net(max_wh=2**38, reconcile_slots=4000)),)),
+            "communication[0].net.max_wh",
+        ),
         (household(communication=(group_total(net=net(submit_s=9)),)), "communication[0].net.submit_s"),
         (household(communication=(group_total(net=net(lanes=("import",))),)), "communication[0].net.lanes"),
         (household(communication=(group_total(net=net(t0_utc=at(0.5))),)), "communication[0].net.t0_utc"),

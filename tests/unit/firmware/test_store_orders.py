@@ -68,8 +68,7 @@ class World:
         )
 
     async def _wipe(self, consumer, belongings):
-        processing, meters = belongings
-        gone = await wipe_consumer(self.stores, consumer, processing=processing, meters=meters)
+        gone = await wipe_consumer(self.stores, consumer, belongings)
         self.wiped += 1
         if self.killed_after:
             raise Killed

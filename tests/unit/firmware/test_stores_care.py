@@ -19,8 +19,8 @@ from firmware.metering.register import RegisteredValue
 from firmware.store.memory import MemoryWatch
 from firmware.store.operations import Append, Put, Trim
 from firmware.store.retention import day_of, expired, months_before
-from firmware.store.stores import Quotas, Stores
-from firmware.store.wiping import wipe_consumer
+from firmware.store.stores import Quotas, SealedOutbox, Stores
+from firmware.store.wiping import EVER, Belongings, wipe_consumer
 from hsm.errors import ModuleUnavailable
 from lmn.model import MeterId, Obis
 from tests.support.soft_module import SoftModule
@@ -143,6 +143,59 @@ async def test_a_full_consumer_partition_leaves_room_for_the_system_log(tmp_path
         assert await stores.consumer.append("a", b"x") == last + 1
 
 
+async def test_memory_at_its_limit_does_not_come_and_go(tmp_path, module):
+    """Each time would be an entry in the calibration log, which forgets nothing."""
+    async with await Stores.open(tmp_path, module, quotas=Quotas(consumer_bytes=400_000)) as stores:
+        watch = watch_of(stores, critical_percent=50)
+        said = []
+        while not said or not said[-1]:
+            await stores.consumer.append("a", bytes(3000))
+            said.append(await watch.critical())
+        number = (await stores.consumer.span("a"))[1]
+        for _ in range(10):  # one goes, one comes
+            number += 1
+            await stores.consumer.commit([Trim("a", number - 60)])
+            assert await watch.critical()
+            await stores.consumer.append("a", bytes(3000))
+        await stores.consumer.commit([Trim("a", number - 20)])
+        assert await watch.critical() == ""
+        free = [1000]
+        disk = MemoryWatch(stores, critical_percent=90, critical_bytes=1000, free=lambda: free[0])
+        told = []
+        for left in (1000, 999, 1001, 1052, 1053, 1000):
+            free[0] = left
+            told.append(bool(await disk.critical()))
+        assert told == [False, True, True, True, False, False]
+
+
+async def test_an_order_that_raises_the_limit_holds_at_once(tmp_path, module):
+    async with await Stores.open(tmp_path, module, quotas=Quotas(consumer_bytes=200_000)) as stores:
+        watch = watch_of(stores, critical_percent=50)
+        await stores.consumer.commit([Append("a", bytes(3000)) for _ in range(25)])
+        assert await watch.critical()
+        used = (await stores.consumer.usage()).percent
+        await watch.set_limit(int(used) + 1)
+        assert await watch.critical() == ""
+
+
+async def test_messages_leave_a_partition_that_takes_no_more(tmp_path, module):
+    """Full to the last page: noting that one arrived needs no room that its content does not give."""
+    async with await Stores.open(tmp_path, module, quotas=Quotas(consumer_bytes=300_000)) as stores:
+        outbox, count = SealedOutbox(stores.consumer), 0
+        with pytest.raises(StoreUnavailable, match="full"):  # noqa: PT012 - at which one is the disk's matter
+            while True:
+                await outbox.put(f"m-{count}", "supplier", bytes(2000))
+                count += 1
+        with pytest.raises(StoreUnavailable, match="full"):  # noqa: PT012 - down to the last bytes
+            for _ in range(1000):
+                await stores.consumer.append("log", bytes(10))
+        assert count > 50
+        for number in range(count):
+            await outbox.delivered(f"m-{number}")
+        assert not await outbox.pending("supplier")
+        assert await stores.consumer.append("log", bytes(3000))
+
+
 async def test_little_room_on_the_disk_is_critical(tmp_path, module):
     async with await Stores.open(tmp_path, module) as stores:
         assert await watch_of(stores, free=1000).critical() == ""
@@ -151,6 +204,55 @@ async def test_little_room_on_the_disk_is_critical(tmp_path, module):
             "bytes are free"
             in await MemoryWatch(stores, critical_percent=90, critical_bytes=1 << 60).critical()
         )
+
+
+@pytest.mark.parametrize("why", ["time", "commits", "orders"])
+async def test_a_checkpoint_is_due_by_time_by_commits_and_after_orders_but_no_faster(
+    tmp_path, module, clock, why
+):
+    orders = [0]
+    async with await Stores.open(tmp_path, module) as stores:
+        upkeep = Upkeep(checkpoint_s=3600.0, checkpoint_commits=50)
+        care = Housekeeping(stores, Logs(stores, clock), clock, upkeep, orders=lambda: orders[0])
+        await care.step()
+        counter = module.count
+
+        async def happens():
+            if why == "orders":
+                orders[0] += 1
+            if why == "commits":
+                for number in range(60):
+                    await stores.consumer.put("a", "key", b"%d" % number)
+
+        await happens()
+        clock.advance(299 if why != "time" else 3599)
+        await care.checkpoint_if_due()
+        assert module.count == counter  # the module's memory wears
+        clock.advance(1)
+        await care.checkpoint_if_due()
+        assert module.count == counter + 1
+        await care.checkpoint_if_due()
+        clock.advance(3599)
+        await care.checkpoint_if_due()
+        assert module.count == counter + 1  # nothing happened since, and the hour is not over
+        clock.advance(1)
+        await care.checkpoint_if_due()
+        assert module.count == counter + 2
+
+
+async def test_a_checkpoint_that_failed_is_due_again(tmp_path, module, clock):
+    async with await Stores.open(tmp_path, module) as stores:
+        orders = [0]
+        care = Housekeeping(stores, Logs(stores, clock), clock, Upkeep(), orders=lambda: orders[0])
+        orders[0] = 1
+        clock.advance(400)
+        module.faults["counter"] = ModuleUnavailable("no card in the reader")
+        with pytest.raises(ModuleUnavailable):
+            await care.checkpoint_if_due()
+        del module.faults["counter"]
+        counter = module.count
+        await care.checkpoint_if_due()
+        assert module.count == counter + 1
 
 
 async def test_a_service_without_its_module_does_the_rest_and_goes_on_later(tmp_path, module, clock):
@@ -203,6 +305,9 @@ def sql(copy, path):
 # ------------------------------------------------------------------ wiping
 
 
+ANNAS = Belongings({"p-anna": (EVER,)}, {str(METER): (EVER,)})
+
+
 def reading(meter):
     return json.dumps([str(meter), "1-0:1.8.0", "5", "Wh", START.isoformat(), 0]).encode()
 
@@ -223,7 +328,7 @@ async def test_nothing_of_a_wiped_consumer_is_found_in_the_files(tmp_path, modul
     assert len(old) > 200
     async with await Stores.open(tmp_path, module) as stores:
         lists, logs = OriginalLists(stores.consumer), Logs(stores, clock)
-        gone = await wipe_consumer(stores, "anna", processing={"p-anna"}, meters={str(METER)})
+        gone = await wipe_consumer(stores, "anna", ANNAS)
         assert gone >= 90
         files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
         assert [piece for piece in old if piece in files] == []
@@ -237,7 +342,7 @@ async def test_nothing_of_a_wiped_consumer_is_found_in_the_files(tmp_path, modul
         assert [text for _, text in await stores.consumer.records("reading")] == [reading(OTHER)] * 30
         assert len(await stores.consumer.items("counter")) == 2
         assert await stores.consumer.damage() == []
-        assert await wipe_consumer(stores, "anna", processing={"p-anna"}, meters={str(METER)}) == 0
+        assert await wipe_consumer(stores, "anna", ANNAS) == 0
     files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert [piece for piece in old if piece in files] == []
 

@@ -113,9 +113,10 @@ async def test_a_key_change_refuses_a_damaged_file(path):
     module = module_of()
     async with await Partition.open(path, "consumer", module) as one:
         await fill(one)
-    sql(path, "UPDATE record SET sealed = zeroblob(60) WHERE number = 9")
+    [(number, sealed)] = sql(path, "SELECT number, sealed FROM record ORDER BY number LIMIT 1")
+    sql(path, "UPDATE record SET sealed = ? WHERE number = ?", bytes([255]) + sealed[1:], number)
     async with await Partition.open(path, "consumer", module) as one:
-        with pytest.raises(StoreCorrupt, match="record 9"):
+        with pytest.raises(StoreCorrupt, match="record 6"):
             await one.change_key(module)
         assert await one.get("item", "key 3") == b"item 3"
 
@@ -211,7 +212,7 @@ async def test_a_store_key_that_the_module_refuses_to_replace_stays(tmp_path):
     [
         "UPDATE item SET sealed = ? WHERE id = 3",
         "DELETE FROM item WHERE id = 3",
-        "DELETE FROM record WHERE number = 30",
+        "DELETE FROM record WHERE number = (SELECT max(number) FROM record)",
         "DELETE FROM record",
         "DELETE FROM item",
     ],

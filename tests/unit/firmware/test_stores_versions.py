@@ -64,13 +64,13 @@ async def test_a_migration_that_fails_leaves_the_older_file(tmp_path, version):
     module, path = module_of(), tmp_path / "system.db"
     await VERSIONS[version](path, "system", module, LISTS, ITEMS)
     with sqlite3.connect(path) as db:
-        db.execute("CREATE TABLE state (id INTEGER)")  # in the way of the last step
+        db.execute("ALTER TABLE record ADD COLUMN ends BLOB")  # in the way of the last step
     db.close()
     with pytest.raises(StoreCorrupt, match="damaged"):
         await Partition.open(path, "system", module)
     assert version_of(path) == version
     with sqlite3.connect(path) as db:
-        db.execute("DROP TABLE state")
+        db.execute("ALTER TABLE record DROP COLUMN ends")
     db.close()
     async with await Partition.open(path, "system", module) as one:
         assert len(await one.records("reading")) == 50

@@ -284,3 +284,11 @@ def test_nets_of_one_supplier_are_added_slot_by_slot() -> None:
         {"slot": 0, "nets": 2, "members": 5, "totals": [15, 1, 5]},
         {"slot": 1, "nets": 2, "members": 4, "totals": [1, 0, 4]},
     ]
+
+
+def test_the_sum_of_a_reconcile_slot_says_whose_energy_it_is(tmp_path: Path) -> None:
+    event = _total(7, [1500, 20, 3], reconciles="6e65742d30303031")
+    folder = _emp(tmp_path / "emp", event)
+    answer = json.loads(CliRunner().invoke(app, [folder, "--json"]).stdout)
+    assert answer["sums"][0]["reconciles"] == "6e65742d30303031"
+    assert "reconcile of 6e65742d30303031" in CliRunner().invoke(app, [folder]).stdout

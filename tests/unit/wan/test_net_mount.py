@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import json
 import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,16 +14,25 @@ from typing import Any
 import msgspec
 import pytest
 
-from firmware.enforcement.dcnet.messages.roster import Attestation
+from firmware.enforcement.dcnet.founding.authorisation import PeerAuthorisation
+from firmware.enforcement.dcnet.founding.succession import PeerWithdrawal
+from firmware.enforcement.dcnet.messages.documents import document_hash
+from firmware.enforcement.dcnet.messages.roster import Administrator as RosterAdministrator
+from firmware.enforcement.dcnet.messages.roster import Attestation, Roster, RosterEntry
+from firmware.orders.nets import WITHDRAW
 from firmware.profile.model import NetPolicy
 from hsm.x509 import Certificate
 from tests.unit.wan.conftest import GATEWAY, Party, Pki
 from tests.unit.wan.doubles import Events, channel_for, peer_of
 from tools.counterparts import net_mount
 from tools.counterparts.emp import Supplier, read_settings
-from tools.counterparts.gwa import Administrator, place_order
+from tools.counterparts.gwa import Administrator, place_order, withdraw_peers
+from tools.counterparts.kept_files import KeptFiles
+from tools.counterparts.net_succession import keep_names
 from tools.counterparts.pki import GWA_SERVER_NAME
+from wan.cms import signed
 from wan.errors import OrderRefused
+from wan.gwa import orders
 
 NET = "00112233445566aa"
 OTHERS = ["esgw0100000002", "esgw0100000003", "esgw0100000004"]
@@ -144,3 +157,92 @@ async def test_administrator_refuses_a_net_that_it_did_not_order(folder: Path) -
     told = [event["what"] for event in events.named("refused")]
     assert told == ["countersign", "commit", "countersign", "reveal", "authorise"]
     await listening.close()
+
+
+def _countersigned(folder: Path) -> dict[str, bytes]:
+    """As if a roster of all had been countersigned; return gateway id -> certificate hash."""
+    names = [GATEWAY, *OTHERS]
+    hashes = {name: hashlib.sha256(name.encode()).digest() for name in names}
+    entries = tuple(
+        RosterEntry(index, bytes([index]) * 16, hashes[name], "gwa", hashlib.sha256(bytes([index])).digest())
+        for index, name in enumerate(names, 1)
+    )
+    vouching = (RosterAdministrator("gwa", bytes(32), bytes(32)),)
+    roster = Roster(
+        bytes.fromhex(NET), 1, bytes(32), bytes(32), bytes(32), 20_000, bytes(32), vouching, entries
+    )
+    peers = tuple((entry.index, entry.certificate_hash) for entry in entries)
+    given = PeerAuthorisation(roster.net, 1, document_hash(roster), 20_400, peers)
+    kept = KeptFiles(folder / "gwa" / "dcnet")
+    kept[f"roster-{NET}-1"], kept[f"peers-{NET}-1"] = roster.to_bytes(), given.to_bytes()
+    keep_names(kept, NET, roster, names, datetime.now(UTC))
+    return hashes
+
+
+async def test_the_administrator_withdraws_a_peer_from_its_own_gateways(folder: Path) -> None:
+    gwa = folder / "gwa"
+    with pytest.raises(OrderRefused, match="policy"):
+        withdraw_peers(gwa, NET, [])
+    for name in (GATEWAY, *OTHERS):
+        place_order(gwa, name, "profiles", profiles(folder))
+    hashes = _countersigned(folder)
+    with pytest.raises(OrderRefused, match="unknown"):
+        withdraw_peers(gwa, NET, ["esgw0199999999"])
+    placed = withdraw_peers(gwa, NET, [OTHERS[0].upper()])
+    assert len(placed) == 4
+    spool = sorted((gwa / "spool" / GATEWAY).glob("*.order"))[-1]
+    order = orders.decode(signed.parse(spool.read_bytes()).content, GATEWAY)
+    body = {"net": NET, "serial": 1, "certificates": [hashes[OTHERS[0]].hex()]}
+    assert (order.kind, json.loads(order.body)) == (WITHDRAW, body)
+    events = Events()
+    listening = await Administrator(gwa, events).start()
+    asked = net_mount._administrators(folder / "emp", settings(listening.port, OTHERS))["gwa"]
+    attested = Attestation.from_bytes(await asked.revoked())
+    withdrawn = PeerWithdrawal.from_bytes(signed.parse(attested.signed).content)
+    assert withdrawn == PeerWithdrawal(bytes.fromhex(NET), 1, (hashes[OTHERS[0]],))
+    withdraw_peers(gwa, NET, [])
+    assert PeerWithdrawal.from_bytes(
+        signed.parse(Attestation.from_bytes(await asked.revoked()).signed).content
+    ) == PeerWithdrawal(bytes.fromhex(NET), 2, ())
+    place_order(gwa, GATEWAY, "profiles", {})  # no longer ordered: the supplier learns it here
+    again = signed.parse(Attestation.from_bytes(await asked.revoked()).signed).content
+    assert PeerWithdrawal.from_bytes(again).certificates == (hashes[GATEWAY],)
+    await listening.close()
+
+
+async def test_contracts_are_followed_while_the_supplier_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(net_mount, "_LOOK_S", 0.02)
+    emp_toml = folder / "emp" / "emp.toml"
+    plain = emp_toml.read_text(encoding="utf-8")
+
+    class Coordinator:
+        net = NET
+        contracts: Mapping[str, str] = {}
+
+        def follow(self, contracts: Mapping[str, str]) -> None:
+            self.contracts = contracts
+
+    followed = Coordinator()
+    task = asyncio.ensure_future(net_mount._follow(folder / "emp", followed))  # type: ignore[arg-type]  # a double
+    other = net_mount.AdministratorSettings(
+        name="another", gwa="127.0.0.1:2", gwa_server_name=GWA_SERVER_NAME, members=OTHERS[:1]
+    )
+    try:
+        for text, wanted in (
+            (net_mount.to_toml(settings(1, OTHERS[1:])), dict.fromkeys(OTHERS[1:], "gwa")),
+            ("[[net]]\nbroken", dict.fromkeys(OTHERS[1:], "gwa")),
+            (
+                net_mount.to_toml(msgspec.structs.replace(settings(1, OTHERS), others=[other])),
+                {OTHERS[0]: "another", OTHERS[1]: "gwa", OTHERS[2]: "gwa"},
+            ),
+        ):
+            emp_toml.write_text(plain + text, encoding="utf-8")
+            async with asyncio.timeout(20):
+                await asyncio.sleep(0.1)
+                while followed.contracts != wanted:  # noqa: ASYNC110 - what is seen is no event
+                    await asyncio.sleep(0.02)
+            assert not task.done()
+    finally:
+        task.cancel()

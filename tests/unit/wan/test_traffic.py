@@ -72,8 +72,8 @@ async def observed(street: Street, party: Party, value: Any, *, spread_s: int, h
     profiles = replace(profiles, communication=(replace(communication, spread_s=spread_s),))
     gateway = await started(street, profiles)
     traffic = Traffic(World(party, "emp"), street)
-    gateway.deliver._delivery._outbox = traffic
-    gateway.deliver._wait_for = partial(offset, KEY)
+    gateway.deliver.due._delivery._outbox = traffic
+    gateway.deliver.due._wait_for = partial(offset, KEY)
     for second in range(0, hours * PERIOD + PERIOD, 60):
         if not second % 900 and (found := value(second // 900)) is not None:
             gateway.hear(second, found)
@@ -125,14 +125,14 @@ async def test_fpr_con_1_a_delivery_that_waits_is_sent_without_another_announcem
     (communication,) = plain_series().communication
     profiles = replace(plain_series(900), communication=(replace(communication, spread_s=3000),))
     gateway = await started(street, profiles)
-    gateway.deliver._wait_for = partial(offset, KEY)
+    gateway.deliver.due._wait_for = partial(offset, KEY)
     for second in range(0, PERIOD + 1, 900):
         gateway.hear(second, 5)
     await gateway.until(PERIOD + 20)
     assert gateway.outbox.sent == []
-    assert gateway.deliver._next_utc is not None
+    assert gateway.deliver.due.next_utc is not None
     due = PERIOD + 9 + offset(KEY, profiles.communication[0], at(PERIOD)).total_seconds()
-    assert gateway.deliver._next_utc == at(due)
+    assert gateway.deliver.due.next_utc == at(due)
     street.clock.set_utc(at(due))
     await gateway.deliver.step()
     assert len(gateway.outbox.sent) == 1

@@ -16,6 +16,7 @@ from firmware.enforcement.dcnet.messages.canonical import Fields, decode, encode
 from firmware.enforcement.dcnet.messages.documents import HASH_BYTES, NET_BYTES, document_hash
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.primitives import graph, merkle
+from firmware.profile import net_sizes
 
 NONCE_BYTES: Final = 32
 MAX_DRAWS: Final = 64
@@ -121,7 +122,9 @@ def draw(rules: NetRules, size: int, beacon: bytes) -> frozenset[graph.Edge]:
         if edges is not None:
             return edges
     raise MembershipRefused(
-        "degree", f"no key graph of {size} members gives everybody {rules.required_degree()} neighbours"
+        "degree",
+        f"no key graph of {size} members gives everybody {rules.required_degree()} neighbours; "
+        f"needed: {net_sizes.ways_out(rules.d_min, rules.degree)}",
     )
 
 

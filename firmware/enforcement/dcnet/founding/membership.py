@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from typing import Final
 
 from firmware.enforcement.dcnet.errors import MembershipRefused
 from firmware.enforcement.dcnet.founding.authorisation import PeerAuthorisation, authorised_edges
 from firmware.enforcement.dcnet.founding.beacon import Nonces, beacon_of, draw
+from firmware.enforcement.dcnet.founding.keyring import KeyRing, edge_keys
 from firmware.enforcement.dcnet.founding.roster import (
     MAX_ROSTER_EPOCHS,
     CheckedRoster,
@@ -27,22 +28,13 @@ from firmware.enforcement.dcnet.primitives import graph, kdf
 from firmware.enforcement.dcnet.primitives.arithmetic import Prf
 from firmware.enforcement.dcnet.slot.view import View
 from hsm.api import KeySlot, SecurityModule
+from hsm.errors import CommandRefused
+
+_NO_SUCH_KEY: Final = 0x6A88
 
 
-@dataclass(slots=True)
-class _Chain:
-    """Key chain of one edge; moves forward only."""
-
-    epoch: int
-    key: bytes = field(repr=False)
-
-    def key_of(self, net: bytes, epoch: int) -> bytes:
-        """Return EK of `epoch` and forget the chain keys before it."""
-        if epoch < self.epoch:
-            raise MembershipRefused("epoch", f"the keys of epoch {epoch} are erased")
-        while self.epoch < epoch:
-            self.key, self.epoch = kdf.chain_next(self.key, net), self.epoch + 1
-        return kdf.epoch_key(self.key, net, epoch)
+Rings = tuple[KeyRing, KeyRing | None]
+"""A member's keys in a net, and in its reconcile net if there is one."""
 
 
 class Membership:
@@ -55,19 +47,25 @@ class Membership:
         index: int,
         adjacent: Mapping[int, frozenset[int]],
         valid_until: int,
-        chains: dict[int, _Chain],
-        mac_key: bytes,
+        ring: KeyRing,
+        reconcile: Membership | None = None,
     ) -> None:
-        """Hold what `join` has checked and derived."""
+        """Hold what `join` has checked and derived; `reconcile` is the same roster in the reconcile net."""
+        self.reconcile = reconcile
         self.rules, self.roster, self.index = rules, roster, index
         self.roster_hash = document_hash(roster)
         self.size = len(roster.entries)
-        self.mac_key = mac_key
-        self._chains, self._adjacent, self._valid_until = chains, adjacent, valid_until
+        self.ring = ring
+        self._adjacent, self._valid_until = adjacent, valid_until
         self._view: View | None = None
 
     def __repr__(self) -> str:
         return f"Membership(net={self.rules.net.hex()}, version={self.roster.version}, index={self.index})"
+
+    @property
+    def mac_key(self) -> bytes:
+        """Key of our frames' MACs."""
+        return self.ring.mac_key
 
     @property
     def adjacent(self) -> Mapping[int, frozenset[int]]:
@@ -87,7 +85,8 @@ class Membership:
             if epoch > self.roster.first_epoch + MAX_ROSTER_EPOCHS:
                 raise MembershipRefused("epoch", f"epoch {epoch} is too far from the roster's first")
             net = self.rules.net
-            edges = {peer: Prf(chain.key_of(net, epoch)) for peer, chain in self._chains.items()}
+            self.ring.move(net, epoch)
+            edges = {peer: Prf(key) for peer, key in self.ring.epoch_keys(net).items()}
             self._view = View(
                 self.rules, self.roster.version, epoch, self.size, self.index, edges, self._adjacent
             )
@@ -135,6 +134,7 @@ async def join(
     module: SecurityModule,
     key_slot: KeySlot,
     emp_point: bytes,
+    rings: Rings | None = None,
 ) -> Membership:
     """Draw the key graph from everybody's nonces and derive this gateway's keys in it.
 
@@ -149,28 +149,71 @@ async def join(
         module: holds the DCNET key.
         key_slot: where.
         emp_point: the EMP's public ENC key.
+        rings: our keys as kept once the edges were confirmed; the module is not asked then.
 
     Raises:
         MembershipRefused: with the check that failed.
         HsmError: the module refuses a key, or fails.
     """
     roster, mine = checked.roster, checked.mine
-    if (await module.public_key(key_slot)).point != checked.bundles[mine.index - 1].point:
+    if rings is None and not await holds(module, key_slot, checked.bundles[mine.index - 1].point):
         raise MembershipRefused("key", "the key of our bundle is no longer in the module")
     check_nonces(checked, nonces)
     roster_hash = document_hash(roster)
     drawn = draw(rules, len(roster.entries), beacon_of(roster_hash, nonces))
     adjacent = check_graph(rules, mine.index, authorised_edges(roster, drawn, authorised))
     valid_until = min(found.valid_until for found in authorised.values())
-    chains = {}
-    for peer in sorted(adjacent[mine.index]):
+    if rings is None:
+        rings = await _agreed(rules, checked, adjacent[mine.index], module, key_slot, emp_point)
+    ring, beside = rings
+    if any(one is not None and one.peers != adjacent[mine.index] for one in rings):
+        raise MembershipRefused("key", "the kept keys are those of another graph")
+    reconcile = None
+    if beside is not None:
+        reconcile = Membership(rules.reconciled(), roster, mine.index, adjacent, valid_until, beside)
+    return Membership(rules, roster, mine.index, adjacent, valid_until, ring, reconcile)
+
+
+async def _agreed(
+    rules: NetRules,
+    checked: CheckedRoster,
+    peers: Iterable[int],
+    module: SecurityModule,
+    key_slot: KeySlot,
+    emp_point: bytes,
+) -> Rings:
+    """Agree with each neighbour once; return the keys of the net and, if it has one, of its reconcile net."""
+    roster, mine = checked.roster, checked.mine
+    roster_hash = document_hash(roster)
+    roots = {}
+    for peer in sorted(peers):
         secret = await module.agree(key_slot, checked.bundles[peer - 1].point)
         lower, higher = sorted((mine, roster.entries[peer - 1]), key=lambda member: member.index)
-        root = kdf.edge_root(secret, roster_hash, lower.pseudonym, higher.pseudonym)
-        chains[peer] = _Chain(roster.first_epoch, kdf.chain_start(root, rules.net))
-    secret = await module.agree(key_slot, emp_point)
-    mac_key = kdf.mac_key(secret, roster_hash, rules.net, roster.version)
-    return Membership(rules, roster, mine.index, adjacent, valid_until, chains, mac_key)
+        roots[peer] = kdf.edge_root(secret, roster_hash, lower.pseudonym, higher.pseudonym)
+    with_emp = await module.agree(key_slot, emp_point)
+
+    def ring_of(net: bytes) -> KeyRing:
+        edges = {
+            peer: edge_keys(root, net, roster_hash, lower=mine.index < peer) for peer, root in roots.items()
+        }
+        mac_key = kdf.mac_key(with_emp, roster_hash, net, roster.version)
+        return KeyRing(roster.first_epoch, mac_key, edges)
+
+    return ring_of(rules.net), ring_of(rules.reconciled().net) if rules.reconcile_slots else None
+
+
+async def holds(module: SecurityModule, key_slot: KeySlot, point: bytes) -> bool:
+    """Tell whether the module holds the key with this public point in a slot.
+
+    Raises:
+        HsmError: the module fails.
+    """
+    try:
+        return (await module.public_key(key_slot)).point == point
+    except CommandRefused as refused:
+        if refused.sw != _NO_SUCH_KEY:
+            raise
+        return False
 
 
 def check_graph(rules: NetRules, index: int, edges: Iterable[graph.Edge]) -> Mapping[int, frozenset[int]]:

@@ -1,6 +1,6 @@
-"""Documents about faults: the order to recover lost members, and what a canary audit publishes. Codec only.
+"""Documents about faults: the order to recover lost members, and those of a canary audit. Codec only.
 
-Spec: docs/dcnet.md, messages RecoveryOrder and AuditCanary.
+Spec: docs/dcnet.md, messages; members lost after the manifest; canary audit.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from firmware.enforcement.dcnet.errors import MalformedObject
-from firmware.enforcement.dcnet.messages.canonical import Fields, decode, encode
+from firmware.enforcement.dcnet.messages.canonical import Fields, decode, encode, octets
 from firmware.enforcement.dcnet.messages.documents import HASH_BYTES, NET_BYTES, U32
 from firmware.enforcement.dcnet.primitives.arithmetic import MODULUS
 
@@ -98,3 +98,77 @@ class CanaryStatement:
 def _pad(item: object) -> tuple[int, int]:
     fields = Fields(item, 2)
     return fields.number(U32), fields.number(MODULUS)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditOrder:
+    """The EMP asks every accepted member of one slot for its `CanaryStatement`; signed by the EMP."""
+
+    KIND: ClassVar[int] = 21
+
+    net: bytes
+    version: int
+    slot: int
+    manifest_hash: bytes
+
+    def to_bytes(self) -> bytes:
+        """Encode."""
+        return encode([self.KIND, self.net, self.version, self.slot, self.manifest_hash])
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Decode; anything else than the canonical form raises `MalformedObject`."""
+        fields = Fields(decode(data), 5, cls.KIND)
+        return cls(
+            fields.octets(NET_BYTES), fields.number(U32), fields.number(U32), fields.octets(HASH_BYTES)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """What an audit brought, for the administrators: enough to judge it again. Signed by the EMP."""
+
+    KIND: ClassVar[int] = 22
+
+    net: bytes
+    version: int
+    slot: int
+    manifest_hash: bytes
+    present: bytes
+    """Bitmap P."""
+    words: tuple[tuple[int, int, int], ...]
+    """(member, canary word submitted, canary word opened) of the accepted members, rising."""
+    statements: tuple[bytes, ...]
+    """Each signed by its member."""
+    excused: bytes
+    """Bitmap of accepted members that had to say nothing: they were audited before."""
+
+    def to_bytes(self) -> bytes:
+        """Encode."""
+        words = [list(word) for word in self.words]
+        head = [self.KIND, self.net, self.version, self.slot, self.manifest_hash, self.present]
+        return encode([*head, words, list(self.statements), self.excused])
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Decode; anything else than the canonical form raises `MalformedObject`."""
+        fields = Fields(decode(data), 9, cls.KIND)
+        report = cls(
+            fields.octets(NET_BYTES),
+            fields.number(U32),
+            fields.number(U32),
+            fields.octets(HASH_BYTES),
+            fields.octets(),
+            tuple(_word(item) for item in fields.array()),
+            tuple(octets(item) for item in fields.array()),
+            fields.octets(),
+        )
+        members = [member for member, _, _ in report.words]
+        if members != sorted(set(members)):
+            raise MalformedObject("the members of an audit do not rise")
+        return report
+
+
+def _word(item: object) -> tuple[int, int, int]:
+    fields = Fields(item, 3)
+    return fields.number(U32), fields.number(MODULUS), fields.number(MODULUS)

@@ -128,19 +128,16 @@ def pads(
     """
     added = [edge for peer, edge in edges.items() if peer > index and peer in among]
     subtracted = [edge for peer, edge in edges.items() if peer < index and peer in among]
-    plus = _pad_sum(added, previous, slot, lanes)
-    minus = _pad_sum(subtracted, previous, slot, lanes)
-    return tuple([(a - b) & MASK for a, b in zip(plus, minus, strict=True)])
-
-
-def _pad_sum(edges: Sequence[Prf], previous: bytes, slot: int, lanes: int) -> Sequence[int]:
-    """Add up the pads of some edges, lane by lane, not reduced."""
-    if not edges:
-        return [0] * lanes
+    both = added + subtracted
+    if not both:
+        return (0,) * lanes
     count = (lanes + 1) // 2  # a block holds two lanes; half a block may be left over
     layout = f"{lanes}Q" + "8x" * (2 * count - lanes)
-    words = unpack("<" + layout * len(edges), b"".join(blocks(edges, previous, slot, Purpose.PAD, count)))
-    return [sum(words[lane::lanes]) for lane in range(lanes)]
+    words = unpack("<" + layout * len(both), b"".join(blocks(both, previous, slot, Purpose.PAD, count)))
+    sign = lanes * len(added)  # from here on pads are subtracted
+    return tuple(
+        [(sum(words[lane:sign:lanes]) - sum(words[sign + lane :: lanes])) & MASK for lane in range(lanes)]
+    )
 
 
 def add(*terms: Sequence[int]) -> Lanes:

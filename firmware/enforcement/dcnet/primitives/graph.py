@@ -71,16 +71,27 @@ def _check(degree: int) -> None:
 
 def _cycles(indices: Sequence[int], degree: int, beacon: bytes) -> Iterator[set[Edge]]:
     """Yield the edges of each Hamilton cycle."""
+    named = _named(indices)
     for cycle in range(degree // 2):
-        order = _shuffled(indices, beacon + cycle.to_bytes(4, "big"))
+        order = _shuffled(named, beacon + cycle.to_bytes(4, "big"))
         following = order[1:] + order[:1]
         yield {(a, b) if a < b else (b, a) for a, b in zip(order, following, strict=True)}
 
 
-def _shuffled(members: Iterable[int], prefix: bytes) -> list[int]:
+def _named(members: Iterable[int]) -> list[tuple[bytes, int]]:
+    """Each member with the bytes that a hash takes for it: drawing a graph spends its time in hashing."""
+    return [(i.to_bytes(8, "big"), i) for i in members]
+
+
+def _shuffled(named: Iterable[tuple[bytes, int]], prefix: bytes) -> list[int]:
     """Order members by SHA-256(prefix | index u64)."""
-    sha256 = hashlib.sha256
-    return [i for _, i in sorted([(sha256(prefix + i.to_bytes(8, "big")).digest(), i) for i in members])]
+    begun = hashlib.sha256(prefix)
+    found = {}
+    for name, member in named:
+        one = begun.copy()
+        one.update(name)
+        found[one.digest()] = member
+    return [found[digest] for digest in sorted(found)]
 
 
 def key_graph(members: Iterable[int], degree: int, beacon: bytes) -> frozenset[Edge]:
@@ -117,7 +128,7 @@ def bridges(nets: Sequence[Iterable[int]], count: int, beacon: bytes) -> frozens
         prefix = beacon + b"bridge" + near.to_bytes(4, "big") + far.to_bytes(4, "big")
         ends = []
         for net in (members[near], members[far]):
-            order = _shuffled(net, prefix)
+            order = _shuffled(_named(net), prefix)
             ends.append([order[place % len(order)] for place in range(count)])
         found.update((min(a, b), max(a, b)) for a, b in zip(*ends, strict=True))
     return frozenset(found)

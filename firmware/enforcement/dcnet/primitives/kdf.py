@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 SCHEME: Final = b"smgw-dc/1"
 KEY_BYTES: Final = 16
 NET_BYTES: Final = 8
+TAG_BYTES: Final = 8
 
 
 def kdf(key: bytes, label: str, *context: bytes, length: int) -> bytes:
@@ -39,6 +40,17 @@ def edge_root(secret: bytes, roster_hash: bytes, lower: bytes, higher: bytes) ->
         higher: pseudonym of the member with the larger index.
     """
     return _hkdf(secret, roster_hash, SCHEME + b" edge" + lower + higher)
+
+
+def confirm_tag(root: bytes, roster_hash: bytes, *, upward: bool) -> bytes:
+    """Return the tag (8 bytes) by which one end of an edge shows the other that it holds K_uv.
+
+    Args:
+        root: K_uv.
+        roster_hash: of the roster that the edge belongs to.
+        upward: from the smaller index to the larger, which is direction 0; else 1.
+    """
+    return kdf(root, "confirm", roster_hash, bytes((not upward,)), length=TAG_BYTES)
 
 
 def chain_start(root: bytes, net: bytes) -> bytes:

@@ -12,12 +12,16 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from firmware.enforcement.dcnet.messages.manifest import ManifestReply
+from firmware.enforcement.dcnet.messages.witnessed import OrderReply
 from firmware.errors import ReleaseRefused
 from hsm.errors import CertificateRefused, TlsRefused
 from wan.errors import WanError
 
 OK: Final = frozenset({200, 201})
-_TRY_AGAIN: Final = frozenset({404, 425, 429, 500, 502, 503, 504})
+TRY_AGAIN: Final = frozenset({404, 425, 429, 500, 502, 503, 504})
+RELAY_AFTER: Final = 30
+"""So often in a row the EMP may fail to serve a founding before the administrator is asked."""
+_RELAYED: Final = frozenset({"bundle", "roster", "reveal", "graph", "confirm"})
 _AWAY: Final = (WanError, TlsRefused, CertificateRefused, OSError)
 
 
@@ -60,9 +64,17 @@ class NetClient:
         clock: Clock,
         poll_s: float,
         log: logging.LoggerAdapter[logging.Logger],
+        administrator: Exchange | None = None,
+        *,
+        below: str = "",
     ) -> None:
-        """Talk about `net`; `poll_s` is the pause between two tries, `log` says which net it is."""
-        self._base, self._exchange = f"/dcnet/v1/{net.hex()}", exchange
+        """Talk about `net`; `poll_s` is the pause between two tries, `log` says which net it is.
+
+        `administrator` is the way to the gateway's own administrator, which relays what the EMP does not.
+        With `below` everything lies below that resource of the net: its reconcile net does.
+        """
+        self._administrator, self._failed = administrator, dict[str, int]()
+        self._base, self._exchange = f"/dcnet/v1/{net.hex()}{below}", exchange
         self._clock, self._poll_s, self._log = clock, poll_s, log
 
     async def pause(self) -> None:
@@ -85,6 +97,26 @@ class NetClient:
         """Return what the key graph follows from (`GraphPublication`), None while something is missing."""
         return await self._read(f"graph/{version}")
 
+    async def versions(self) -> bytes | None:
+        """Return which roster is in force and which is open (signed `VersionNotice`), None if not told."""
+        return await self._read("versions")
+
+    async def confirm(self, version: int, gateway_id: str, signed: bytes) -> bool:
+        """Hand in our tags (`EdgeConfirm`, as `Attestation`); whether the EMP has them now."""
+        return await self._try("PUT", f"confirm/{version}/{gateway_id}", signed) in OK
+
+    async def confirmations(self, version: int, gateway_id: str) -> bytes | None:
+        """Return our neighbours' tags so far (`Confirmations`), None while there is nothing."""
+        return await self._read(f"confirm/{version}/{gateway_id}")
+
+    async def dispute(self, version: int, gateway_id: str, signed: bytes) -> bool:
+        """Say that a neighbour's tag is wrong (signed `EdgeDispute`); whether the EMP has it now."""
+        return await self._try("PUT", f"dispute/{version}/{gateway_id}", signed) in OK
+
+    async def leave(self, gateway_id: str, signed: bytes) -> bool:
+        """Say from when on we are no member (signed `Leave`); whether the EMP has it now."""
+        return await self._try("PUT", f"leave/{gateway_id}", signed) in OK
+
     async def epoch(self, epoch: int) -> bytes | None:
         """Return the signed EpochManifest of a UTC day, None while there is none."""
         return await self._read(f"manifest/epoch/{epoch}")
@@ -102,7 +134,53 @@ class NetClient:
         """Return a slot's signed result, None while there is none."""
         return await self._read(f"result/{slot}")
 
-    async def deliver(self, what: str, slot: int, index: int, frame: bytes, until: datetime) -> bool:
+    async def calendar(self) -> bytes | None:
+        """Return the EMP's `CalendarPublication`, None while there is none."""
+        return await self._read("calendar")
+
+    async def receipt(self, slot: int, index: int) -> bytes | None:
+        """Return the receipt for our submission of a slot, None if there is none."""
+        return await self._read(f"receipt/{slot}/{index}")
+
+    async def receipts(self, epoch: int, index: int) -> bytes | None:
+        """Return the signed list of our receipts of an epoch (`ReceiptDay`), None if there is none."""
+        return await self._read(f"receipt/day/{epoch}/{index}")
+
+    async def outage(self, slot: int) -> bytes | None:
+        """Return the administrators' `OutagePublication` for a slot, None while there is none."""
+        return await self._read(f"outage/{slot}")
+
+    async def tell(self, method: str, resource: str, body: bytes, *, administrator: bool) -> int | None:
+        """Send something to the EMP or to our administrator once; the status, None if nobody answered."""
+        if not administrator:
+            return await self._try(method, resource, body)
+        if self._administrator is None:
+            return None
+        answer = await self._through(self._administrator, method, resource, body)
+        return None if answer is None else answer.status
+
+    async def order(self, slot: int, index: int) -> OrderReply | None:
+        """Return a slot's co-signed recovery order with the frames we hold shares of, None while none is.
+
+        Raises:
+            MalformedObject: the answer is no such thing.
+        """
+        body = await self._read(f"order/{slot}/{index}")
+        return None if body is None else OrderReply.from_bytes(body)
+
+    async def audit(self, slot: int) -> bytes | None:
+        """Return a slot's signed audit order, None while there is none."""
+        return await self._read(f"audit/{slot}")
+
+    async def deliver(
+        self,
+        what: str,
+        slot: int,
+        index: int,
+        frame: bytes,
+        until: datetime,
+        heard: Callable[[bytes], Awaitable[None]] | None = None,
+    ) -> bool:
         """Send a frame, the same bytes again and again until an answer came or the deadline is over.
 
         Args:
@@ -111,14 +189,27 @@ class NetClient:
             index: our own.
             frame: with its MAC.
             until: no try begins later.
+            heard: takes the body of the answer, if it has one.
 
         Returns:
             Whether the EMP took it (it may have, even if not).
         """
+        return await self.deliver_to(f"{what}/{slot}/{index}", frame, until, heard)
+
+    async def deliver_to(
+        self,
+        resource: str,
+        body: bytes,
+        until: datetime,
+        heard: Callable[[bytes], Awaitable[None]] | None = None,
+    ) -> bool:
+        """Send something, as `deliver` does; `resource` lies below the net's own."""
         while self._clock.now_utc() < until:
-            status = await self._try("PUT", f"{what}/{slot}/{index}", frame)
-            if status is not None and status not in _TRY_AGAIN:
-                return status in OK
+            answer = await self._ask("PUT", resource, body)
+            if answer is not None and answer.status not in TRY_AGAIN:
+                if heard is not None and answer.body:
+                    await heard(answer.body)
+                return answer.status in OK
             await self.pause()
         return False
 
@@ -131,8 +222,21 @@ class NetClient:
         return answer.body if answer is not None and answer.status in OK else None
 
     async def _ask(self, method: str, resource: str, body: bytes) -> Answer | None:
+        answer = await self._through(self._exchange, method, resource, body)
+        if self._administrator is None or resource.split("/")[0] not in _RELAYED:
+            return answer
+        if answer is not None and answer.status in OK:
+            self._failed.pop(resource, None)
+            return answer
+        failed = self._failed[resource] = self._failed.get(resource, 0) + 1
+        if failed % RELAY_AFTER:
+            return answer
+        relayed = await self._through(self._administrator, method, f"relay/{resource}", body)
+        return answer if relayed is None or relayed.status not in OK else relayed
+
+    async def _through(self, way: Exchange, method: str, resource: str, body: bytes) -> Answer | None:
         try:
-            return await self._exchange(method, f"{self._base}/{resource}", body)
+            return await way(method, f"{self._base}/{resource}", body)
         except _AWAY as error:
             self._log.info("%s %s: %s", method, resource.split("/")[0], error)
         except ReleaseRefused as error:

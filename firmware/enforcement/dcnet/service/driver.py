@@ -9,18 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Final
 
 from firmware.enforcement.dcnet.errors import Equivocation
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind, Report
 from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.founding.roster import Signatures
 from firmware.enforcement.dcnet.machines import MEMBER, RESUMABLE, MemberState, MemberStep, SlotState
+from firmware.enforcement.dcnet.messages.canonical import encode
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.service.client import Clock, Exchange, NetClient
+from firmware.enforcement.dcnet.service.conduct import Conduct
 from firmware.enforcement.dcnet.service.joining import Joining
-from firmware.enforcement.dcnet.service.serving import REFUSED, Serving
+from firmware.enforcement.dcnet.service.reconciling import Reconciling
+from firmware.enforcement.dcnet.service.refusals import REFUSED
+from firmware.enforcement.dcnet.service.serving import Serving
+from firmware.enforcement.dcnet.service.standing import describe_faults
+from firmware.enforcement.dcnet.service.versions import Versions
 from firmware.enforcement.dcnet.slot.chain import ManifestChain
 from firmware.enforcement.dcnet.slot.ledger import Ledger, LedgerStore, Owed, SlotEntry
 from firmware.errors import ReadingRefused
@@ -29,6 +37,8 @@ from firmware.store.operations import Operation
 from hsm.api import KeySlot, PublicKey, SecurityModule
 
 _LOG = logging.getLogger("smgw.dcnet")
+_DEPARTED: Final = "departed"
+"""Record: this net was left, and the logs were told."""
 
 
 class NetMember:
@@ -42,12 +52,15 @@ class NetMember:
         key_slot: where (one net, one slot).
         emp_key: the EMP's public ENC key; its curve is the curve of the DCNET keys.
         exchange: the only way out, to the net's EMP.
+        administrator: the way to this gateway's administrator, for complaints and what the EMP withholds;
+            None: there is none, they wait.
         store: sealed durable storage.
         clock: the gateway's.
         report: takes events for the consumer log and the system log.
         entries: what a log is told of a total, for the commit that keeps it.
         insecure_small_nets_allowed: the flag of gateway.toml.
-        roster_version: which roster this gateway offers a bundle for.
+        begins_utc: the register's slots before this instant are not this net's; None: they are.
+        ends_utc: the register's slots after this instant are not this net's; None: no end is known.
 
     Raises:
         NetRefused: the rules contradict themselves or break the floor of 16 members.
@@ -68,7 +81,9 @@ class NetMember:
         report: Report,
         entries: Callable[[NetEvent], Sequence[Operation]] = lambda _event: (),
         insecure_small_nets_allowed: bool = False,
-        roster_version: int = 1,
+        administrator: Exchange | None = None,
+        begins_utc: datetime | None = None,
+        ends_utc: datetime | None = None,
     ) -> None:
         rules.check()
         self.insecure = rules.admit(insecure_small_nets_allowed=insecure_small_nets_allowed)
@@ -76,21 +91,44 @@ class NetMember:
         self.rules, self.state = rules, MemberState.PROVISIONED
         self._clock, self._report = clock, report
         self._log = prefixed(_LOG, f"{INSECURE_SMALL_NET if self.insecure else 'net'} {rules.net.hex()}")
-        self._client = NetClient(rules.net, exchange, clock, rules.poll_ms / 1000, self._log)
+        self._client = NetClient(rules.net, exchange, clock, rules.poll_ms / 1000, self._log, administrator)
         self._ledger = Ledger(store, rules.net)
         self.chain = ManifestChain(self._ledger)
         self.membership: Membership | None = None
-        self._joining = Joining(
+        self._begins_utc, self._ends_utc = begins_utc, ends_utc
+        self._versions = Versions(
             rules,
             gateway_id,
-            roster_version,
-            signatures=signatures,
-            module=module,
+            make=partial(
+                Joining,
+                rules,
+                gateway_id,
+                signatures=signatures,
+                module=module,
+                emp_key=emp_key,
+                client=self._client,
+                ledger=self._ledger,
+                clock=clock,
+            ),
             key_slot=key_slot,
-            emp_key=emp_key,
+            module=module,
+            signatures=signatures,
             client=self._client,
             ledger=self._ledger,
-            today=lambda: rules.epoch_of(rules.slot_at(clock.now_utc())),
+            chain=self.chain,
+            clock=clock,
+            tell=self._tell,
+            log=self._log,
+            begins_utc=begins_utc,
+            ends_utc=ends_utc,
+        )
+        self._conduct = Conduct(
+            rules,
+            client=self._client,
+            ledger=self._ledger,
+            signatures=signatures,
+            tell=self._tell,
+            log=self._log,
         )
         self._serving = Serving(
             rules,
@@ -103,8 +141,28 @@ class NetMember:
             enter=self._enter,
             tell=self._tell,
             entries=entries,
+            conduct=self._conduct,
+            admit=self._versions.admit,
             insecure=self.insecure,
             log=self._log,
+        )
+        self._reconciling = (
+            Reconciling(
+                rules,
+                self._ledger,
+                admit=self._admit_beside,
+                keep=self._keep_keys,
+                signatures=signatures,
+                module=module,
+                exchange=exchange,
+                store=store,
+                clock=clock,
+                tell=self._tell,
+                insecure=self.insecure,
+                log=self._log,
+            )
+            if rules.reconcile_slots
+            else None
         )
         self._loaded = asyncio.Lock()
         self._ready = False
@@ -129,6 +187,8 @@ class NetMember:
         """
         if not self.rules.has_slot(slot):
             raise ReadingRefused(f"slot {slot} lies outside the net's grid")
+        if self._over(slot) or self._before(slot):
+            raise ReadingRefused(f"slot {slot} is another recipient's")
         await self._load()
         if energy_wh is None:
             self._missing.add(slot)
@@ -157,6 +217,30 @@ class NetMember:
         await self._load()
         return self._ledger.entries()
 
+    async def faults(self) -> dict[str, Any]:
+        """Return how the net deals with faults, as `standing.describe_faults` says it; holds no reading."""
+        await self._load()
+        recovered = await self._serving.recovering.recovered()
+        return describe_faults(
+            self.rules, await self._serving.auditing.mode(), await self._serving.auditing.last(), recovered
+        )
+
+    async def withdraw(self, serial: int, certificates: frozenset[bytes]) -> bool:
+        """Share no key any more with gateways whose certificates have these hashes; durable on return.
+
+        Args:
+            serial: of the administrator's list, which replaces the one before.
+            certificates: SHA-256 of the peers' SIG certificates.
+
+        Returns:
+            False if a newer list, or another one of this number, is known: nothing changed.
+        """
+        taken = await self._versions.withdraw(serial, certificates)
+        if taken:
+            reason = f"list {serial}: {len(certificates)} peers withdrawn"
+            await self._tell(NetEventKind.REVOKED, None, 0, reason)
+        return taken
+
     # -- the service ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -169,22 +253,63 @@ class NetMember:
         await self._load()
         self.state = MemberState.PROVISIONED
         try:
-            if self.chain.proof is None:
-                self.membership = await self._join()
-                await self._serve(self.membership)
+            if not self._proven:
+                if not self._over(self._earliest()):
+                    await self._ledger.forget(_DEPARTED)
+                    self.membership = await self._join()
+                    await self._serve_both(self.membership)
+                await self._depart()
+                await self._idle("left", in_peace=True)
         except Equivocation as lie:
             await self._tell(NetEventKind.QUARANTINE, lie.slot, 0, str(lie))
         self._enter(MemberStep.ACCUSE)
-        while True:  # values still come in, and are owed
+        await self._accuse()
+        await self._idle("quarantine")
+
+    async def _idle(self, reason: str, *, in_peace: bool = False) -> None:
+        """Until cancelled: values still come in, and are owed; a supplier left in peace is asked for totals."""
+        while True:
+            await self._conduct.flush()
             slot = self._earliest()
-            await self._serving.give_up_before(slot, "quarantine", finally_=True)
+            if in_peace:
+                await self._serving.conclude_before(slot)
+            await self._serving.give_up_before(slot, reason, finally_=not in_peace)
             await self._clock.sleep_until(self.rules.submit_until(slot))
+
+    async def _accuse(self) -> None:
+        """Hand the proof of a lie to our administrator, from the net or from its reconcile net."""
+        chains = [self.chain, *([] if self._reconciling is None else [self._reconciling.chain])]
+        for chain in chains:
+            if chain.proof is not None:
+                await self._conduct.accuse(chain.proof, -1 if chain.head is None else chain.head.slot)
+
+    def _over(self, slot: int) -> bool:
+        """Whether a slot ends after the register has left this net."""
+        return self._ends_utc is not None and self.rules.slot_end(slot) > self._ends_utc
+
+    def _before(self, slot: int) -> bool:
+        """Whether a slot begins before the register is this net's."""
+        return self._begins_utc is not None and self.rules.slot_end(slot - 1) < self._begins_utc
+
+    async def _depart(self) -> None:
+        """Leave: the EMP is told if it was not yet, every key is forgotten. Again, it changes nothing."""
+        self._enter(MemberStep.LEAVE)
+        await self._versions.look()
+        await self._versions.forget_everything()
+        self.membership = None
+        self._enter(MemberStep.FORGET)
+        if await self._ledger.kept(_DEPARTED) is None:
+            await self._tell(NetEventKind.LEFT, None, 0, "the register's slots are another recipient's now")
+            await self._ledger.keep(_DEPARTED, encode([1]))
 
     async def _load(self) -> None:
         async with self._loaded:
             if not self._ready:
                 await self._ledger.load()
                 await self.chain.load()
+                await self._conduct.load()
+                if self._reconciling is not None:
+                    await self._reconciling.load()
                 self._ready = True
 
     # -- joining -------------------------------------------------------------------------------------
@@ -195,17 +320,16 @@ class NetMember:
         reported = ""
         while True:
             try:
-                membership = await self._joining.go_on()
+                membership = await self._versions.enter()
             except REFUSED as error:
                 if str(error) != reported:
                     reported = str(error)
                     await self._tell(NetEventKind.REFUSED, None, 0, f"roster: {reported}")
             else:
-                if self._joining.rostered and self.state is MemberState.JOINING:
+                if self._versions.rostered and self.state is MemberState.JOINING:
                     self._enter(MemberStep.ENROL)
                 if membership is not None:
-                    await self.chain.open(membership.roster.version, membership.size)
-                    self._enter(MemberStep.CONFIRM)  # every edge was agreed when the graph was drawn
+                    self._enter(MemberStep.CONFIRM)
                     await self._tell(NetEventKind.JOINED, None, membership.size, "")
                     return membership
             await self._serving.give_up_before(self._earliest(), "no roster")
@@ -213,15 +337,75 @@ class NetMember:
 
     # -- slot after slot -----------------------------------------------------------------------------
 
+    async def _serve_both(self, membership: Membership) -> None:
+        """Serve the net until the register leaves it, and its reconcile net beside it."""
+        await self._begin(membership, membership.roster.first_epoch)
+        regular = asyncio.ensure_future(self._serve(membership))
+        beside = None if self._reconciling is None else asyncio.ensure_future(self._reconciling.run())
+        tasks = [regular, *([] if beside is None else [beside])]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done:
+            task.result()
+
+    @property
+    def _proven(self) -> bool:
+        """Whether a lie of the supplier was proven, in the net or in its reconcile net."""
+        reconciling = self._reconciling
+        return self.chain.proof is not None or (
+            reconciling is not None and reconciling.chain.proof is not None
+        )
+
+    async def _begin(self, membership: Membership, epoch: int) -> None:
+        """Another roster is in force from `epoch` on."""
+        self.membership = membership
+        await self._conduct.begin(membership.roster.version)
+        if self._reconciling is not None and membership.reconcile is not None:
+            self._reconciling.follow(epoch, membership.reconcile)
+
+    async def _keep_keys(self, beside: Membership) -> None:
+        """Keep the keys of a reconcile net that have moved on, before they are used."""
+        if self.membership is not None and self.membership.reconcile is beside:
+            await self._versions.keep_keys()
+
+    async def _admit_beside(self, beside: Membership, expected: frozenset[int]) -> None:
+        """Judge the peers of a reconcile slot as those of the net's own: its edges are the same."""
+        if self.membership is not None and self.membership.roster.version == beside.roster.version:
+            await self._versions.admit(self.membership, expected)
+
     async def _serve(self, membership: Membership) -> None:
-        while True:
-            slot = self._next()
+        """Serve every slot that is this net's."""
+        await self._serving.resume(membership)
+        while not self._over(slot := self._next()):
             await self._serving.give_up_before(slot, "interrupted")
-            if await self._measured(slot):
+            if self._clock.now_utc() < self.rules.slot_end(slot):
+                await self._conduct.flush()
+            await self._conduct.look_up(slot, slot)
+            await self._versions.look()
+            await self._go_on_joining(slot)
+            measured = await self._measured(slot)
+            if (current := await self._versions.at(slot)) is not membership:
+                membership = current
+                await self._begin(membership, self.rules.epoch_of(slot))
+            if self._conduct.calendars.blocked(slot):
+                if measured:
+                    await self._serving.pass_over(membership, slot)
+            elif measured:
                 await self._serving.serve(membership, slot)
             elif self._ledger.entry(slot) is None:
                 await self._serving.greet(membership, slot)
             self._served = slot
+
+    async def _go_on_joining(self, slot: int) -> None:
+        """While the slot lasts, go on with the next roster if there is one on its way."""
+        last = self.rules.slot_end(slot) - timedelta(milliseconds=self.rules.poll_ms)
+        while self._versions.under_way and self._clock.now_utc() < last:
+            await self._client.pause()
+            await self._versions.look()
 
     def _earliest(self) -> int:
         """Return the earliest slot that can still be submitted."""
@@ -230,19 +414,20 @@ class NetMember:
 
     def _next(self) -> int:
         """Return the slot to serve next: never one dealt with before, except one to go on with."""
-        now, in_time = (
-            self._clock.now_utc(),
-            {
-                SlotState.MEASURED: self.rules.submit_until,
-                SlotState.SUBMITTED: self.rules.manifest_until,
-                SlotState.OPENED: self.rules.open_until,
-            },
-        )
+        now = self._clock.now_utc()
+        in_time: dict[SlotState, Callable[[int], datetime]] = {
+            SlotState.MEASURED: self.rules.submit_until,
+            SlotState.SUBMITTED: self.rules.manifest_until,
+            SlotState.OPENED: lambda slot: self.rules.slot_end(slot + 1),  # its result, or others' shares
+        }
         for entry in self._ledger.entries():
             until = in_time.get(entry.state)
             if entry.slot > self._served and until is not None and now < until(entry.slot):
                 return entry.slot
-        return max(self._earliest(), self._ledger.last_slot + 1, self._served + 1)
+        begins = 0
+        if (membership := self.membership) is not None:
+            begins = self.rules.first_slot_of(membership.roster.first_epoch)
+        return max(self._earliest(), self._ledger.last_slot + 1, self._served + 1, begins)
 
     async def _measured(self, slot: int) -> bool:
         """Wait for the slot's end and its value; False if none comes while there is time to submit it."""
@@ -264,3 +449,20 @@ class NetMember:
     async def _tell(self, kind: NetEventKind, slot: int | None, size: int, reason: str) -> None:
         self._log.info("%s slot=%s members=%d %s", kind.value, slot, size, reason)
         await self._report(NetEvent(self.rules.net.hex(), kind, slot, size, reason, self.insecure))
+
+
+class ForgottenNet:
+    """Service: erases the keys of a net that the administrator took away, once in a gateway's run.
+
+    Args:
+        net: its id.
+        forget: erases; doing it again changes nothing.
+    """
+
+    def __init__(self, net: str, forget: Callable[[], Awaitable[None]]) -> None:
+        self.name, self._forget = f"dcnet.forget.{net}", forget
+
+    async def run(self) -> None:
+        """Serve until cancelled. Raises `HsmError` or `StoreUnavailable`: to be started again."""
+        await self._forget()
+        await asyncio.Event().wait()

@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from functools import partial
 from typing import Final
 
-from firmware.enforcement.dcnet.errors import DcNetError, Equivocation, OpeningRefused, Refusal
+from firmware.enforcement.dcnet.errors import (
+    Equivocation,
+    MalformedObject,
+    MembershipRefused,
+    OpeningRefused,
+    Refusal,
+)
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
 from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.founding.roster import Signatures
 from firmware.enforcement.dcnet.machines import MemberStep, SlotState, Step
-from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, seal
+from firmware.enforcement.dcnet.messages.documents import document_hash, from_bitmap
+from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, Frame, seal
 from firmware.enforcement.dcnet.messages.manifest import (
     EpochManifest,
     Manifest,
@@ -23,22 +32,31 @@ from firmware.enforcement.dcnet.messages.manifest import (
     SlotResult,
     Verdict,
 )
-from firmware.enforcement.dcnet.policy import TENTHS, NetRules
+from firmware.enforcement.dcnet.policy import CANARY_LANE, TENTHS, NetRules, Recovery
+from firmware.enforcement.dcnet.service.auditing import Auditing
 from firmware.enforcement.dcnet.service.client import Clock, NetClient
+from firmware.enforcement.dcnet.service.conduct import Conduct
+from firmware.enforcement.dcnet.service.outages import Outages
+from firmware.enforcement.dcnet.service.recovering import Recovering
+from firmware.enforcement.dcnet.service.refusals import REFUSED
+from firmware.enforcement.dcnet.service.witnessing import content_of, signed_by_emp
 from firmware.enforcement.dcnet.slot.chain import ManifestChain
-from firmware.enforcement.dcnet.slot.ledger import Ledger, SlotEntry
+from firmware.enforcement.dcnet.slot.ledger import RETAINED_SLOTS, Ledger, SlotEntry
+from firmware.enforcement.dcnet.slot.opened import OpenedSlot
+from firmware.enforcement.dcnet.slot.outage import Lifted
 from firmware.enforcement.dcnet.slot.round import Round
 from firmware.enforcement.dcnet.slot.view import View, link
 from firmware.store.operations import Operation
 from hsm.api import SecurityModule
-from hsm.errors import CertificateRefused
-from wan.errors import WanError
 
 Tell = Callable[[NetEventKind, int | None, int, str], Awaitable[None]]
 """(kind, slot, size of the set, reason) for the logs."""
-REFUSED: Final = (WanError, CertificateRefused, DcNetError)
-"""What a signed object can be refused with; the object is dropped, the service goes on."""
+Admit = Callable[[Membership, frozenset[int]], Awaitable[None]]
+"""Raises `MembershipRefused` if pads must not be shared with one of those expected in a slot."""
 _SEED_BYTES: Final = 16
+_DRAWN_BYTES: Final = 4
+_UNDECIDED: Final = frozenset({SlotState.OPENED, SlotState.REFUSED})
+"""Its result says whether a total contains the slot: it was opened, or others may have recovered it."""
 
 
 class Serving:
@@ -55,6 +73,8 @@ class Serving:
         enter: takes what a slot does to the membership.
         tell: takes what the logs are told.
         entries: what a log is told of a total, for the commit that keeps it.
+        conduct: calendars, receipts and refusals.
+        admit: judges with whom pads may be shared.
         insecure: whether the net is a small one that had to be permitted.
         log: diagnostics.
     """
@@ -72,14 +92,31 @@ class Serving:
         enter: Callable[[MemberStep], None],
         tell: Tell,
         entries: Callable[[NetEvent], Sequence[Operation]],
+        conduct: Conduct,
+        admit: Admit,
         insecure: bool,
         log: logging.LoggerAdapter[logging.Logger],
     ) -> None:
         self.rules = rules
         self._client, self._ledger, self._chain = client, ledger, chain
         self._signatures, self._module, self._clock = signatures, module, clock
-        self._enter, self._tell, self._entries = enter, tell, entries
+        self._enter, self._tell, self._entries, self._admit = enter, tell, entries, admit
+        self.recovering = Recovering(
+            rules,
+            client=client,
+            ledger=ledger,
+            chain=chain,
+            signatures=signatures,
+            clock=clock,
+            tell=tell,
+            log=log,
+        )
+        self.auditing = Auditing(
+            rules, client=client, ledger=ledger, signatures=signatures, clock=clock, tell=tell, log=log
+        )
         self.insecure, self._log = insecure, log
+        self._conduct = conduct
+        self._outages = Outages(rules, client, signatures, log)
 
     async def serve(self, membership: Membership, slot: int) -> None:
         """Serve one slot from its value to its result; whatever goes wrong, its energy is owed."""
@@ -90,17 +127,42 @@ class Serving:
                 if not await self._catch_up(membership, view, slot):
                     await self._fail(slot, Step.LEAVE_OUT, "no manifest to build on")
                     return
+                await self._admitted(membership)
                 await self._submit(membership, view, slot)
                 entry = self._entry(slot)
+            if entry.state is SlotState.REFUSED and entry.manifest_hash:
+                await self._result(membership, view, slot)
             if entry.state is SlotState.OPENED:
                 until = self.rules.open_until(slot)
+                await self._conduct.opening(slot, entry.opened)
                 await self._client.deliver("open", slot, view.index, entry.opened, until)
-                await self._result(slot)
+                await self._result(membership, view, slot)
+                await self.auditing.go_on(view, slot)
         except Equivocation:
             raise
         except REFUSED as error:
             self._log.info("slot %d is given up: %s", slot, error)
             await self.give_up_before(slot + 1, str(error))
+
+    async def _admitted(self, membership: Membership) -> None:
+        """Refuse a slot in which somebody is expected whom pads must not be shared with: parked."""
+        head = self._chain.head
+        assert head is not None
+        try:
+            await self._admit(membership, head.present)
+        except MembershipRefused:
+            self._enter(MemberStep.PARK)
+            raise
+
+    async def resume(self, membership: Membership) -> None:
+        """After a start: answer an audit that may still be waiting for this member."""
+        opened = await OpenedSlot.kept(self._ledger)
+        if opened is None or self._clock.now_utc() >= self.rules.slot_end(opened.slot + 1):
+            return
+        try:
+            await self.auditing.go_on(membership.view(self.rules.epoch_of(opened.slot)), opened.slot)
+        except MembershipRefused as error:  # another roster, or keys that are erased
+            self._log.info("slot %d is not audited any more: %s", opened.slot, error)
 
     async def _submit(self, membership: Membership, view: View, slot: int) -> None:
         """Submit, or send the same bytes again, and go on to the manifest."""
@@ -109,7 +171,7 @@ class Serving:
         current = Round(view, head)
         if entry.state is SlotState.SUBMITTED:
             if entry.previous != head.hash:
-                await self._fail(slot, Step.REFUSE, "the chain changed during an interruption")
+                await self._refuse(view, slot, "the chain changed during an interruption")
                 return
             current = Round.resume(view, head, entry.seed, entry.submitted[:-MAC_BYTES])
         elif not current.expected:
@@ -120,18 +182,43 @@ class Serving:
         else:
             seed = await self._module.random(_SEED_BYTES)
             reading = (entry.import_wh * TENTHS, entry.export_wh * TENTHS, 1)
-            frame = seal(current.submit(reading, seed), membership.mac_key)
+            frame = seal(current.submit(reading, seed, await self._coefficients()), membership.mac_key)
             await self._ledger.submitting(slot, epoch=view.epoch, seed=seed, frame=frame, previous=head.hash)
+            await self._jitter(slot)
         self._enter(MemberStep.TAKE_PART)
         submitted = self._entry(slot).submitted
-        await self._client.deliver("submit", slot, view.index, submitted, self.rules.submit_until(slot))
+        await self._conduct.submitting(membership, view.epoch, slot, submitted)
+        until, heard = self.rules.submit_until(slot), partial(self._conduct.receipt, membership, slot)
+        await self._client.deliver("submit", slot, view.index, submitted, until, heard)
+        await self._conduct.ask_receipt(membership, slot)
         await self._open(membership, view, current)
+
+    async def _jitter(self, slot: int) -> None:
+        """Wait for an instant of the calendar's window that nobody outside can foretell."""
+        if window_ms := self._conduct.calendars.jitter_ms(slot):
+            drawn = int.from_bytes(await self._module.random(_DRAWN_BYTES), "big")
+            delay = timedelta(milliseconds=drawn * window_ms >> 8 * _DRAWN_BYTES)
+            await self._clock.sleep_until(self.rules.slot_end(slot) + delay)
+
+    async def pass_over(self, membership: Membership, slot: int) -> None:
+        """A calendar blocks this slot: what was measured in it is owed."""
+        if self._entry(slot).state is SlotState.MEASURED:
+            await self._fail(slot, Step.LEAVE_OUT, "blocked by the calendar")
+        else:
+            await self.serve(membership, slot)  # begun before the calendar was known
+
+    async def _coefficients(self) -> list[bytes]:
+        """Draw what turns the seed into shares, where others may have to recover it."""
+        if self.rules.recovery is not Recovery.WITNESS:
+            return []
+        return [await self._module.random(_SEED_BYTES) for _ in range(self.rules.threshold - 1)]
 
     async def greet(self, membership: Membership, slot: int) -> None:
         """Say hello in a slot without a value, so that the next one counts us in."""
         try:
             view = membership.view(self.rules.epoch_of(slot))
             if await self._catch_up(membership, view, slot) and self._chain.head is not None:
+                await self._admitted(membership)
                 await self._hello(membership, view, Round(view, self._chain.head))
         except Equivocation:
             raise
@@ -148,76 +235,144 @@ class Serving:
         await self._clock.sleep_until(self.rules.submit_until(slot))
         while self._clock.now_utc() < self.rules.manifest_until(slot):
             try:
-                if (reply := await self._client.manifest(slot, view.index)) is not None:
-                    await self._judge(membership, view, current, reply)
+                reply = await self._client.manifest(slot, view.index)
+                if reply is not None and await self._judge(membership, view, current, reply):
                     return
             except OpeningRefused as refused:
-                await self._fail(slot, Step.REFUSE, str(refused))
+                await self._conduct.refused(membership, slot, refused.refusal, current.found)
+                await self._refuse(view, slot, str(refused))
                 return
             except Equivocation:
                 raise
             except REFUSED as error:  # not the EMP's word: as good as no answer
                 self._log.info("slot %d: a manifest is ignored: %s", slot, error)
             await self._client.pause()
-        await self._fail(slot, Step.REFUSE, f"{Refusal.LATE.value}: no manifest in time")
+        await self._conduct.refused(membership, slot, Refusal.LATE, current.found)
+        await self._refuse(view, slot, f"{Refusal.LATE.value}: no manifest in time")
 
-    async def _judge(self, membership: Membership, view: View, current: Round, reply: ManifestReply) -> None:
-        manifest = Manifest.from_bytes(await self._signatures.by_emp(reply.signed))
+    async def _refuse(self, view: View, slot: int, reason: str) -> None:
+        """Close a submitted slot: its energy is owed, unless others may still recover it."""
+        if self.rules.recovery is not Recovery.WITNESS:
+            await self._fail(slot, Step.REFUSE, reason)
+            return
+        await self._ledger.undecided(slot, reason)
+        await self._tell(NetEventKind.REFUSED, None, 0, f"slot {slot} is not opened: {reason}")
+        head = self._chain.head
+        if head is not None and head.slot == slot:  # who submitted is in P of the next slot only if accepted
+            await self._decide(view, slot, head.hash, head.present)
+
+    async def _decide(self, view: View, slot: int, manifest_hash: bytes, accepted: frozenset[int]) -> None:
+        """Note of an undecided slot whether its manifest has us: only then a total contains its energy."""
+        entry = self._ledger.entry(slot)
+        if entry is None or entry.state is not SlotState.REFUSED:
+            return
+        if view.index in accepted:
+            await self._ledger.accepted(slot, manifest_hash=manifest_hash, members=len(accepted))
+        else:
+            await self._fail(slot, Step.LEAVE_OUT, entry.reason)
+
+    async def _judge(self, membership: Membership, view: View, current: Round, reply: ManifestReply) -> bool:
+        """Take a manifest; False if an outage notice that alone could save the slot may still come."""
+        manifest = Manifest.from_bytes(await self._content(membership, reply.signed))
+        if (manifest.net, manifest.slot) != (self.rules.net, current.slot):
+            raise MalformedObject("not the manifest that was asked for")  # it says nothing about this slot
+        signed = signed_by_emp(self.rules, reply.signed)
+        head = self._chain.head
+        assert head is not None
+        allowed: Lifted | None = None
+        if current.excludes(manifest):
+            allowed = await self._outages.ask(membership, current.slot)
+            last_try = self.rules.manifest_until(current.slot) - 2 * timedelta(
+                milliseconds=self.rules.poll_ms
+            )
+            if allowed is None and self._clock.now_utc() < last_try:
+                return False
         try:
-            state = current.consider(manifest, reply.siblings, reply.signed)
+            state = current.consider(manifest, reply.siblings, signed, allowed)
         except OpeningRefused as refused:
-            await self._unless_forked(refused, reply.signed)
+            await self._unless_forked(refused, signed)
             if current.found is not None:
-                await self._chain.follow(current.found, reply.signed)
+                await self._chain.follow(current.found, signed)
             raise
         assert current.found is not None
-        await self._chain.follow(current.found, reply.signed)
-        await self._settle(manifest)
+        await self._conduct.seen(membership, current.found, signed)
+        await self._chain.follow(current.found, signed)
+        await self._settle(membership, view, manifest)
         if state is SlotState.LEFT_OUT:
             await self._fail(current.slot, Step.LEAVE_OUT, "left out by the manifest")
-            return
-        frame = seal(current.open(), membership.mac_key)
-        found = current.found
+            return True
+        body, found = current.open(), current.found
+        canary = Frame.from_bytes(body).lanes[CANARY_LANE]
+        await OpenedSlot(head, manifest, canary).keep(self._ledger, view.size)
+        frame = seal(body, membership.mac_key)
         await self._ledger.opening(
             current.slot, manifest_hash=found.hash, members=len(found.accepted), frame=frame
         )
+        return True
 
     async def _catch_up(self, membership: Membership, view: View, slot: int) -> bool:
-        """Follow the chain to the manifest before `slot`; False if it cannot be had in time."""
+        """Follow the chain to the manifest before `slot`; False if it cannot be had in time.
+
+        Raises:
+            WanError, CertificateRefused, DcNetError: nothing that came until the end was any good.
+        """
+        refused: Exception | None = None
         while self._clock.now_utc() < self.rules.submit_until(slot) or self._reached(view, slot):
-            if not self._chain.in_epoch(view.epoch):
-                if (signed := await self._client.epoch(view.epoch)) is not None:
-                    started = EpochManifest.from_bytes(await self._signatures.by_emp(signed))
-                    membership.check_epoch(started, view.epoch)
-                    await self._chain.start(started, signed)
-                    continue
-            elif self._reached(view, slot):
+            if self._reached(view, slot):
                 return True
-            else:
-                head = self._chain.head
-                assert head is not None
-                if head.slot >= slot:
-                    return False
-                if (reply := await self._client.manifest(head.slot + 1, view.index)) is not None:
-                    await self._follow(view, reply)
+            if (head := self._chain.head) is not None and head.slot >= slot:
+                return False
+            try:
+                if await self._next_link(membership, view):
                     continue
+            except Equivocation:
+                raise
+            except REFUSED as error:  # a bad answer is as good as none
+                self._log.info("slot %d: an answer about the chain is ignored: %s", slot, error)
+                refused = error
             await self._client.pause()
+        if refused is not None:
+            raise refused
         return False
+
+    async def _next_link(self, membership: Membership, view: View) -> bool:
+        """Go one step further: to the epoch's beginning, or to the next manifest; False if there is none."""
+        if not self._chain.in_epoch(view.epoch):
+            if (envelope := await self._client.epoch(view.epoch)) is None:
+                return False
+            started = EpochManifest.from_bytes(await self._content(membership, envelope))
+            membership.check_epoch(started, view.epoch)
+            await self._chain.start(started, signed_by_emp(self.rules, envelope))
+            return True
+        assert self._chain.head is not None
+        if self._conduct.calendars.blocked(self._chain.head.slot + 1):
+            await self._chain.skip(view.version)
+            return True
+        if (reply := await self._client.manifest(self._chain.head.slot + 1, view.index)) is None:
+            return False
+        await self._follow(membership, view, reply)
+        return True
 
     def _reached(self, view: View, slot: int) -> bool:
         head = self._chain.head
         return head is not None and head.slot == slot - 1 and self._chain.in_epoch(view.epoch)
 
-    async def _follow(self, view: View, reply: ManifestReply) -> None:
+    async def _content(self, membership: Membership, envelope: bytes) -> bytes:
+        return await content_of(self.rules, membership.roster, self._signatures, envelope)
+
+    async def _follow(self, membership: Membership, view: View, reply: ManifestReply) -> None:
         assert self._chain.head is not None
-        manifest = Manifest.from_bytes(await self._signatures.by_emp(reply.signed))
+        manifest = Manifest.from_bytes(await self._content(membership, reply.signed))
+        signed = signed_by_emp(self.rules, reply.signed)
         try:
             found = link(view, self._chain.head, manifest)
         except OpeningRefused as refused:
-            await self._unless_forked(refused, reply.signed)
+            await self._unless_forked(refused, signed)
             raise
-        await self._chain.follow(found, reply.signed)
-        await self._settle(manifest)
+        await self._conduct.seen(membership, found, signed)
+        await self._chain.follow(found, signed)
+        await self._decide(view, manifest.slot, found.hash, found.accepted)
+        await self._settle(membership, view, manifest)
 
     async def _unless_forked(self, refused: OpeningRefused, signed: bytes) -> None:
         """Raise `Equivocation` if the EMP's own signature denies the manifest it signed before."""
@@ -226,36 +381,80 @@ class Serving:
 
     # -- results -------------------------------------------------------------------------------------
 
-    async def _result(self, slot: int) -> None:
-        """Ask for the result until the next slot needs us; the next manifest tells it otherwise."""
+    async def _result(self, membership: Membership, view: View, slot: int) -> None:
+        """Ask for the result until the next slot needs us; the next manifest tells it otherwise.
+
+        While there is none, others may be lost: whoever asks for our shares of them in order gets them.
+        """
         while self._clock.now_utc() < self.rules.slot_end(slot + 1):
-            if (signed := await self._client.result(slot)) is not None:
-                try:
-                    result = SlotResult.from_bytes(await self._signatures.by_emp(signed))
-                except REFUSED as error:
-                    self._log.info("slot %d: a result is ignored: %s", slot, error)
-                else:
-                    await self._take(slot, result)
-                    return
+            if (result := await self._asked(slot)) is not None:
+                await self._take(slot, result)
+                return
+            try:
+                await self.recovering.follow(membership, view, slot)
+            except Equivocation:
+                raise
+            except REFUSED as error:
+                self._log.info("slot %d: an order is ignored: %s", slot, error)
             await self._client.pause()
 
-    async def _settle(self, manifest: Manifest) -> None:
+    async def _settle(self, membership: Membership, view: View, manifest: Manifest) -> None:
         """Take what a manifest says about the slot before; silence means aborted."""
-        slot = manifest.slot - 1
+        slot = self._conduct.calendars.before(manifest.slot)
         entry = self._ledger.entry(slot)
-        if entry is not None and entry.state is SlotState.OPENED:
+        if entry is not None and entry.state in _UNDECIDED:
             await self._take(slot, manifest.result)
         for old in self._ledger.entries():
-            if old.state is SlotState.OPENED and old.slot < slot:
-                await self._fail(old.slot, Step.ABORT, "no result")
+            if old.state in _UNDECIDED and old.slot < slot:
+                await self._overdue(membership, view, old, slot)
+
+    async def _overdue(self, membership: Membership, view: View, old: SlotEntry, slot: int) -> None:
+        """Ask for a result that no manifest told us, as the chain went on while we were away.
+
+        Energy is owed only once it is sure that no total has it, or nobody can say it any more.
+        """
+        if not old.manifest_hash:
+            await self._look_up(membership, view, old.slot)
+        if self._entry(old.slot).state not in _UNDECIDED:
+            return
+        if (result := await self._asked(old.slot)) is not None:
+            await self._take(old.slot, result)
+        elif old.slot < slot - RETAINED_SLOTS:
+            await self._fail(old.slot, Step.ABORT, "no result")
+
+    async def _look_up(self, membership: Membership, view: View, slot: int) -> None:
+        """Find out from the manifest of a slot that the chain has left behind whether we are in it."""
+        try:
+            if (reply := await self._client.manifest(slot, view.index)) is None:
+                return
+            manifest = Manifest.from_bytes(await self._content(membership, reply.signed))
+            if (manifest.net, manifest.slot, manifest.version) == (self.rules.net, slot, view.version):
+                accepted = from_bitmap(manifest.accepted, view.size)
+                await self._decide(view, slot, document_hash(manifest), accepted)
+        except REFUSED as error:
+            self._log.info("slot %d: a manifest is ignored: %s", slot, error)
+
+    async def _asked(self, slot: int) -> SlotResult | None:
+        """Ask for a slot's result once: None unless it is about this slot as we know it."""
+        if (signed := await self._client.result(slot)) is None:
+            return None
+        try:
+            result = SlotResult.from_bytes(await self._signatures.by_emp(signed))
+        except REFUSED as error:
+            self._log.info("slot %d: a result is ignored: %s", slot, error)
+            return None
+        if not self._about(slot, result):
+            self._log.info("slot %d: a result of something else is ignored", slot)
+            return None
+        return result
+
+    def _about(self, slot: int, result: SlotResult) -> bool:
+        said = (result.net, result.slot, result.manifest_hash)
+        return said == (self.rules.net, slot, self._entry(slot).manifest_hash)
 
     async def _take(self, slot: int, result: SlotResult | None) -> None:
         entry = self._entry(slot)
-        told = result is not None and (result.net, result.slot, result.manifest_hash) == (
-            self.rules.net,
-            slot,
-            entry.manifest_hash,
-        )
+        told = result is not None and self._about(slot, result)
         if result is not None and told and result.verdict is Verdict.TOTALLED:
             event = NetEvent(
                 self.rules.net.hex(), NetEventKind.TOTALLED, slot, entry.members, "", self.insecure
@@ -265,12 +464,25 @@ class Serving:
         else:
             await self._fail(slot, Step.ABORT, "aborted" if told else "no result")
 
+    async def conclude_before(self, slot: int) -> None:
+        """Ask what became of slots that were opened before we left: what a total has must not be owed."""
+        for old in self._ledger.entries():
+            if old.state not in _UNDECIDED or old.slot >= slot:
+                continue
+            if (result := await self._asked(old.slot)) is not None:
+                await self._take(old.slot, result)
+            elif old.slot < slot - RETAINED_SLOTS:
+                await self._fail(old.slot, Step.ABORT, "no result")
+
     async def give_up_before(self, slot: int, reason: str, *, finally_: bool = False) -> None:
         """Owe what was measured or submitted before `slot`; with `finally_` also what waits for a result."""
         for entry in self._ledger.entries():
-            if entry.slot < slot and entry.state in (SlotState.MEASURED, SlotState.SUBMITTED):
+            recovered = self.rules.recovery is Recovery.WITNESS and entry.state is SlotState.SUBMITTED
+            if entry.slot < slot and recovered and not finally_:
+                await self._ledger.undecided(entry.slot, reason)
+            elif entry.slot < slot and entry.state in (SlotState.MEASURED, SlotState.SUBMITTED):
                 await self._fail(entry.slot, Step.LEAVE_OUT, reason)
-            elif entry.slot < slot and finally_ and entry.state is SlotState.OPENED:
+            elif entry.slot < slot and finally_ and entry.state in _UNDECIDED:
                 await self._fail(entry.slot, Step.ABORT, reason)
 
     async def _fail(self, slot: int, step: Step, reason: str) -> None:

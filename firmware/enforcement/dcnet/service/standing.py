@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from firmware.enforcement.dcnet.founding.membership import Membership
-from firmware.enforcement.dcnet.machines import MemberState
-from firmware.enforcement.dcnet.policy import NetRules
+from firmware.enforcement.dcnet.machines import MemberState, Mode
+from firmware.enforcement.dcnet.policy import MEMBER_FLOOR, NetRules
 from firmware.enforcement.dcnet.primitives import graph
+from firmware.enforcement.dcnet.service.auditing import LastAudit
 from firmware.enforcement.dcnet.slot.ledger import Owed, SlotEntry
 from firmware.enforcement.dcnet.slot.view import Head
 
@@ -61,7 +62,7 @@ def describe(
         "slot_s": rules.slot_s,
         "n_min": rules.n_min,
         "d_min": rules.d_min,
-        "insecure_small_net": rules.insecure_small_nets,
+        "insecure_small_net": rules.insecure_small_nets and rules.n_min < MEMBER_FLOOR,
         "roster": None,
         "last": None,
         "slots": [
@@ -85,6 +86,26 @@ def describe(
             for one in owed
         ]
     return said
+
+
+def describe_faults(
+    rules: NetRules, mode: Mode, audit: LastAudit | None, recovered: Sequence[tuple[int, int]]
+) -> dict[str, Any]:
+    """Return how a net deals with faults, as what JSON can say.
+
+    Args:
+        rules: of the net.
+        mode: A or F, as far as this member can tell.
+        audit: the last one that this member answered.
+        recovered: (slot, number of shares) in which this member helped, oldest first.
+    """
+    return {
+        "mode": mode.value,
+        "recovery": rules.recovery.name.lower(),
+        "reconcile_slots": rules.reconcile_slots,
+        "last_audit": None if audit is None else {"epoch": audit.epoch, "slot": audit.slot},
+        "recovered": [{"slot": slot, "shares": shares} for slot, shares in recovered],
+    }
 
 
 def _roster(membership: Membership, head: Head | None) -> dict[str, Any]:

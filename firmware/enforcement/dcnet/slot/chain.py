@@ -5,6 +5,7 @@ No I/O besides the ledger's store. Spec: docs/dcnet.md, one slot; equivocation.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 from firmware.enforcement.dcnet.errors import Equivocation, MalformedObject
@@ -16,6 +17,7 @@ from firmware.enforcement.dcnet.slot.view import Head, Link
 from firmware.errors import StoreCorrupt
 
 _EPOCH: Final = "epoch"
+_EPOCH_SIGNED: Final = "epoch-signed"
 _HEAD: Final = "head"
 _PROOF: Final = "quarantine"
 
@@ -56,10 +58,12 @@ class ManifestChain:
         """
         if self._epoch is not None and self._epoch.epoch == manifest.epoch:
             if document_hash(self._epoch) != document_hash(manifest):
-                raise await self.accuse(manifest.first_slot, self._epoch.to_bytes(), signed)
+                known = await self._ledger.kept(f"{_EPOCH_SIGNED}-{manifest.version}")
+                raise await self.accuse(manifest.first_slot, known or self._epoch.to_bytes(), signed)
             return
         # The head first: a power cut in between leaves a head that this call, repeated, writes again.
         await self._move(manifest.version, Head.of_epoch(manifest, self._size), signed)
+        await self._ledger.keep(f"{_EPOCH_SIGNED}-{manifest.version}", signed)
         await self._ledger.keep(f"{_EPOCH}-{manifest.version}", manifest.to_bytes())
         self._epoch = manifest
 
@@ -67,6 +71,11 @@ class ManifestChain:
         """Go on to a manifest whose place in the chain was checked."""
         assert self.head is not None
         await self._move(found.manifest.version, found.head(self.head.epoch), signed)
+
+    async def skip(self, version: int) -> None:
+        """Go on over the next slot, which has no manifest because a calendar blocks it."""
+        assert self.head is not None
+        await self._move(version, replace(self.head, slot=self.head.slot + 1), self._head_signed)
 
     async def fork(self, signed: bytes) -> Equivocation:
         """Accuse: a signed manifest of the next slot names another past than the one signed for us."""

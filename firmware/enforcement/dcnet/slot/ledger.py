@@ -193,10 +193,24 @@ class Ledger:
                 await self._store.delete(_SLOTS, self._key(old))
                 del self._entries[old]
 
-    async def failed(self, slot: int, step: Step, reason: str) -> None:
-        """A slot ended without a total (LEAVE_OUT, REFUSE or ABORT): its energy is owed."""
+    async def undecided(self, slot: int, reason: str) -> None:
+        """A submitted slot stays closed here, but others may recover it: its result says what it is."""
         entry = self._known(slot)
-        state = SLOT.advance(SLOT.advance(entry.state, step), Step.OWE)
+        state = SLOT.advance(entry.state, Step.REFUSE)
+        await self._write(replace(entry, state=state, seed=b"", submitted=b"", opened=b"", reason=reason))
+
+    async def accepted(self, slot: int, *, manifest_hash: bytes, members: int) -> None:
+        """An undecided slot is in this manifest: a total of it contains its energy."""
+        await self._write(replace(self._known(slot), manifest_hash=manifest_hash, members=members))
+
+    async def failed(self, slot: int, step: Step, reason: str) -> None:
+        """A slot ended without a total (LEAVE_OUT, REFUSE or ABORT): its energy is owed.
+
+        Of an undecided slot any of these steps says that no total contains it.
+        """
+        entry = self._known(slot)
+        ended = entry.state if entry.state is SlotState.REFUSED else SLOT.advance(entry.state, step)
+        state = SLOT.advance(ended, Step.OWE)
         await self._write(replace(entry, state=state, seed=b"", submitted=b"", opened=b"", reason=reason))
 
     async def settled(self, spans: Iterable[tuple[int, int]]) -> None:
@@ -220,6 +234,10 @@ class Ledger:
     async def kept(self, name: str) -> bytes | None:
         """Return a record of the net's state."""
         return await self._store.get(_STATE, self._prefix + name)
+
+    async def forget(self, name: str) -> None:
+        """Erase a record of the net's state; no error if there is none."""
+        await self._store.delete(_STATE, self._prefix + name)
 
     async def _step(self, slot: int, step: Step, also: Sequence[Operation] = (), **changes: Any) -> None:
         entry = self._known(slot)

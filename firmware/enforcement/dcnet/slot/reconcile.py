@@ -7,36 +7,15 @@ what a single returning household used. Spec: docs/dcnet.md, "Reconcile slot".
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, Self
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from firmware.enforcement.dcnet.errors import MalformedObject
 from firmware.enforcement.dcnet.messages.canonical import decode, encode
-from firmware.enforcement.dcnet.policy import TENTHS, NetRules
-from firmware.enforcement.dcnet.primitives.kdf import NET_BYTES, SCHEME
+from firmware.enforcement.dcnet.policy import TENTHS
 from firmware.enforcement.dcnet.slot.ledger import Owed
 from firmware.errors import StoreCorrupt
-
-PERIOD_SLOTS: Final = 31 * 96
-"""Most regular slots of 15 minutes that one reconcile slot can carry: a month."""
-
-
-def net_of(net: bytes) -> bytes:
-    """Return the id of the reconcile net that belongs to a net."""
-    return hashlib.sha256(SCHEME + b" reconcile" + net).digest()[:NET_BYTES]
-
-
-def rules_of(rules: NetRules) -> NetRules:
-    """Return the rules of the reconcile net: another id, and a value as large as a month of slots.
-
-    Raises:
-        NetRefused: n_max members with a month of largest values could wrap a lane.
-    """
-    monthly = replace(rules, net=net_of(rules.net), max_wh=rules.max_wh * PERIOD_SLOTS)
-    monthly.check()
-    return monthly
 
 
 @dataclass(frozen=True, slots=True)

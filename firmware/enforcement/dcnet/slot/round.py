@@ -18,17 +18,27 @@ from firmware.enforcement.dcnet.errors import (
 from firmware.enforcement.dcnet.machines import SLOT, SlotState, Step
 from firmware.enforcement.dcnet.messages.documents import document_hash
 from firmware.enforcement.dcnet.messages.faults import RecoveryOrder
-from firmware.enforcement.dcnet.messages.frames import Frame, FrameType, digest
+from firmware.enforcement.dcnet.messages.frames import RECONCILE, Frame, FrameType, digest
 from firmware.enforcement.dcnet.messages.manifest import Manifest
 from firmware.enforcement.dcnet.policy import LANES, Recovery
 from firmware.enforcement.dcnet.primitives import graph, merkle
 from firmware.enforcement.dcnet.primitives.arithmetic import opening, submission
 from firmware.enforcement.dcnet.slot import recovery
+from firmware.enforcement.dcnet.slot.outage import Lifted, enough_of
 from firmware.enforcement.dcnet.slot.view import Head, Link, View, link
 
 
-def check_opening(view: View, head: Head, found: Link, own_digest: bytes, siblings: Sequence[bytes]) -> None:
+def check_opening(
+    view: View,
+    head: Head,
+    found: Link,
+    own_digest: bytes,
+    siblings: Sequence[bytes],
+    allowed: Lifted | None = None,
+) -> None:
     """Apply every rule that stands between an accepted submission and its opening.
+
+    `allowed` is what the administrators forgive in this slot.
 
     Raises:
         OpeningRefused: naming the first rule that is broken.
@@ -41,7 +51,7 @@ def check_opening(view: View, head: Head, found: Link, own_digest: bytes, siblin
         raise OpeningRefused(Refusal.LEAF, "own submission is not under the root")
     if not accepted <= head.present:
         raise OpeningRefused(Refusal.NOT_PRESENT, "a member was accepted that was not expected")
-    if not rules.enough_of(len(accepted), len(head.present)):
+    if not enough_of(rules, accepted, head.present, allowed):
         raise OpeningRefused(Refusal.EXCLUDED, f"{len(accepted)} of {len(head.present)} members accepted")
     if (reached := len(graph.component(view.index, view.adjacent, accepted))) < rules.n_min:
         raise OpeningRefused(Refusal.COMPONENT, f"component of {reached} members")
@@ -67,6 +77,13 @@ class Round:
         """Go on after a restart with the seed and the frame (without MAC) that the ledger kept."""
         again = cls(view, head)
         again.state, again._seed, again._digest = SlotState.SUBMITTED, seed, digest(body)
+        return again
+
+    @classmethod
+    def opened(cls, view: View, head: Head, found: Link, order: RecoveryOrder | None) -> Round:
+        """Go on after a restart behind the opening; `order` is the one that was kept, if there was one."""
+        again = cls(view, head)
+        again.state, again._found, again._order = SlotState.OPENED, found, order
         return again
 
     @property
@@ -103,7 +120,13 @@ class Round:
         """Return the Hello frame without its MAC: back again, to be counted from the next slot on."""
         return self._frame(FrameType.HELLO, self._head.hash, ())
 
-    def consider(self, manifest: Manifest, siblings: Sequence[bytes], signed: bytes = b"") -> SlotState:
+    def consider(
+        self,
+        manifest: Manifest,
+        siblings: Sequence[bytes],
+        signed: bytes = b"",
+        allowed: Lifted | None = None,
+    ) -> SlotState:
         """Judge the manifest of this slot: ACCEPTED (open now) or LEFT_OUT.
 
         The same manifest again changes nothing.
@@ -112,6 +135,7 @@ class Round:
             manifest: its signature already checked.
             siblings: our own Merkle path.
             signed: the signed form, evidence if the supplier lies.
+            allowed: what the administrators forgive in this slot.
 
         Raises:
             OpeningRefused: a check failed; the slot is REFUSED and stays closed.
@@ -128,7 +152,7 @@ class Round:
             if self._view.index not in found.accepted:
                 self.state = SLOT.advance(self.state, Step.LEAVE_OUT)
                 return self.state
-            check_opening(self._view, self._head, found, self._digest, siblings)
+            check_opening(self._view, self._head, found, self._digest, siblings, allowed)
         except OpeningRefused:
             self.refuse()
             raise
@@ -153,18 +177,15 @@ class Round:
         self.state, self._seed = state, b""
         return self._frame(FrameType.OPEN, found.hash, lanes)
 
-    def release(self, order: RecoveryOrder, owner: int, submitted: bytes, siblings: Sequence[bytes]) -> bytes:
-        """Return the Share frame without its MAC for a lost member; only after this member itself has opened.
+    def follow(self, order: RecoveryOrder) -> None:
+        """Take the one order of this slot; the same again changes nothing.
 
         Args:
-            order: its two signatures already checked.
-            owner: index of the lost member.
-            submitted: its Submit frame without MAC.
-            siblings: the Merkle path of that frame.
+            order: all its signatures already checked.
 
         Raises:
-            ReleaseOfShareRefused: a check failed, or the net does not recover members.
-            Equivocation: another order was seen for this slot before.
+            ReleaseOfShareRefused: a check of the whole order failed, or the net does not recover members.
+            Equivocation: another order was followed for this slot before.
         """
         if self.view.rules.recovery is not Recovery.WITNESS:
             raise ReleaseOfShareRefused("recovery", "this net recovers nobody")
@@ -174,6 +195,22 @@ class Round:
             raise Equivocation(self.slot, (self._order.to_bytes(), order.to_bytes()))
         recovery.lost(self.view, self._head, self._found, order)
         self._order = order  # the first one that could be followed; no share goes out under a second
+
+    def release(self, order: RecoveryOrder, owner: int, submitted: bytes, siblings: Sequence[bytes]) -> bytes:
+        """Return the Share frame without its MAC for a lost member; only after this member itself has opened.
+
+        Args:
+            order: all its signatures already checked.
+            owner: index of the lost member.
+            submitted: its Submit frame without MAC.
+            siblings: the Merkle path of that frame.
+
+        Raises:
+            ReleaseOfShareRefused: a check failed, or the net does not recover members.
+            Equivocation: another order was seen for this slot before.
+        """
+        self.follow(order)
+        assert self._found is not None
         share = recovery.release(self.view, self._head, self._found, order, owner, submitted, siblings)
         return self._frame(FrameType.SHARE, self._found.hash, (), ((owner, share),))
 
@@ -181,6 +218,16 @@ class Round:
     def view(self) -> View:
         """What this member knows."""
         return self._view
+
+    def excludes(self, manifest: Manifest) -> bool:
+        """Tell whether a manifest leaves out more members than delta, so that only a notice can save it."""
+        try:
+            accepted = link(self._view, self._head, manifest).accepted
+        except OpeningRefused:
+            return False  # `consider` refuses it with its reason
+        return self._view.index in accepted and not enough_of(
+            self._view.rules, accepted, self._head.present, None
+        )
 
     @property
     def found(self) -> Link | None:
@@ -195,6 +242,6 @@ class Round:
         shares: tuple[tuple[int, bytes], ...] = (),
     ) -> bytes:
         view = self._view
-        return Frame(
-            kind, self.slot, view.rules.net, view.index, view.version, view.epoch, reference, lanes, shares
-        ).to_bytes()
+        flags = RECONCILE if view.rules.reconciles and lanes else 0
+        head = (kind, self.slot, view.rules.net, view.index, view.version, view.epoch, reference)
+        return Frame(*head, lanes, shares, flags).to_bytes()

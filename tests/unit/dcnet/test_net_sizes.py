@@ -1,0 +1,91 @@
+"""Which sizes of a net have a key graph: the rule, the graphs themselves, and what somebody is told."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+
+import pytest
+
+from firmware.enforcement.dcnet.errors import MembershipRefused, NetRefused
+from firmware.enforcement.dcnet.founding import beacon
+from firmware.enforcement.dcnet.primitives import graph
+from firmware.profile import net_sizes
+from tests.support.instant_loop import run
+from tests.unit.dcnet.hostile_net import WholeNet
+from tests.unit.dcnet.support import rules
+
+
+def test_the_profile_and_the_core_mean_the_same_graph() -> None:
+    assert net_sizes.COMPLETE_UP_TO == graph.COMPLETE_UP_TO
+    assert rules().degree == net_sizes.DEGREE
+
+
+@pytest.mark.parametrize(("d_min", "size"), [(12, 192), (12, 256), (11, 80), (10, 65), (4, 65)])
+def test_where_the_rule_says_there_is_a_graph_most_beacons_find_one(d_min: int, size: int) -> None:
+    """4 of 5 at least; the real chance is above 97 %."""
+    assert (net_sizes.smallest_random_net(d_min) or 0) <= size
+    asked = replace(rules(n_min=d_min + 1), d_min=d_min)
+    found = 0
+    for number in range(15):
+        with contextlib.suppress(MembershipRefused):
+            found += len(beacon.draw(asked, size, b"%d" % number)) > 0
+    assert found >= 12
+
+
+@pytest.mark.parametrize(("d_min", "size"), [(12, 65), (12, 80), (13, 256)])
+def test_where_the_rule_says_there_is_none_beacons_find_none_and_say_what_would_help(
+    d_min: int, size: int
+) -> None:
+    asked = replace(rules(n_min=d_min + 1), d_min=d_min)
+    for number in range(3):
+        with pytest.raises(MembershipRefused, match=f"{d_min + 3} to 64 members.* d_min of at most 10"):
+            beacon.draw(asked, size, b"%d" % number)
+
+
+@pytest.mark.parametrize(
+    ("n_min", "n_max", "d_min", "served"),
+    [
+        (128, 4096, 12, True),
+        (65, 191, 12, False),
+        (65, 192, 12, True),
+        (16, 100, 12, True),
+        (16, 64, 13, True),
+        (14, 14, 12, False),
+        (15, 15, 12, True),
+        (65, 4096, 13, False),
+        (65, 79, 11, False),
+        (65, 79, 10, True),
+        (3, 3, 1, False),
+        (4, 4, 1, True),
+    ],
+)
+def test_a_policy_that_no_net_can_serve_is_refused(n_min: int, n_max: int, d_min: int, served: bool) -> None:
+    help_ = net_sizes.unservable(n_min, n_max, d_min)
+    assert (help_ == "") is served
+    if served:
+        replace(rules(n_min=n_min, d_min=d_min), n_max=n_max).check()
+    else:
+        assert "members" in help_
+        with pytest.raises(NetRefused, match="key graph; needed: "):
+            replace(rules(n_min=n_min, d_min=d_min), n_max=n_max).check()
+
+
+def test_the_three_ways_out_are_named() -> None:
+    assert net_sizes.ways_out(12) == "15 to 64 members, or at least 192 members, or d_min of at most 10"
+    assert net_sizes.ways_out(13) == "16 to 64 members, or d_min of at most 10"
+    assert net_sizes.ways_out(1) == "4 to 64 members, or at least 65 members"
+    assert net_sizes.ways_out(70) == "d_min of at most 10"
+
+
+def test_a_running_net_of_an_impossible_size_does_not_stall_in_silence() -> None:
+    """66 members and d_min 12: every member says why and what would help, and the supplier does."""
+    net = WholeNet(
+        66, reading=lambda _slot, index: (index, 0), n_min=16, d_min=12, delta=0.05, poll_s=6 * 3600.0
+    )
+    run(net.run(1))
+    for gateway in net.gateways:
+        assert "needed: 15 to 64 members, or at least 192 members" in gateway.events[0].reason
+        assert not [resource for resource, _ in gateway.sent if "/submit/" in resource]
+    told = [one for one in net.emitted if one["event"] == "refused" and one["what"] == "beacon"]
+    assert "at least 192 members" in told[0]["reason"]
