@@ -17,12 +17,14 @@ from firmware.clock.time_sync import DisciplinedClock
 from firmware.clock.timekeeping import Discipline
 from firmware.config import GatewayConfig, StickTable, read_secret
 from firmware.enforcement.gate import Gate
+from firmware.enforcement.pseudonym import Pseudonyms
 from firmware.enforcement.uniform import KEY_BYTES, offset
 from firmware.flow.consumer_statement import ConsumerStatements
 from firmware.flow.delivery import Delivery
 from firmware.flow.due import DueDeliveries
 from firmware.flow.evaluation import Evaluator
 from firmware.flow.intake import KEEP, Intake, Statistics
+from firmware.flow.meter_watch import MeterWatch
 from firmware.flow.pipeline import DeliveryPipeline, IntakePipeline, RegistrationPipeline
 from firmware.housekeeping import Housekeeping, Upkeep
 from firmware.life import lines
@@ -34,6 +36,7 @@ from firmware.log.entry import Event
 from firmware.metering.happenings import Happenings
 from firmware.metering.original import OriginalLists
 from firmware.metering.register import Register
+from firmware.metering.running import RunningRegisters
 from firmware.orders.tariff import TariffOrders
 from firmware.parts import Parts, Tempo
 from firmware.store.stores import MeterCounters, Quotas, Stores
@@ -51,6 +54,9 @@ if TYPE_CHECKING:
 
 _PIN_GUARD = "refused-pins"
 _SPREAD_KEY = ("enforcement", "spread-key")
+"""What offsets of deliveries are made from."""
+_PSEUDONYM_KEY = ("enforcement", "pseudonym-key")
+"""What pseudonyms are made from."""
 _PINS_TOLD = ("boot", "refused-pins")
 
 
@@ -232,15 +238,19 @@ async def _tell_refused_pins(guard: FilePinGuard, stores: Stores, chronicle: Chr
 async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
     config, registry, stores, clock = parts.config, parts.registry, parts.stores, parts.clock
     register, originals = Register(keep=KEEP), OriginalLists(stores.consumer)
+    watch = MeterWatch(registry, parts.logs, stores.consumer, clock)
     gateway = Gateway(parts, originals)
     gateway.services.append(_housekeeping(parts))
-    await _reception(gateway, parts, register)
+    await _reception(gateway, parts, register, watch)
+    gateway.services.append(parts.gated(watch, Function.MEASURE))
+    pseudonyms = None if config.wan is None else Pseudonyms(await _secret(parts, _PSEUDONYM_KEY))
     gate = Gate(
         parts.gateway_id,
         config.wan.gwa.name if config.wan is not None else "",
         lambda: registry.active,
         lambda net: None if gateway.wide_area is None else gateway.wide_area.nets.member(net),
         parts.chronicle.denial,
+        pseudonyms,
     )
     deliveries: DeliveryPipeline | None = None
     if config.wan is not None:
@@ -260,12 +270,23 @@ async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
         gateway.services += [parts.gated(one, Function.DELIVER) for one in wide_area.services]
         gateway.services.append(ConsumerStatements(registry, parts.logs, stores.consumer, clock, clock.valid))
         delivery = Delivery(gate, wide_area.outbox, parts.chronicle.sent)
-        spread_key = await _spread_key(parts)
+        spread_key = await _secret(parts, _SPREAD_KEY)
         evaluator = Evaluator(
-            originals, happenings, parts.gateway_id, partial(parts.module.sign, KeySlot.WAN_SIG)
+            originals,
+            happenings,
+            parts.gateway_id,
+            partial(parts.module.sign, KeySlot.WAN_SIG),
+            RunningRegisters(stores.consumer),
         )
         due = DueDeliveries(
-            registry, originals, delivery, clock, happenings, evaluator, wait=partial(offset, spread_key)
+            registry,
+            originals,
+            delivery,
+            clock,
+            happenings,
+            evaluator,
+            wait=partial(offset, spread_key),
+            report=parts.report,
         )
         deliveries = DeliveryPipeline(due, clock)
         registry.before_each_change(deliveries.settle)
@@ -279,18 +300,19 @@ async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
         announce=deliveries.announce if deliveries is not None else lambda: None,
         time_valid=clock.valid,
         withdrawn=parts.chronicle.withdrawn,
+        told=watch.registered,
     )
     gateway.services.append(parts.gated(registering, Function.MEASURE))
     await registry.load()
     return gateway
 
 
-async def _spread_key(parts: Parts) -> bytes:
-    """Return what offsets of deliveries are made from: the module's randomness, once in a gateway's life."""
-    key = await parts.stores.system.get(*_SPREAD_KEY)
+async def _secret(parts: Parts, place: tuple[str, str]) -> bytes:
+    """Return a secret of the gateway's own: the module's randomness, made once in its life."""
+    key = await parts.stores.system.get(*place)
     if key is None:
         key = await parts.module.random(KEY_BYTES)
-        await parts.stores.system.put(*_SPREAD_KEY, key)
+        await parts.stores.system.put(*place, key)
     return key
 
 
@@ -314,7 +336,7 @@ def _housekeeping(parts: Parts) -> Housekeeping:
     )
 
 
-async def _reception(gateway: Gateway, parts: Parts, register: Register) -> None:
+async def _reception(gateway: Gateway, parts: Parts, register: Register, watch: MeterWatch) -> None:
     """From the sticks to the register."""
     now_s = asyncio.get_running_loop().time
     intake = Intake(
@@ -325,6 +347,7 @@ async def _reception(gateway: Gateway, parts: Parts, register: Register) -> None
         now_s=now_s,
         report=parts.chronicle.rejection,
         heard=parts.chronicle.heard,
+        each=watch.heard,
         wired=frozenset() if parts.config.lmn is None else parts.config.lmn.wired_meters(),
     )
     await intake.load(parts.stores.consumer)
@@ -365,6 +388,7 @@ async def _wired(
             module=parts.module,
             now_utc=parts.clock.now_utc,
             exclusive=asyncio.Lock(),
+            changed=parts.chronicle.certificate,
         )
         for table_of_line in table.rs485:
             line = wired.line(

@@ -5,6 +5,7 @@ One method an event. Neither entries nor lines ever hold a reading, a key or a p
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -123,14 +124,14 @@ class Chronicle:
             self.counts.orders_applied += 1
             _GATEWAY.info("order %s: %s", receipt.message_id, receipt.reason)
             await self._tell_calibration(receipt.message_id)
-            await self._tell_consumers(receipt.message_id)
+            await self._tell_news(receipt.message_id)
         else:
             self.counts.orders_refused += 1
             _GATEWAY.warning("order %s is refused: %s: %s", receipt.message_id, receipt.code, receipt.reason)
 
     async def recover(self) -> None:
         """Tell the other logs what a kill kept from them; call once, at start."""
-        await self._tell_consumers(None)
+        await self._tell_news(None)
         untold = [order for order, _ in await self._partition.items(_UNTOLD)]
         if not untold:
             return
@@ -153,8 +154,8 @@ class Chronicle:
             return  # a state of its own; it is told at the start after that
         await self._partition.commit((Delete(_UNTOLD, order),))
 
-    async def _tell_consumers(self, order: str | None) -> None:
-        """Tell consumers what waits for their logs, of one order; of None what a kill has left."""
+    async def _tell_news(self, order: str | None) -> None:
+        """Tell the logs what waits for them, of one order; of None what a kill has left."""
         for key, data in await self._partition.items(_NEWS):
             identity = key.rpartition("/")[0]
             if order is not None and identity != order:
@@ -163,7 +164,8 @@ class Chronicle:
                 news = msgspec.json.decode(data, type=News)
             except msgspec.MsgspecError as error:
                 raise StoreCorrupt("what a consumer must be told cannot be read") from error
-            journal, told = self._logs.consumer(news.consumer), False
+            journal = self._logs.consumer(news.consumer) if news.consumer else self._logs.calibration
+            told = False
             if order is None:
                 _, newest = await journal.span()
                 told = any(
@@ -172,7 +174,10 @@ class Chronicle:
                 )
             if not told:
                 level = Level.WARNING if news.event is Event.CONCEALMENT_UNDONE else None
-                await journal.write(news.event, level=level, subject=identity, user="gwa", text=news.text)
+                try:
+                    await journal.write(news.event, level=level, subject=identity, user="gwa", text=news.text)
+                except LogFull:
+                    continue  # a state of its own; the calibration log is told at the start after that
             await self._partition.commit((Delete(_NEWS, key),))
 
     def instruction_entries(self, receipt: Receipt, consumer: str) -> Sequence[Operation]:
@@ -190,7 +195,7 @@ class Chronicle:
         self._committed.discard(receipt.message_id)
         self.counts.orders_applied += 1
         _GATEWAY.info("order %s is carried out", receipt.message_id)
-        await self._tell_consumers(receipt.message_id)
+        await self._tell_news(receipt.message_id)
 
     async def heard(self, meter: MeterId) -> None:
         """The first telegram of a meter since start was accepted."""
@@ -240,7 +245,20 @@ class Chronicle:
             entries=str(sent.entries),
             from_utc=sent.from_utc.isoformat(),
             to_utc=sent.to_utc.isoformat(),
+            pseudonym=sent.pseudonym,
         )
+
+    def arrived(self, consumer: str, recipient: str, message_id: str) -> Sequence[Operation]:
+        """Return what a consumer's log is told of data that arrived, to be committed with that it did."""
+        entry = self._logs.consumer(consumer).operation(
+            Event.DATA_SENT, destination=recipient, message_id=message_id
+        )
+        return (entry,)
+
+    async def certificate(self, whose: str, certificate: bytes) -> None:
+        """A certificate took the place of another."""
+        digest = hashlib.sha256(certificate).hexdigest()
+        await self._logs.system.write(Event.CERTIFICATE_CHANGE, subject=whose, sha256=digest)
 
     async def withdrawn(self, processing: str, count: int) -> None:
         """Values that were registered at a false time were taken back."""

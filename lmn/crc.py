@@ -36,6 +36,16 @@ def crc16_en13757(data: bytes) -> int:
     return value ^ 0xFFFF
 
 
+def crc16_kermit(data: bytes) -> int:
+    """Checksum of SML frames of some firmware, in place of CRC-16/X-25.
+
+    Polynomial 1021 reflected, start 0, not complemented; "123456789" gives 2189; there sent high byte first.
+    Source: a public frame of a real meter (docs/lmn.md 3.1).
+    """
+    value = binascii.crc_hqx(data.translate(_MIRRORED), 0)
+    return _MIRRORED[value & 0xFF] << 8 | _MIRRORED[value >> 8]
+
+
 def crc16_x25(data: bytes) -> int:
     """Checksum of HDLC, SML and of IMST's host interface.
 

@@ -46,6 +46,21 @@ class Release(ABC):
     def body(self) -> bytes:
         """What leaves, in plain; a sender seals it for the recipient."""
 
+    @property
+    def sender(self) -> str:
+        """Under which name it leaves: a pseudonym, or "" for the gateway's own."""
+        return ""
+
+    @property
+    def owner(self) -> str:
+        """Whose data it is, for the consumer's log; "" for nobody's."""
+        return ""
+
+    @property
+    def via(self) -> str:
+        """Name of the peer that forwards it, because the recipient must see no connection of ours, or ""."""
+        return ""
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -82,8 +97,8 @@ class ProfileSink(Protocol):
 class OutboxStore(Protocol):
     """Durable queue of sealed messages that wait for their recipient."""
 
-    async def put(self, message_id: str, recipient: str, sealed: bytes) -> None:
-        """Keep a message; durable on return. A known id is ignored."""
+    async def put(self, message_id: str, recipient: str, sealed: bytes, owner: str = "") -> None:
+        """Keep a message of `owner`; durable on return. A known id is ignored."""
 
     async def pending(self, recipient: str) -> Iterable[tuple[str, bytes]]:
         """Return (message id, sealed bytes) of what waits, oldest first."""

@@ -28,6 +28,8 @@ def unfit(processing: ProcessingProfile, dataset: Dataset) -> str | None:
     """Return why a data set is not what its processing profile yields, None if it is."""
     if dataset.processing != processing.id or dataset.taf != processing.taf:
         return f"no data set of {processing.id}"
+    if (dataset.usage_point, dataset.tariff) != (processing.usage_point or "", processing.tariff or ""):
+        return "another usage point or tariff"
     fault = _unfit_occasion(processing, dataset) if dataset.occasion else _unfit_cycle(processing, dataset)
     if fault is not None:
         return fault

@@ -26,20 +26,26 @@ from math import lcm
 from typing import Final
 
 from firmware.enforcement.schedule import registration_step_s
+from firmware.metering.billing_calendar import LONGEST_MONTH_S, REPEATS_S, begins
 from firmware.profile.model import CommunicationProfile, PeerEntry, ProcessingProfile, ProfileSet
 from firmware.profile.pem import key_fingerprint
+from firmware.profile.tariffs import BillingCalendar
 
 MINIMUM_SLOTS: Final = 2
 """A plain interval must cover at least so many concealed slots."""
 _KEEP_S: Final = 400 * 86400
 _MAX_STEPS: Final = 200_000
+_HOUR_S: Final = 3600
 _Span = tuple[int, int]
 """First and last instant."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Instants first, first + step, ..., last (seconds since 1970) of one meter for one recipient."""
+    """Instants first, first + step, ..., last (seconds since 1970) of one meter for one recipient.
+
+    With a calendar the instants are those at which its periods begin, from `first` to `last`, and `extra`.
+    """
 
     profile: str
     recipient: tuple[str, ...]
@@ -50,6 +56,10 @@ class Grid:
     last: int | None
     concealed: bool
     """True: the instants are boundaries of hidden slots; False: the recipient gets the value at each."""
+    calendar: BillingCalendar | None = None
+    """Of a plain grid of calendar months, whose `step` is about the length of a period and no more."""
+    extra: int | None = None
+    """One instant more: where a contract ends inside a month."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +96,12 @@ def after(given: Iterable[Grid], now_utc: datetime) -> tuple[Grid, ...]:
     now = int(now_utc.timestamp())
     kept: list[Grid] = []
     for grid in given:
-        behind = max(0, (now - grid.first) // grid.step + (0 if grid.concealed else 1))
-        moved = replace(grid, first=grid.first + behind * grid.step)
+        if grid.calendar is not None:
+            extra = None if grid.extra is None or grid.extra <= now else grid.extra
+            moved = replace(grid, first=max(grid.first, now + 1), extra=extra)
+        else:
+            behind = max(0, (now - grid.first) // grid.step + (0 if grid.concealed else 1))
+            moved = replace(grid, first=grid.first + behind * grid.step)
         if moved.last is None or moved.first <= moved.last:
             kept.append(moved)
     return tuple(kept)
@@ -104,7 +118,9 @@ def until(given: Iterable[Grid], now_utc: datetime) -> tuple[Grid, ...]:
     for grid in given:
         last = now if grid.last is None else min(grid.last, now)
         if grid.first <= last and last >= now - _KEEP_S:
-            pattern = replace(grid, first=grid.first % grid.step, last=None)
+            first = 0 if grid.calendar is not None else grid.first % grid.step
+            extra = None if grid.extra is None or grid.extra > now else grid.extra
+            pattern = replace(grid, first=first, last=None, extra=extra)
             kept.setdefault(pattern, []).append((grid.first, last))
     return tuple(
         replace(pattern, first=first, last=last)
@@ -139,18 +155,27 @@ def conflicts(given: Iterable[Grid]) -> list[Conflict]:
 def _grid(communication: CommunicationProfile, processing: ProcessingProfile) -> Grid:
     step = registration_step_s(processing)
     start = int(processing.valid_from.timestamp())
+    last = None if processing.valid_until is None else int(processing.valid_until.timestamp())
+    calendar = processing.billing_calendar if processing.taf == 1 else None
+    if calendar is not None:
+        first, step = start + 1, calendar.months * LONGEST_MONTH_S
+    else:
+        first = start + step if processing.taf == 1 else start
     return Grid(
         profile=communication.id,
-        recipient=_marks(communication.peer),
+        recipient=marks(communication.peer),
         meter=processing.meter,
-        first=start + step if processing.taf == 1 else start,
+        first=first,
         step=step,
-        last=None if processing.valid_until is None else int(processing.valid_until.timestamp()),
+        last=last,
         concealed=communication.concealment != "none",
+        calendar=calendar,
+        extra=last if calendar is not None else None,
     )
 
 
-def _marks(peer: PeerEntry) -> tuple[str, ...]:
+def marks(peer: PeerEntry) -> tuple[str, ...]:
+    """Return by what a recipient is known: who shares one of them is the same."""
     certificates = (peer.tls_certificate, peer.sig_certificate, peer.enc_certificate)
     return (
         f"name {peer.name}",
@@ -166,16 +191,40 @@ def _concern(hidden: Grid, plain: Grid) -> bool:
 def _closest(hidden: Grid, plain: list[Grid]) -> tuple[str, str] | None:
     """Return the names of two plain grids (or one twice) that come too close inside the hidden time.
 
-    The merged instants repeat after the least common multiple of the steps once all grids have begun, and a
-    grid that ends only thins them out: walking that far sees every distance that ever occurs.
+    Months lie on the hours of their place's time. Where nothing comes too close even if each of those hours
+    were told, nothing does; only else the months of 400 years are looked at.
     """
     if not plain:
         return None
+    if any(grid.calendar is not None for grid in plain):
+        hours = [part for grid in plain for part in _hourly(grid)]
+        if _walk(hidden, hours) is None:
+            return None
+    return _walk(hidden, plain)
+
+
+def _hourly(grid: Grid) -> Iterator[Grid]:
+    """Return simple grids whose instants hold all of a calendar's."""
+    if grid.calendar is None:
+        yield grid
+        return
+    phase = next(begins(grid.calendar, grid.first)) % _HOUR_S
+    first = grid.first + (phase - grid.first) % _HOUR_S
+    yield replace(grid, first=first, step=_HOUR_S, calendar=None, extra=None)
+    if grid.extra is not None:
+        yield replace(grid, first=grid.extra, last=grid.extra, step=1, calendar=None, extra=None)
+
+
+def _walk(hidden: Grid, plain: list[Grid]) -> tuple[str, str] | None:
+    """Walk along the merged instants of plain grids.
+
+    They repeat after the least common multiple of the steps once all grids have begun, and a grid that ends
+    only thins them out: walking that far sees every distance that ever occurs.
+    """
     distance = MINIMUM_SLOTS * hidden.step
     begin = hidden.first - distance
-    horizon = (
-        max(hidden.first, *(grid.first for grid in plain)) + lcm(*(grid.step for grid in plain)) + distance
-    )
+    repeats = lcm(*(grid.step if grid.calendar is None else REPEATS_S for grid in plain))
+    horizon = max(hidden.first, *(grid.first for grid in plain)) + repeats + distance
     if hidden.last is not None:
         horizon = min(horizon, hidden.last + distance)
     previous: tuple[int, str] | None = None
@@ -191,8 +240,21 @@ def _closest(hidden: Grid, plain: list[Grid]) -> tuple[str, str] | None:
 
 
 def _instants(grid: Grid, begin: int, horizon: int) -> Iterator[tuple[int, str]]:
-    instant = grid.first + max(0, -((grid.first - begin) // grid.step)) * grid.step
     end = horizon if grid.last is None else min(horizon, grid.last)
+    if grid.calendar is not None:
+        yield from ((instant, grid.profile) for instant in _months(grid.calendar, grid, begin, end))
+        return
+    instant = grid.first + max(0, -((grid.first - begin) // grid.step)) * grid.step
     while instant <= end:
         yield instant, grid.profile
         instant += grid.step
+
+
+def _months(calendar: BillingCalendar, grid: Grid, begin: int, end: int) -> Iterator[int]:
+    """Yield where a calendar's periods begin, and at last the extra instant."""
+    for instant in begins(calendar, max(grid.first, begin) - 1):
+        if instant > end:
+            break
+        yield instant
+    if grid.extra is not None and grid.extra <= end:
+        yield grid.extra

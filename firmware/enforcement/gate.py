@@ -20,6 +20,7 @@ from enum import Enum
 from typing import Final, Protocol
 
 from firmware.enforcement.content import unfit
+from firmware.enforcement.pseudonym import Pseudonyms
 from firmware.enforcement.release import GateRelease, take_right
 from firmware.enforcement.schedule import last_instant, slot_ending_at
 from firmware.enforcement.uniform import padded_document
@@ -47,6 +48,7 @@ class Reason(Enum):
     CONCEALED = "concealed"
     NOT_CONCEALED = "not-concealed"
     RESOURCE = "resource"
+    PSEUDONYM = "pseudonym"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,7 @@ class Gate:
         profiles: gives the active set at the moment of the call.
         nets: gives the concealing stage of a net id, None while there is none.
         report: told of every denial before the caller is.
+        pseudonyms: names for what must not say whose it is; None: such a thing does not leave.
     """
 
     def __init__(
@@ -154,7 +157,9 @@ class Gate:
         profiles: Callable[[], ProfileSet],
         nets: Callable[[str], NetStage | None],
         report: Report,
+        pseudonyms: Pseudonyms | None = None,
     ) -> None:
+        self._pseudonyms = pseudonyms
         self._gateway, self._administrator = gateway, administrator
         self._profiles, self._nets, self._report = profiles, nets, report
 
@@ -175,6 +180,8 @@ class Gate:
         fault = unfit(allowed.processing, dataset)
         if fault is not None:
             raise await self._denied(request, Reason.CONTENT, fault)
+        if allowed.communication.pseudonymised:
+            return await self._under_a_pseudonym(request, allowed, dataset)
         identity = message_id(self._gateway, communication, dataset.to_utc, dataset.occasion)
         body = padded_document(
             allowed.processing,
@@ -183,7 +190,34 @@ class Gate:
             gateway=self._gateway,
             communication=communication,
         )
-        return _make(allowed.communication.recipient, identity, body)
+        return _make(allowed.communication.recipient, identity, body, owner=dataset.consumer)
+
+    async def _under_a_pseudonym(self, request: Request, allowed: Allow, dataset: Dataset) -> GateRelease:
+        """Let a data set out that does not say whose it is, by way of the administrator, who cannot read it.
+
+        Neither the document nor the id of the message holds a name, and the recipient sees no connection of
+        the gateway's.
+        """
+        communication = allowed.communication
+        if self._pseudonyms is None or not self._administrator:
+            raise await self._denied(request, Reason.PSEUDONYM, "there is nobody to forward it")
+        if dataset.signatures or communication.purpose == "billing":
+            raise await self._denied(
+                request, Reason.PSEUDONYM, "what is signed or billed has an owner's name"
+            )
+        identity = self._pseudonyms.message_id(communication, dataset.to_utc, dataset.occasion)
+        pseudonym = self._pseudonyms.of(communication, allowed.processing)
+        body = padded_document(
+            allowed.processing, dataset, identity=identity, gateway="", communication="", pseudonym=pseudonym
+        )
+        return _make(
+            communication.recipient,
+            identity,
+            body,
+            owner=dataset.consumer,
+            sender=pseudonym,
+            via=self._administrator,
+        )
 
     async def conceal(
         self, communication: str, *, consumer: str, end_utc: datetime, energy_wh: int | None

@@ -7,8 +7,7 @@ not start.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, final
+from typing import Any, Final, Protocol, final
 
 from wan.ports import Release
 
@@ -20,14 +19,27 @@ _taken: list[bool] = []
 class GateRelease(Release):
     """Something that the policy lets out, for one recipient."""
 
-    __slots__ = ("_body", "_message_id", "_recipient")
+    __slots__ = ("_body", "_message_id", "_owner", "_recipient", "_sender", "_via")
 
-    def __init__(self, seal: object, *, recipient: str, message_id: str, body: bytes) -> None:
+    def __init__(
+        self,
+        seal: object,
+        *,
+        recipient: str,
+        message_id: str,
+        body: bytes,
+        owner: str = "",
+        sender: str = "",
+        via: str = "",
+    ) -> None:
         if seal is not _SEAL:
             raise PermissionError("only the policy gate makes a release")
         object.__setattr__(self, "_recipient", recipient)
         object.__setattr__(self, "_message_id", message_id)
         object.__setattr__(self, "_body", body)
+        object.__setattr__(self, "_owner", owner)
+        object.__setattr__(self, "_sender", sender)
+        object.__setattr__(self, "_via", via)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("a release does not change")
@@ -62,9 +74,39 @@ class GateRelease(Release):
         value: bytes = object.__getattribute__(self, "_body")
         return value
 
+    @property
+    def owner(self) -> str:
+        """Whose data it is; "" for nobody's."""
+        value: str = object.__getattribute__(self, "_owner")
+        return value
 
-Maker = Callable[[str, str, bytes], GateRelease]
-"""(recipient, message id, body) -> release."""
+    @property
+    def sender(self) -> str:
+        """Under which name it leaves: a pseudonym, or "" for the gateway's own."""
+        value: str = object.__getattribute__(self, "_sender")
+        return value
+
+    @property
+    def via(self) -> str:
+        """Name of the peer that forwards it, "" for none."""
+        value: str = object.__getattribute__(self, "_via")
+        return value
+
+
+class Maker(Protocol):
+    """Makes releases; whoever has one is the gate."""
+
+    def __call__(
+        self,
+        recipient: str,
+        message_id: str,
+        body: bytes,
+        *,
+        owner: str = "",
+        sender: str = "",
+        via: str = "",
+    ) -> GateRelease:
+        """Make one."""
 
 
 def take_right() -> Maker:
@@ -77,7 +119,23 @@ def take_right() -> Maker:
         raise PermissionError("the right to make releases has been taken")
     _taken.append(True)
 
-    def make(recipient: str, message_id: str, body: bytes) -> GateRelease:
-        return GateRelease(_SEAL, recipient=recipient, message_id=message_id, body=body)
+    def make(
+        recipient: str,
+        message_id: str,
+        body: bytes,
+        *,
+        owner: str = "",
+        sender: str = "",
+        via: str = "",
+    ) -> GateRelease:
+        return GateRelease(
+            _SEAL,
+            recipient=recipient,
+            message_id=message_id,
+            body=body,
+            owner=owner,
+            sender=sender,
+            via=via,
+        )
 
     return make

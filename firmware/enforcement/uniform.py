@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -73,22 +74,25 @@ def uniform_size(profile: ProcessingProfile, dataset: Dataset, *, empty_bytes: i
 
 
 def padded_document(
-    profile: ProcessingProfile, dataset: Dataset, *, identity: str, gateway: str, communication: str
+    profile: ProcessingProfile,
+    dataset: Dataset,
+    *,
+    identity: str,
+    gateway: str,
+    communication: str,
+    pseudonym: str = "",
 ) -> bytes:
     """Return `to_document` with "padding" behind its last field, so that its size tells nothing.
 
     What is longer than the bound (a unit of many characters) takes the next multiple of it.
     """
-    names = {"identity": identity, "gateway": gateway, "communication": communication}
-    empty = Dataset(
-        dataset.processing,
-        dataset.taf,
-        dataset.consumer,
-        dataset.from_utc,
-        dataset.to_utc,
-        (),
-        dataset.occasion,
-    )
+    names = {
+        "identity": identity,
+        "gateway": gateway,
+        "communication": communication,
+        "pseudonym": pseudonym,
+    }
+    empty = replace(dataset, entries=(), signatures=())
     document = to_document(dataset, **names)
     size = uniform_size(profile, dataset, empty_bytes=len(to_document(empty, **names)))
     room = size - len(document) - len(_PADDING)

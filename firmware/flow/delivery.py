@@ -35,6 +35,8 @@ class Sent:
     from_utc: datetime
     to_utc: datetime
     entries: int
+    pseudonym: str = ""
+    """Under which it leaves, "" for the gateway's own name."""
 
 
 class Delivery:
@@ -81,6 +83,7 @@ class Delivery:
                 from_utc=dataset.from_utc,
                 to_utc=dataset.to_utc,
                 entries=len(dataset.entries),
+                pseudonym=release.sender,
             )
         )
         return True

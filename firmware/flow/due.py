@@ -25,6 +25,7 @@ from firmware.metering.register import half_window
 from firmware.metering.tariff.catalogue import USE_CASES
 from firmware.metering.tariff.task import Occasion
 from firmware.profile.model import CommunicationProfile, ProcessingProfile, ProfileSet
+from firmware.profile.record import goes_on
 from hsm.errors import CertificateRefused, HsmError
 from wan.errors import WanError
 
@@ -33,6 +34,8 @@ FORGET_EVERY: Final = 50
 """While many periods are caught up with: after so many deliveries transient values are let go of."""
 Wait = Callable[[CommunicationProfile, datetime], timedelta]
 """How long after its period's acceptance window a profile's delivery may leave."""
+Report = Callable[[str, BaseException], None]
+"""Told of each fault: name of the service, what happened. Must not raise."""
 
 
 class DueDeliveries:
@@ -46,6 +49,7 @@ class DueDeliveries:
         happenings: tariff events and requests.
         evaluator: makes data sets of them.
         wait: how long a delivery waits; at once if None.
+        report: told of what a profile that ends owed and could not hand on.
     """
 
     def __init__(
@@ -57,7 +61,9 @@ class DueDeliveries:
         happenings: Happenings,
         evaluator: Evaluator,
         wait: Wait | None = None,
+        report: Report | None = None,
     ) -> None:
+        self._report = report
         self._wait_for = wait or (lambda _profile, _end_utc: timedelta())
         self.next_utc: datetime | None = None
         """When something that waits may leave; None: nothing waits."""
@@ -104,15 +110,26 @@ class DueDeliveries:
         active = self._profiles.active
         for communication in active.communication:
             processing = active.processing_of(communication)
-            stays = communication in following.communication and (
-                following.processing_of(communication) == processing
-            )
-            if stays or processing is None or communication.concealment != "none":
+            if (
+                self._stays(communication, following)
+                or processing is None
+                or communication.concealment != "none"
+            ):
                 continue
             try:
                 await self._catch_up(communication, processing, early=True)
             except (WanError, CertificateRefused, HsmError) as fault:
                 _LOG.warning("%s ends before what it owed was handed on: %s", communication.id, fault)
+                if self._report is not None:
+                    self._report("firmware.flow.delivery", fault)
+
+    def _stays(self, communication: CommunicationProfile, following: ProfileSet) -> bool:
+        """Tell whether what is due under a profile now still is under another set."""
+        before = self._profiles.active.processing_of(communication)
+        now, now_utc = following.processing_of(communication), self._clock.now_utc()
+        if communication not in following.communication or not goes_on(before, now, now_utc):
+            return False
+        return now == before or now is None or now.valid_until is None or now.valid_until >= now_utc
 
     async def _catch_up(
         self, communication: CommunicationProfile, processing: ProcessingProfile, *, early: bool = False

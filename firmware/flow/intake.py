@@ -94,6 +94,7 @@ class Intake:
         now_utc: wall clock.
         now_s: the clock of `ReceivedFrame.first_byte_at`.
         heard: told of each meter once, when its first telegram since start is durable.
+        each: told of each telegram that is durable.
         report: told of rejections, at most once a minute for each meter and code.
         report_unknown: also report telegrams of meters that no profile names (every neighbour's meter is
             heard).
@@ -110,11 +111,13 @@ class Intake:
         now_s: Callable[[], float],
         report: Callable[[Rejection], Awaitable[None]],
         heard: Callable[[MeterId], Awaitable[None]] | None = None,
+        each: Callable[[MeterId], None] | None = None,
         report_unknown: bool = False,
         wired: frozenset[MeterId] = frozenset(),
     ) -> None:
         self._keys, self._store, self._register = keys, store, register
-        self._wired = wired
+        self._wired, self._each = wired, each
+        self._speaking: list[MeterId] = []
         self._now_utc, self._now_s = now_utc, now_s
         self._report, self._report_unknown = report, report_unknown
         self._tell_heard, self._heard, self._newly_heard = heard, set[MeterId](), deque[MeterId]()
@@ -175,6 +178,7 @@ class Intake:
 
     def _take(self, access: MeterAccess, readings: Sequence[Reading]) -> None:
         self._accepted += 1
+        self._speaking.append(access.meter)
         self._pending += readings
         if access.meter not in self._heard:
             self._heard.add(access.meter)
@@ -197,6 +201,10 @@ class Intake:
                 self._kept.popleft()
             del self._pending[: len(readings)]
             self._accepted -= accepted
+            if self._each is not None:
+                for meter in self._speaking[:accepted]:
+                    self._each(meter)
+            del self._speaking[:accepted]
             self.statistics.accepted += accepted
             for number, reading in zip(numbers, readings, strict=False):
                 self._kept.append((number, reading.received_utc))

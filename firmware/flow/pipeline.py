@@ -25,7 +25,7 @@ from firmware.enforcement.schedule import (
 from firmware.errors import ReadingRefused, ReleaseRefused
 from firmware.flow.due import DueDeliveries
 from firmware.flow.intake import Intake
-from firmware.flow.ports import FALSE_FUTURE, Clock, Profiles
+from firmware.flow.ports import FALSE_FUTURE, Clock, Profiles, Registered
 from firmware.metering.original import OriginalLists
 from firmware.metering.register import Register, RegisteredValue, energy_between, half_window, register_value
 from firmware.metering.status import BitOrder
@@ -96,6 +96,7 @@ class RegistrationPipeline:
         announce: called after each round; deliveries may have become due.
         time_valid: whether the clock can be trusted now (status bit 9).
         withdrawn: told of a processing profile whose values of a false time were taken back, and how many.
+        told: told of everything that was registered.
         settle_s: pause between the end of the acceptance window and registration.
     """
 
@@ -112,9 +113,10 @@ class RegistrationPipeline:
         announce: Callable[[], None],
         time_valid: Callable[[], bool] = lambda: True,
         withdrawn: Callable[[str, int], Awaitable[None]] | None = None,
+        told: Registered | None = None,
         settle_s: float = SETTLE_S,
     ) -> None:
-        self._withdrawn = withdrawn
+        self._withdrawn, self._told = withdrawn, told
         self._profiles, self._register, self._originals = profiles, register, originals
         self._gate, self._clock, self._announce = gate, clock, announce
         self._time_valid, self._settle = time_valid, timedelta(seconds=settle_s)
@@ -154,6 +156,8 @@ class RegistrationPipeline:
             more = [self._value(processing, obis, instant, reach) for instant in instants for obis in others]
             await self._originals.add(processing.id, values + more, instants[-1], first=first)
             self.registered += len(values) + len(more)
+            if self._told is not None:
+                await self._told(processing, values, through, instants[-1])
             self._through[processing.id] = through = instants[-1]
             for value in values:
                 await self._conceal(processing, value)

@@ -1,12 +1,16 @@
-"""What the flow asks of its surroundings: time, and the profiles that are active."""
+"""What the flow asks of its surroundings: time, the profiles that are active, and who is told of values.
+
+Declarations only.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from firmware.profile.model import ProfileSet
+from firmware.metering.register import RegisteredValue
+from firmware.profile.model import ProcessingProfile, ProfileSet
 
 FALSE_FUTURE: Final = timedelta(days=1)
 """What was registered farther ahead than this was registered at a false time, and is taken back. Less is
@@ -38,3 +42,17 @@ class Profiles(Protocol):
 
     def watch(self, changed: Callable[[ProfileSet], None]) -> None:
         """Have `changed` called with every newly active set."""
+
+
+class Registered(Protocol):
+    """Whoever is told of registered values, `firmware.flow.meter_watch.MeterWatch.registered`."""
+
+    async def __call__(
+        self,
+        processing: ProcessingProfile,
+        values: Sequence[RegisteredValue],
+        after_utc: datetime,
+        through_utc: datetime,
+        /,
+    ) -> None:
+        """Take the values of (after_utc, through_utc], which are durable."""

@@ -35,6 +35,7 @@ from firmware.life.lifecycle import LifeCycle
 from firmware.life.selftest import SelfTest, free_bytes
 from firmware.life.states import Cause, End
 from firmware.life.status import Sources, status
+from firmware.life.suspicion import SuspicionWatch
 from firmware.life.tamper.driver import Contact, FileContact, GpioContact, TamperWatch
 from firmware.log.entry import Event, Level, LogKind, Outcome
 from firmware.log.journal import Logs
@@ -211,6 +212,7 @@ class Care:
             clock,
             base.life,
             memory=memory.critical,
+            sessions=lambda: base.module.statistics.sessions,
         )
         self._time = TimeSync(
             clock,
@@ -328,6 +330,7 @@ class Care:
             self._self_test,
             self._health,
             self._time,
+            SuspicionWatch(parts.logs.system, parts.notices, parts.stores.system, parts.clock),
             self._base.end,
             Control(
                 state / SOCKET,

@@ -54,6 +54,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     gateway: str = ""
     code: str = ""
 
+    def __repr__(self) -> str:
+        return f"Request({self.op!r}, {self.role.value!r})"  # codes are nobody's business
+
 
 Operation = Callable[[Request], Awaitable[Mapping[str, Any]]]
 """One operation beyond the logs."""

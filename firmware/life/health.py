@@ -12,6 +12,7 @@ from firmware.clock.clock import Clock
 from firmware.errors import StoreCorrupt, StoreUnavailable
 from firmware.life.lifecycle import LifeCycle
 from firmware.life.states import Cause
+from firmware.log.entry import Event
 from firmware.log.journal import Logs
 from firmware.store.stores import Stores
 from hsm.api import SecurityModule
@@ -35,6 +36,7 @@ class Health:
         clock: paces.
         life: gets what is found.
         memory: says what is critical of memory, "" for nothing.
+        sessions: how many sessions with the module began so far.
         look_s: between two looks.
     """
 
@@ -49,8 +51,10 @@ class Health:
         life: LifeCycle,
         *,
         memory: Callable[[], Awaitable[str]],
+        sessions: Callable[[], int] = lambda: 0,
         look_s: float = LOOK_S,
     ) -> None:
+        self._sessions, self._told_sessions = sessions, 0
         self._module, self._stores, self._logs = module, stores, logs
         self._clock, self._life = clock, life
         self._memory, self._look_s = memory, look_s
@@ -62,6 +66,7 @@ class Health:
             PinRefused: the module will not be asked again.
             OSError: nobody can say how much memory is free.
         """
+        await self._tell_sessions()
         while True:
             missing = _LOOKED_FOR & self._life.causes.keys()
             await self._clock.sleep(min(_SOON_S, self._look_s) if missing else self._look_s)
@@ -106,3 +111,10 @@ class Health:
             await self._life.enter(Cause.MODULE_LOST, str(fault))
             return
         await self._life.leave(Cause.MODULE_LOST)
+        await self._tell_sessions()
+
+    async def _tell_sessions(self) -> None:
+        """Log that a session began: the first one, after a loss, or because the one before grew too old."""
+        if (count := self._sessions()) > self._told_sessions:
+            self._told_sessions = count
+            await self._logs.system.write(Event.MODULE_SESSION, subject="hsm", sessions=str(count))

@@ -77,6 +77,7 @@ class Event(Enum):
     LOG_TRIMMED = "log-trimmed"
     LOG_FULL = "log-full"
     ACCESS_DENIED = "access-denied"
+    ATTACK_SUSPECTED = "attack-suspected"
     # profiles and orders
     ORDER_APPLIED = "order-applied"
     ORDER_REFUSED = "order-refused"

@@ -34,11 +34,13 @@ MEANINGS: Final[dict[Event, Meaning]] = {
     Event.DECOMMISSIONED: _m("keys and data are being destroyed", _S, _C, _K),
     Event.FIRMWARE_UPDATE: _m("another program than at the last start; evidence: its SHA-256", _S, _K),
     Event.CONFIGURATION_REFUSED: _m("a configuration file is broken", _S),
-    Event.MODULE_SESSION: _m("a session with the security module began", _S, written=False),
+    Event.MODULE_SESSION: _m("sessions with the security module began; evidence: how many since start", _S),
     Event.MODULE_FAILED: _m("the security module failed, is away, or is back", _S),
     Event.PIN_REFUSED: _m("the security module refused its PIN", _S),
     Event.KEY_CHANGE: _m("the keys of the stores were changed", _S),
-    Event.CERTIFICATE_CHANGE: _m("a certificate was put in place of another", _S, written=False),
+    Event.CERTIFICATE_CHANGE: _m(
+        "a certificate of a meter, or ours towards meters, took the place of another", _S
+    ),
     Event.STORE_CORRUPT: _m("a record, page or log is damaged", _S, _K),
     Event.STORE_UNAVAILABLE: _m("a store cannot be written, or can again", _S),
     Event.STORE_RESTORED: _m("a backup was put back, or what is there was kept by hand", _S, _K),
@@ -47,6 +49,7 @@ MEANINGS: Final[dict[Event, Meaning]] = {
     Event.LOG_TRIMMED: _m("the oldest entries of this log are gone", _S, _C),
     Event.LOG_FULL: _m("the calibration log takes no more; measuring stops", _S),
     Event.ACCESS_DENIED: _m("somebody asked for what the role table does not give him", _S),
+    Event.ATTACK_SUSPECTED: _m("several entries together look like an attack; the sub-event says which", _S),
     Event.ORDER_APPLIED: _m("an order of the administrator was carried out", _S),
     Event.ORDER_REFUSED: _m("an order was refused; the sub-event says why", _S),
     Event.PROFILE_CHANGE: _m(
@@ -63,14 +66,20 @@ MEANINGS: Final[dict[Event, Meaning]] = {
     Event.TIME_INVALID: _m("the time cannot be trusted, or can again", _S),
     Event.TIME_DEVIATION: _m("the clock was wrong by more than 3 % of the shortest period", _S, _K),
     Event.VALUES_WITHDRAWN: _m("values registered at a false time were taken back", _S, _K),
-    Event.METER_OK: _m("the first telegram of a meter since start was accepted", _S),
-    Event.METER_COMMUNICATION_FAULT: _m("a line or receiver of meters is disturbed", _S),
-    Event.METER_STATUS: _m("a meter's status changed", _S, _C, written=False),
-    Event.METER_ASSIGNMENT: _m("a meter was given to a consumer", _K, written=False),
+    Event.METER_OK: _m(
+        "the first telegram of a meter since start was accepted, or one after silence", _S, _C
+    ),
+    Event.METER_COMMUNICATION_FAULT: _m(
+        "a line or receiver of meters is disturbed, or a meter is silent (its consumer is told)", _S, _C
+    ),
+    Event.METER_STATUS: _m(
+        "a meter's status changed: tampering, an error, a warning, or none of them again", _S, _C
+    ),
+    Event.METER_ASSIGNMENT: _m("a meter was given to a consumer, or taken from him", _K),
     Event.TELEGRAM_REFUSED: _m("telegrams of a meter were rejected; the sub-event says why", _S),
-    Event.REGISTRATION_CLOSED: _m("a registration period ended", _C, written=False),
+    Event.REGISTRATION_CLOSED: _m("a billing period ended and its values are registered", _C),
     Event.DATA_RELEASED: _m("a data set is on its way; its period and number of values, never values", _C),
-    Event.DATA_SENT: _m("a data set arrived at its recipient", _C, written=False),
+    Event.DATA_SENT: _m("a data set arrived at its recipient", _C),
     Event.RELEASE_DENIED: _m("the policy gate let something not leave", _S, _C),
     Event.CONCEALED_CONTRIBUTION: _m("a value went into a total that hides it; size of the group", _C),
     Event.CONCEALMENT_ABORTED: _m("a value could not be hidden, so it stayed", _S, _C),

@@ -25,6 +25,10 @@ class Dataset:
     entries: tuple[RegisteredValue, ...]
     occasion: str = ""
     """Why it leaves outside the cycle ("limit", "request-..."), empty inside it."""
+    usage_point: str = ""
+    """Where was measured, as the market calls it; empty: nobody said."""
+    tariff: str = ""
+    """Name of the tariff; empty: it has none."""
     signatures: tuple[bytes, ...] = ()
     """One for each entry where the profile wants signed values, else none (`firmware.metering.signature`)."""
 
@@ -53,7 +57,9 @@ def message_id(gateway: str, communication: str, to_utc: datetime, occasion: str
     return f"{name}-{occasion}" if occasion else name
 
 
-def to_document(dataset: Dataset, *, identity: str, gateway: str, communication: str) -> bytes:
+def to_document(
+    dataset: Dataset, *, identity: str, gateway: str, communication: str, pseudonym: str = ""
+) -> bytes:
     """Return the JSON document that a supplier receives; the same input gives the same bytes.
 
     Args:
@@ -61,32 +67,43 @@ def to_document(dataset: Dataset, *, identity: str, gateway: str, communication:
         identity: the message id.
         gateway: the gateway's id, lower case.
         communication: id of the communication profile that lets it out.
+        pseudonym: takes the place of all names; empty: there is none.
 
     Returns:
         UTF-8 JSON: {"message_id", "gateway", "profile", "taf", "period": {"from", "to"}, "entries": [{"obis",
         "meter", "time_utc", "value", "unit", "status"}]}; `value` is a decimal string or null, `status` 16
-        hexadecimal digits. Outside the cycle there is "occasion" too, and with signed values each entry has a
-        "signature" in hexadecimal digits.
+        hexadecimal digits. Outside the cycle there is "occasion" too, and with signed values each
+        entry has a "signature" in hexadecimal digits; "usage_point" and "tariff" are there if the
+        profile names them. Under a pseudonym {"message_id", "pseudonym", "taf", ...}, and no entry
+        has a "meter".
     """
+    if pseudonym and dataset.signatures:
+        raise ValueError("a signature of a value says whose it is")
+    names = {"pseudonym": pseudonym}
+    if not pseudonym:
+        market = {"usage_point": dataset.usage_point, "tariff": dataset.tariff}
+        names = {"gateway": gateway, "profile": communication}
+        names |= {key: text for key, text in market.items() if text}
     document = {
         "message_id": identity,
-        "gateway": gateway,
-        "profile": communication,
+        **names,
         "taf": dataset.taf,
         "period": {"from": utc_text(dataset.from_utc), "to": utc_text(dataset.to_utc)},
         **({"occasion": dataset.occasion} if dataset.occasion else {}),
         "entries": [
-            _entry(entry) if signature is None else {**_entry(entry), "signature": signature.hex()}
+            _entry(entry, named=not pseudonym)
+            if signature is None
+            else {**_entry(entry), "signature": signature.hex()}
             for entry, signature in zip_longest(dataset.entries, dataset.signatures)
         ],
     }
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _entry(entry: RegisteredValue) -> dict[str, str | None]:
+def _entry(entry: RegisteredValue, *, named: bool = True) -> dict[str, str | None]:
     return {
         "obis": str(entry.obis),
-        "meter": str(entry.meter),
+        **({"meter": str(entry.meter)} if named else {}),
         "time_utc": utc_text(entry.instant_utc),
         "value": None if entry.value is None else decimal_text(entry.value),
         "unit": entry.unit,

@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 
 from firmware.errors import StoreCorrupt
+from firmware.metering import running
 from firmware.metering.dataset import decimal_text
 from firmware.metering.register import RegisteredValue
 from firmware.store.operations import Delete, Insert, Operation, Put
@@ -114,9 +115,14 @@ class OriginalLists:
             for key, text in await self._partition.items(kind)
             if after_utc < _decode(text).instant_utc <= through
         ]
+        count = len(gone)
+        for day in _days(after_utc, through):
+            # What was counted of those values; of the first day what was not is counted again.
+            kind = running.kind(processing, day)
+            gone += [Delete(kind, key) for key, _ in await self._partition.items(kind)]
         progress = Put("progress", f"registered/{processing}", _key(after_utc).encode())
         await self._partition.commit([*gone, progress])
-        return len(gone)
+        return count
 
     async def at(self, processing: str, instant_utc: datetime) -> RegisteredValue | None:
         """Return the first measurand's entry of one instant, None if it was never registered."""
@@ -200,9 +206,13 @@ def _prefix(processing: str) -> str:
 
 
 def _kinds(processing: str, from_utc: datetime, to_utc: datetime) -> Iterable[str]:
+    return (_kind(processing, day) for day in _days(from_utc, to_utc))
+
+
+def _days(from_utc: datetime, to_utc: datetime) -> Iterable[datetime]:
     day = from_utc.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     while day <= to_utc:
-        yield _kind(processing, day)
+        yield day
         day += _DAY
 
 

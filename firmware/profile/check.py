@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
+from firmware.enforcement.determination import marks
 from firmware.enforcement.schedule import delivery_period_s
 from firmware.metering.register import half_window
 from firmware.metering.tariff.catalogue import USE_CASES
@@ -122,7 +123,7 @@ def _processing(place: str, profile: ProcessingProfile, profiles: ProfileSet) ->
         yield Problem(f"{place}.valid_until", "an instant after valid_from")
     if profile.valid_until is not None and not _whole(profile.valid_until):
         yield Problem(f"{place}.valid_until", _INSTANT)
-    if profile.taf == 1 and profile.billing_period_s is None:
+    if profile.taf == 1 and profile.billing_period_s is None and profile.billing_calendar is None:
         yield Problem(f"{place}.billing_period_s", "the length of the billing period (TAF 1 needs one)")
     if profile.billing_period_s is not None and profile.billing_period_s % profile.registration_period_s:
         yield Problem(f"{place}.billing_period_s", "a multiple of registration_period_s")
@@ -178,8 +179,34 @@ def _communication(
             f"{place}.spread_s",
             f"at most {_longest_spread_s(processing)}, so that no delivery waits beyond the next one",
         )
+    if profile.pseudonymised:
+        yield from _pseudonymised(f"{place}.pseudonymised", profile, processing, profiles)
     if profile.net is not None:
         yield from _net(f"{place}.net", profile.net, processing, small_nets_allowed)
+
+
+def _pseudonymised(
+    place: str, profile: CommunicationProfile, processing: ProcessingProfile | None, profiles: ProfileSet
+) -> Iterator[Problem]:
+    if profile.concealment != "none":
+        yield Problem(place, "false: the members of a net are known by their names")
+    if profile.purpose not in _PURPOSES.values():
+        yield Problem(place, f"false: what is for {profile.purpose} must say whose it is")
+    if processing is None:
+        return
+    if processing.signed_values:
+        yield Problem(place, "false: values that the gateway signs say whose they are")
+    for other in profiles.communication:
+        named = profiles.processing_of(other)
+        told = not other.pseudonymised and other.concealment == "none"
+        if not told or named is None or named.consumer != processing.consumer:
+            continue
+        if not set(marks(other.peer)).isdisjoint(marks(profile.peer)):
+            yield Problem(
+                place,
+                f"a recipient that gets nothing of {processing.consumer} under its name; {other.id} would "
+                "let it find the owner by comparing values",
+            )
 
 
 def _longest_spread_s(processing: ProcessingProfile) -> int:

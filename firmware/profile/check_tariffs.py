@@ -24,6 +24,10 @@ from firmware.profile.tariffs import (
 from lmn.model import Obis
 
 DAY_S: Final = 86400
+HOUR_S: Final = 3600
+_MIDNIGHTS: Final = "each local midnight is one, in summer and winter"
+NO_BILLING: Final = frozenset((6, 11))
+"""Use cases that send on request or event alone."""
 MIN_CYCLE_S: Final = 60
 """TAF 14 goes down to about one value a minute (docs/tariffs.md: own knowledge)."""
 MANY_MEASURANDS: Final = frozenset((1, 6, 7, 9, 10, 11, 13, 14))
@@ -43,6 +47,8 @@ BLOCKS: Final = {
     "high_frequency": 14,
 }
 """Which block of parameters belongs to which use case."""
+STAGES: Final = frozenset((2, 3, 4, 5))
+"""Use cases whose registers may run on over billing periods."""
 REQUIRED: Final = frozenset((2, 3, 4, 5, 11, 12, 13, 14))
 """Use cases that mean nothing without their block."""
 _LEAP_YEAR: Final = 2000
@@ -76,6 +82,9 @@ def check_tariff(place: str, profile: ProcessingProfile) -> Iterator[Problem]:
         yield Problem(f"{place}.more_obis", f"nothing: TAF {profile.taf} counts one register")
     if len({_code(text) for text in profile.measurands}) != len(profile.measurands):
         yield Problem(f"{place}.more_obis", "each measurand once")
+    if profile.registers != "period" and profile.taf not in STAGES:
+        yield Problem(f"{place}.registers", f'"period": TAF {profile.taf} has no stages to count')
+    yield from _billing_calendar(place, profile)
     looks = _LOOKS.get(profile.taf)
     if looks is not None:
         yield from looks(place, profile)
@@ -98,10 +107,43 @@ def _multiple(place: str, profile: ProcessingProfile, value_s: int | None) -> It
     """A time of the tariff must lie on the registration grid and fit into the billing period."""
     if value_s is None:
         return
+    calendar = profile.billing_calendar
     if value_s % profile.registration_period_s:
         yield Problem(place, f"a multiple of registration_period_s ({profile.registration_period_s})")
+    elif calendar is not None:
+        if not _meets_midnight(profile, value_s, calendar.utc_offset_min, calendar.summer_time):
+            yield Problem(place, f"a time of whose multiples since valid_from {_MIDNIGHTS}")
     elif (profile.billing_period_s or DAY_S) % value_s:
         yield Problem(place, f"a divisor of the billing period ({profile.billing_period_s or DAY_S})")
+
+
+def _meets_midnight(profile: ProcessingProfile, step_s: int, offset_min: int, summer_time: str) -> bool:
+    """Tell whether every local midnight is a multiple of a time after `valid_from`, in summer too."""
+    start_s = int(profile.valid_from.timestamp())
+    offsets = [60 * offset_min, *([60 * offset_min + HOUR_S] if summer_time == "eu" else [])]
+    return DAY_S % step_s == 0 and all((offset + start_s) % step_s == 0 for offset in offsets)
+
+
+def _billing_calendar(place: str, profile: ProcessingProfile) -> Iterator[Problem]:
+    calendar = profile.billing_calendar
+    if calendar is None:
+        return
+    place = f"{place}.billing_calendar"
+    if profile.billing_period_s is not None:
+        yield Problem(place, "nothing beside billing_period_s: one of the two says where periods end")
+    if profile.taf in NO_BILLING or (profile.feed_in is not None and profile.feed_in.send != "cycle"):
+        yield Problem(place, f"nothing: this TAF {profile.taf} has no cycle")
+    if profile.taf != 1 and not _meets_midnight(
+        profile, profile.registration_period_s, calendar.utc_offset_min, calendar.summer_time
+    ):
+        yield Problem(place, f"a registration period and a valid_from of whose instants {_MIDNIGHTS}")
+    table = profile.time_variable
+    here = (calendar.utc_offset_min, calendar.summer_time)
+    if table is not None and (table.utc_offset_min, table.summer_time) != here:
+        yield Problem(place, "the utc_offset_min and summer_time of time_variable")
+    rule = profile.consumption_variable
+    if rule is not None and rule.reset_s is not None:
+        yield Problem(place, "nothing beside reset_s: months have no common length")
 
 
 def _dates(text: str) -> bool:

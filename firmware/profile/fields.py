@@ -37,6 +37,21 @@ Seconds = Annotated[int, msgspec.Meta(ge=1, le=366 * 86400)]
 Pem = Annotated[str, msgspec.Meta(min_length=1, max_length=16384)]
 """A certificate as PEM text. In a TOML file also the path of one, relative to that file; `codec` puts the
 text in."""
+UsagePoint = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[A-Z]{2}[0-9]{11}[0-9A-Z]{20}\Z",
+        description="a usage point of 33 characters: country, 11 digits, 20 digits or capital letters",
+    ),
+]
+"""Zählpunktbezeichnung, by which market participants know where is measured."""
+Title = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[0-9A-Za-z][0-9A-Za-z ._/-]{0,63}\Z",
+        description="letters, digits, blanks and . _ / -, at most 64",
+    ),
+]
 DecimalText = Annotated[
     str,
     msgspec.Meta(

@@ -11,8 +11,9 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from firmware.profile.fields import MeterText, Name, ObisText, Pem, Seconds, Utc
+from firmware.profile.fields import MeterText, Name, ObisText, Pem, Seconds, Title, UsagePoint, Utc
 from firmware.profile.tariffs import (
+    BillingCalendar,
     ConsumptionVariable,
     Control,
     EventVariable,
@@ -57,8 +58,9 @@ class ProcessingProfile(
     """What is made of one meter's measurands, for whom and until when (Auswertungsprofil).
 
     Registration instants are `valid_from` + k * `registration_period_s`, k = 0, 1, ..., up to and including
-    `valid_until`; deliveries happen after `valid_from` + j * delivery period, j = 1, 2, .... Absent fields
-    are not written, so that a set without them reads the same in versions that do not know them.
+    `valid_until`; deliveries happen after `valid_from` + j * delivery period, j = 1, 2, ..., or where months
+    of the billing calendar end, and for the rest of the last period at its end. Absent fields are not
+    written, so that a set without them reads the same in versions that do not know them.
     """
 
     id: Name
@@ -74,6 +76,12 @@ class ProcessingProfile(
     billing_period_s: Seconds | None = None
     """How much one delivery covers. TAF 1 to 5, 8 and 12: the billing period, required for TAF 1. Absent: the
     registration period for TAF 9, 10, 13 and 14, else a day; without effect where values are concealed."""
+    billing_calendar: BillingCalendar | None = None
+    """Calendar months in place of `billing_period_s`. The first period begins at `valid_from` and ends with
+    the month that it lies in."""
+    registers: Literal["period", "running"] = "period"
+    """What the registers of TAF 2 to 5 hold: what was used in the period, or what was used since this profile
+    became active with its present content, over all periods."""
     window_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """A wider acceptance window (to both sides of the instant) than 1 % of the period, for short periods
     only."""
@@ -83,6 +91,10 @@ class ProcessingProfile(
     signed_values: bool = False
     """Whether each delivered value carries its own signature (`firmware.metering.signature`)."""
     recipients: Annotated[tuple[Name, ...], msgspec.Meta(min_length=1)]
+    usage_point: UsagePoint | None = None
+    """Where is measured, as the market calls it; stands in what is delivered under a name."""
+    tariff: Title | None = None
+    """Name of the tariff, for who bills; stands in what is delivered under a name."""
     valid_from: Utc
     valid_until: Utc | None = None
     time_variable: TimeVariable | None = None
@@ -179,6 +191,9 @@ class CommunicationProfile(
     peer: PeerEntry
     concealment: Literal["none", "dc-net"] = "none"
     net: NetPolicy | None = None
+    pseudonymised: bool = False
+    """Whether results leave under a pseudonym, by way of the administrator, in place of the ids of gateway,
+    meter and profile. Not for billing."""
     spread_s: Annotated[int, msgspec.Meta(ge=0, le=86400)] = 0
     """A delivery leaves at an instant, which nobody outside can foretell, of the so many seconds after the
     acceptance window of its period's end, and before the next one is due. Not for a DC-net, whose deadlines

@@ -31,8 +31,8 @@ from firmware.log.news import News
 from firmware.profile import codec
 from firmware.profile.difference import Change, difference, summary
 from firmware.profile.fields import Name
-from firmware.profile.model import ProcessingProfile, ProfileSet
-from firmware.profile.record import MAX_TENURES, ActiveRecord, Staged, changed_hands, owners
+from firmware.profile.model import ProfileSet
+from firmware.profile.record import MAX_TENURES, ActiveRecord, Staged, changed_hands, goes_on, owners
 from wan.ports import Order, Receipt
 
 _T = TypeVar("_T")
@@ -133,7 +133,11 @@ class _Work:
         if undone:
             reason = f"{reason}; by order {'; '.join(str(conflict) for conflict in undone)}"
         receipt = Receipt(self.order.message_id, accepted=True, code="ok", reason=reason[:_REASON_CHARS])
-        news = (*_news(changes, said), *(self._undone(record.profiles, undone) if activates else ()))
+        news = (
+            *_news(changes, said),
+            *(self._undone(record.profiles, undone) if activates else ()),
+            *(_assignments(self.record.profiles, record.profiles) if activates else ()),
+        )
         return Effect(receipt, replace(record, newest=self.order.version), activates, news)
 
     def activated(self, profiles: ProfileSet, said: str, undo: tuple[str, ...]) -> Effect:
@@ -241,6 +245,15 @@ def _news(changes: Sequence[Change], said: str) -> Iterator[News]:
         yield News(consumer=consumer, event=Event.PROFILE_CHANGE, text=text)
 
 
+def _assignments(before: ProfileSet, now: ProfileSet) -> Iterator[News]:
+    """Tell the calibration log of each meter that was given to somebody, or taken from him."""
+    old, new = ({one.meter: one.consumer for one in profiles.meters} for profiles in (before, now))
+    for meter in sorted(old.keys() | new.keys()):
+        if old.get(meter) != new.get(meter):
+            text = f"{meter}: {old.get(meter, 'nobody')} -> {new.get(meter, 'nobody')}"
+            yield News(consumer="", event=Event.METER_ASSIGNMENT, text=text)
+
+
 def _refuse(code: str, reason: str) -> NoReturn:
     raise _Refused(code, reason)
 
@@ -254,32 +267,19 @@ def _in_force(record: ActiveRecord) -> Iterator[Grid]:
 def _since(record: ActiveRecord, profiles: ProfileSet, now_utc: datetime) -> dict[str, datetime]:
     """Return since when each profile of a set has its present content: now unless it had it before.
 
-    A processing profile whose end alone is moved, while it is in force, keeps its content: what it registers
-    is the same, and no slot is lost to the order that says when it ends.
+    Another end is no other content, unless the profile had ended: so what a contract that is cut short (the
+    meter is exchanged, the consumer moves) has measured since its last bill still goes out.
     """
     before, known = record.profiles, record.since
-    continued = {
-        one.id
-        for one in profiles.processing
-        if any(_continued(earlier, one, now_utc) for earlier in before.processing)
-    }
     since: dict[str, datetime] = {}
     for processing in profiles.processing:
         key = f"processing/{processing.id}"
-        since[key] = known.get(key, now_utc) if processing.id in continued else now_utc
+        earlier = next((one for one in before.processing if one.id == processing.id), None)
+        since[key] = known.get(key, now_utc) if goes_on(earlier, processing, now_utc) else now_utc
     for communication in profiles.communication:
         key = f"communication/{communication.id}"
-        unchanged = communication in before.communication and (
-            before.processing_of(communication) is profiles.processing_of(communication) is None
-            or communication.processing in continued
+        unchanged = communication in before.communication and goes_on(
+            before.processing_of(communication), profiles.processing_of(communication), now_utc
         )
         since[key] = known.get(key, now_utc) if unchanged else now_utc
     return since
-
-
-def _continued(before: ProcessingProfile, after: ProcessingProfile, now_utc: datetime) -> bool:
-    """Tell whether `after` says what `before` said, but for an end that neither of them has reached."""
-    if before == after:
-        return True
-    ends = [end for end in (before.valid_until, after.valid_until) if end is not None]
-    return all(now_utc < end for end in ends) and replace(before, valid_until=after.valid_until) == after

@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from firmware.enforcement.determination import Grid
-from firmware.profile.model import ProfileSet
+from firmware.profile.model import ProcessingProfile, ProfileSet
 
 MAX_TENURES: Final = 2000
 """Far more changes of tenant than a house sees; each is in the record that is kept with every order."""
@@ -69,6 +70,14 @@ def changed_hands(before: dict[str, str], profiles: ProfileSet, now_utc: datetim
         for key, consumer in owners(profiles).items()
         if before.get(key, consumer) != consumer
     )
+
+
+def goes_on(before: ProcessingProfile | None, now: ProcessingProfile | None, at_utc: datetime) -> bool:
+    """Tell whether two contents of a processing profile differ in their end at most, which is to come."""
+    if before is None or now is None:
+        return before is now
+    running = before.valid_until is None or before.valid_until > at_utc
+    return before == now or (running and replace(before, valid_until=now.valid_until) == now)
 
 
 NOTHING = ActiveRecord(version=0, profiles=ProfileSet(), since={}, history=())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -30,6 +31,23 @@ from wan.ports import Order, Peer, Receipt
 _REFUSALS_KEPT: Final = 256
 _FALSE_FUTURE: Final = timedelta(days=1)
 _REASON_CHARS: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """Recipients that get something under a pseudonym, by way of the administrator."""
+
+    names: frozenset[str] = frozenset()
+    alone: frozenset[str] = frozenset()
+    """Those that get nothing else: no connection may lead to them."""
+
+    @classmethod
+    def of(cls, *sets: ProfileSet) -> Forwarded:
+        """Return those of the active set and of the one before it, from which messages may still wait."""
+        profiles = [one for each in sets for one in each.communication]
+        hidden = {one.recipient for one in profiles if one.pseudonymised}
+        plain = {one.recipient for one in profiles if not one.pseudonymised}
+        return cls(frozenset(hidden), frozenset(hidden - plain))
 
 
 Entries = Callable[[Receipt, Sequence[News]], Sequence[Operation]]
@@ -119,6 +137,7 @@ class Registry:
         self._access = dict(self._local)
         self._peers: dict[str, Peer] = {}
         self._former: dict[str, Peer] = {}
+        self._forwarded = Forwarded()
         self._applying = False
 
     @property
@@ -182,6 +201,10 @@ class Registry:
     def access(self, meter: MeterId) -> MeterAccess | None:
         """Return what may be received from `meter`, None for one that no profile names."""
         return self._access.get(meter)
+
+    def forwarded(self) -> Forwarded:
+        """Return which recipients, former ones too, get something by way of the administrator."""
+        return self._forwarded
 
     def peers(self) -> Mapping[str, Peer]:
         """Return the recipients of the active set by name."""
@@ -272,9 +295,10 @@ class Registry:
         profiles = record.profiles
         access = {**self._local, **_access(profiles.meters)}
         peers = {one.peer.name: _peer(one) for one in profiles.communication}
-        before = () if record.before is None else record.before.communication
-        former = {one.peer.name: _peer(one) for one in before if one.peer.name not in peers}
+        before = ProfileSet() if record.before is None else record.before
+        former = {one.peer.name: _peer(one) for one in before.communication if one.peer.name not in peers}
         self._access, self._peers, self._former = access, peers, former
+        self._forwarded = Forwarded.of(profiles, before)
         for changed in self._watchers:
             changed(profiles)
 

@@ -34,7 +34,27 @@ DayText = Annotated[
         description="a date such as 2026-04-06, or 12-25 for every year",
     ),
 ]
+MonthBegin = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])\Z",
+        description="month and day such as 04-01, the day at most 28",
+    ),
+]
 Amount = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
+
+
+class BillingCalendar(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Billing periods of whole calendar months, each from 00:00 local time on."""
+
+    months: Literal[1, 2, 3, 4, 6, 12] = 1
+    """How many one period has."""
+    starts: MonthBegin = "01-01"
+    """Where one period of each year begins; the day holds for all of them."""
+    utc_offset_min: Annotated[int, msgspec.Meta(ge=-720, le=840)] = 60
+    """Standard time of the place, minutes east of UTC."""
+    summer_time: Literal["eu", "none"] = "eu"
+    """As in the switch table of TAF 2, which must say the same."""
 
 
 class Switch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,7 +13,7 @@ from firmware.errors import StoreCorrupt
 from firmware.store.operations import Delete, Forget, Operation, Sift
 from firmware.store.partition import Partition
 from firmware.store.retention import day_of
-from firmware.store.stores import Stores
+from firmware.store.stores import SealedOutbox, Stores
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,8 @@ async def wipe_consumer(stores: Stores, consumer: str, belongings: Belongings) -
     of the old bytes, wherever a memory card keeps them, open no more with what lies on the disk; then the
     file is rewritten without them. Cut short, the rest is done by calling it again. What stays: the last
     accepted counter of each meter (a replay must not pass), and messages on their way, which only their
-    recipients can open. Of a profile or meter that changed hands, what was measured in his time goes.
+    recipients can open, without the consumer's name. Of a profile or meter that changed hands, what was
+    measured in his time goes.
 
     Args:
         stores: open.
@@ -83,10 +84,15 @@ async def wipe_consumer(stores: Stores, consumer: str, belongings: Belongings) -
             ]
     for profile, spans in belongings.processing.items():
         if EVER in spans:
-            operations += [Delete("progress", f"registered/{profile}"), Forget(f"event/{profile}")]
+            operations += [Delete("progress", f"{mark}/{profile}") for mark in ("registered", "closed")]
+            operations.append(Forget(f"event/{profile}"))
         else:
             operations += await _events(partition, profile, spans)
-    gone = sum(await partition.commit(operations))
+    operations += [
+        Delete("meter-state", meter) for meter, spans in belongings.meters.items() if _to_this_day(spans)
+    ]
+    nameless = await SealedOutbox(partition).disown(consumer)
+    gone = sum((await partition.commit([*operations, *nameless]))[: len(operations)])
     await stores.change_key_of(partition)
     await partition.compact()
     return gone
@@ -106,6 +112,11 @@ def _is_his(belongings: Belongings, text: bytes) -> bool:
     """Tell whether a reading, as `firmware.flow.intake` keeps it, is of a consumer's meter and time."""
     spans = belongings.meters.get(_element(text, 0, "a stored reading", str), ())
     return bool(spans) and _held(spans, _element(text, 4, "a stored reading", datetime))
+
+
+def _to_this_day(spans: Iterable[Span]) -> bool:
+    """Tell whether the last of some times has not ended: what is said of the present is his."""
+    return any(span.through_utc is None for span in spans)
 
 
 def _held(spans: Iterable[Span], instant_utc: datetime) -> bool:

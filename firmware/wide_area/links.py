@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from firmware.clock.clock import Clock
 from firmware.config import GwaTable
+from firmware.profile.registry import Forwarded
 from firmware.wide_area.identity import Identity
 from hsm.api import CertificateUse, KeySlot
 from hsm.tls import TlsContext
@@ -17,7 +18,8 @@ from hsm.x509 import Certificate, check_path
 from wan.client import HttpChannel, TlsFacts
 from wan.dial import Dialer
 from wan.emp.client import EmpClient
-from wan.emp.outbox import SealingKeys
+from wan.emp.forward import Forwarder, queue
+from wan.emp.outbox import Deliverer, SealingKeys
 from wan.ports import Peer
 
 NET_TIMEOUT_S: Final = 5.0
@@ -32,6 +34,9 @@ class Recipients(Protocol):
 
     def former_peers(self) -> Mapping[str, Peer]:
         """Return those that the set before had and the active one lacks; only what waits may reach them."""
+
+    def forwarded(self) -> Forwarded:
+        """Return which of all these get something by way of the administrator."""
 
 
 class Links:
@@ -57,14 +62,21 @@ class Links:
         self._recipients, self._clock = recipients, clock
         self._channels: list[HttpChannel] = []
         self._suppliers: dict[str, tuple[Peer, EmpClient]] = {}
+        self._forwarders: dict[str, Forwarder] = {}
         self.dialer = Dialer(context, self.peers)
 
     def peers(self) -> Mapping[str, Peer]:
-        """Return everybody who may be dialled now, by name."""
-        return {**self._with_former(), self.administrator.name: self.administrator}
+        """Return everybody who may be dialled now, by name; a recipient of pseudonyms alone never is."""
+        return {**self._direct(), self.administrator.name: self.administrator}
 
-    def _with_former(self) -> dict[str, Peer]:
-        return {**self._recipients.former_peers(), **self._recipients.peers()}
+    def recipients(self) -> Mapping[str, Peer]:
+        """Return everybody for whom a message may be sealed now, by name."""
+        return self._recipients.peers()
+
+    def _direct(self) -> dict[str, Peer]:
+        hidden = self._recipients.forwarded().alone
+        known = {**self._recipients.former_peers(), **self._recipients.peers()}
+        return {name: peer for name, peer in known.items() if name not in hidden}
 
     def channel(self, peer: str, *, timeout_s: float | None = None) -> HttpChannel:
         """Make a channel to a configured peer; it connects when it is used."""
@@ -76,14 +88,23 @@ class Links:
         self._channels.append(channel)
         return channel
 
-    def suppliers(self) -> Mapping[str, EmpClient]:
-        """Return a client for each recipient, former ones too; kept while its address and keys stay."""
-        wanted = self._with_former()
+    def suppliers(self) -> Mapping[str, Deliverer]:
+        """Return who brings messages to each recipient, former ones too; kept while address and keys stay.
+
+        By recipient or, of what is forwarded, by queue.
+        """
+        wanted = self._direct()
         for name, peer in wanted.items():
             known = self._suppliers.get(name)
             if known is None or known[0] != peer:
                 self._suppliers[name] = (peer, self.supplier(name))
-        return {name: self._suppliers[name][1] for name in wanted}
+        ways: dict[str, Deliverer] = {name: self._suppliers[name][1] for name in wanted}
+        for name in self._recipients.forwarded().names:
+            if name not in self._forwarders:
+                channel = self.channel(self.administrator.name)
+                self._forwarders[name] = Forwarder(channel, name, self.identity.gateway_id)
+            ways[queue(self.administrator.name, name)] = self._forwarders[name]
+        return ways
 
     def supplier(self, name: str, *, timeout_s: float | None = None) -> EmpClient:
         """Make a client with a connection of its own."""

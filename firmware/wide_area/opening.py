@@ -98,9 +98,9 @@ async def open_wide_area(
         notices=_Notices(parts, gate),
     )
     outbox = Outbox(
-        SealedOutbox(parts.stores.consumer),
+        SealedOutbox(parts.stores.consumer, parts.chronicle.arrived),
         links.suppliers,
-        links.peers,
+        links.recipients,
         module=parts.module,
         keys=links.sealing_keys,
         check_recipient=links.check_recipient,

@@ -7,7 +7,7 @@ goes out, so a power cut at any step leaves it paired, or unpaired and paired an
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -59,6 +59,10 @@ class _Record(msgspec.Struct, array_like=True):
     heard: int = -1
 
 
+Changed = Callable[[str, bytes], Awaitable[None]]
+"""Told (whose, certificate as DER)."""
+
+
 class WiredCredentials:
     """Of all meters on all lines of one gateway."""
 
@@ -73,6 +77,7 @@ class WiredCredentials:
         *,
         renew_before: timedelta,
         exclusive: AbstractAsyncContextManager[object],
+        changed: Changed | None = None,
     ) -> None:
         """Prepare; `load` reads what is stored.
 
@@ -85,13 +90,14 @@ class WiredCredentials:
             now_utc: the clock.
             renew_before: so long before it is over a certificate is renewed.
             exclusive: a lock; whoever holds it may make keys in the module.
+            changed: told of each certificate that took the place of another.
         """
         self._store, self._module, self._keys, self.own = store, module, keys, own
         self._meters = {meter.server_id: meter for meter in meters}
         self._now_utc, self._renew_before = now_utc, renew_before
         self._records: dict[bytes, _Record] = {}
         self._tried: dict[bytes, datetime] = {}
-        self._making = exclusive
+        self._making, self._tell = exclusive, changed
 
     async def load(self) -> None:
         """Read the records; StoreCorrupt if one is damaged."""
@@ -171,8 +177,11 @@ class WiredCredentials:
         """The meter has this one; every other one counts no more."""
         record = self._record(meter)
         if record.current != certificate or record.given:
+            before = record.current or meter.certificate or b""
             record.current, record.given = certificate, b""
             await self._keep(meter, record)
+            if before != certificate:
+                await self._changed(str(meter.meter), certificate)
 
     # ---- renewal
 
@@ -185,6 +194,7 @@ class WiredCredentials:
             is_late = own.current.not_after_utc - self._now_utc() <= LAST_CALL
             if own.successor is not None and (self._everybody_has(own.successor) or is_late):
                 await own.activate()
+                await self._changed("gateway", own.current.der)
 
     async def due(self, meter: WiredMeter) -> Write | None:
         """Return what the meter is to be given now."""
@@ -224,6 +234,10 @@ class WiredCredentials:
             for meter in self._meters.values()
             if self.certificates(meter)
         )
+
+    async def _changed(self, whose: str, certificate: bytes) -> None:
+        if self._tell is not None:
+            await self._tell(whose, certificate)
 
     # ---- records
 

@@ -18,7 +18,7 @@ from lmn.ports import MeterKeys
 from lmn.wired_values import WiredRefusal, WiredValues
 
 if TYPE_CHECKING:  # what talks to lines and libssl is loaded only where a line is configured
-    from firmware.wired.credentials import RecordStore, WiredCredentials
+    from firmware.wired.credentials import Changed, RecordStore, WiredCredentials
     from hsm.tls import TlsContext
     from hsm.tls.driver import EventLoop
     from lmn.sml.driver import SmlHead
@@ -64,6 +64,7 @@ async def open_credentials(
     module: SecurityModule,
     now_utc: Callable[[], datetime],
     exclusive: AbstractAsyncContextManager[object],
+    changed: Changed | None = None,
 ) -> WiredCredentials:
     """Open what the lines share: the gateway's certificate, and the records of all meters.
 
@@ -76,6 +77,7 @@ async def open_credentials(
         module: holds the gateway's key, makes the meters'.
         now_utc: the clock.
         exclusive: a lock; whoever holds it may make keys for meters.
+        changed: told of each certificate that took the place of another.
     """
     from firmware.wired.credentials import WiredCredentials
 
@@ -91,6 +93,7 @@ async def open_credentials(
         now_utc,
         renew_before=renew_before,
         exclusive=exclusive,
+        changed=changed,
     )
     await credentials.load()
     return credentials

@@ -228,7 +228,11 @@ def _open_mode5(message: _Message) -> _Opened:
 
 
 def _open_mode7(message: _Message) -> _Opened:
-    transport, authentication = message.transport, message.authentication
+    transport, authentication, access = message.transport, message.authentication, message.access
+    if access.key is None and access.mode is ReceptionMode.OPEN and authentication is not None:
+        clear = mode7.clear_text(authentication, transport)
+        if clear is not None and message.last_counter is None:
+            return clear, Security.NONE, None
     key = _key(message)
     if authentication is None or not authentication.mac:
         raise MacRefused("mode 7 without an authentication code")

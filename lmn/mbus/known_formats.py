@@ -4,7 +4,8 @@ A list counts only under its own signature, the CRC-16/EN-13757 over it: the sig
 is the proof of the list, and the second checksum in each compact frame that of its values. A test computes
 every signature again.
 Provenance: own knowledge of what water meters of one maker (Kamstrup) send in clear full frames, checked by
-the signature only; no maker's document was at hand. FF codes are the maker's own and stay raw.
+the signature only; no maker's document was at hand. A host program of others (wmbusmeters 2.0.0) has the same
+six, and the seventh is known from it. FF codes are the maker's own and stay raw.
 """
 
 from __future__ import annotations
@@ -23,5 +24,6 @@ KNOWN_FORMATS: Final = {
     0xD2F7: _headers("02FF20 0413 4413 615B 5167"),
     0xDD34: _headers("02FF20 0413 4413"),
     0x7C0E: _headers("02FF20 0413 523B"),
+    0x0905: _headers("04FF23 4413 523B 06FF1B 426C 6167 5167 023B 0413 8101E7FF0F"),
 }
 """Signature -> headers in the order in which the values come."""

@@ -12,7 +12,7 @@ from lmn.model import MeterId
 from lmn.ports import BytePort
 from lmn.sml.messages import read_frame
 from lmn.sml.readings import Quirk, pushed_list, to_values
-from lmn.sml.transport import ReceivedSml, SmlDeframer, TransportStatistics
+from lmn.sml.transport import STANDARD, ReceivedSml, SmlDeframer, TransportStatistics, kermit
 from lmn.wired_values import WiredRefusal, WiredValues
 
 _LOG = logging.getLogger("smgw.lmn")
@@ -68,7 +68,8 @@ class SmlHead:
             PortClosed: the head is not there or went away.
         """
         port = await self._open()
-        deframer = SmlDeframer(self.statistics)
+        checksums = (kermit,) if Quirk.CRC_KERMIT in self._head.quirks else STANDARD
+        deframer = SmlDeframer(self.statistics, checksums=checksums)
         self.statistics.opened += 1
         self.statistics.is_open = True
         try:
@@ -86,7 +87,7 @@ class SmlHead:
         if isinstance(found, LmnError):
             return WiredRefusal(head.meter, found)
         try:
-            pushed = pushed_list(read_frame(found.data))
+            pushed = pushed_list(read_frame(found.data, found.checksum))
             if pushed.server_id != head.server_id:
                 raise UnknownMeter("another meter than the configured one is in front of the head")
         except LmnError as error:

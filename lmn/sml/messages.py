@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from lmn.crc import crc16_x25
 from lmn.errors import ChecksumMismatch, LengthMismatch, LmnError, MalformedRecords
 from lmn.sml.bodies import (
     Attention,
@@ -32,7 +31,7 @@ from lmn.sml.bodies import (
     SetProcParameterRequest,
 )
 from lmn.sml.codec import END_OF_MESSAGE, Kind, decode, header, octets, sequence, unsigned
-from lmn.sml.transport import contents, to_frame
+from lmn.sml.transport import Checksum, contents, to_frame, x25
 from lmn.sml.values import (
     ListEntry,
     Parameter,
@@ -93,7 +92,7 @@ class Message:
             octets(self.transaction), unsigned(self.group, 1), unsigned(self.on_error, 1),
             sequence(unsigned(choice, 2), body.to_bytes()), b"", b"",
         )  # fmt: skip
-        crc = int.from_bytes(crc16_x25(counted).to_bytes(2, "little"), "big")
+        crc = int.from_bytes(x25(counted), "big")
         return counted + unsigned(crc, 2) + END_OF_MESSAGE
 
 
@@ -255,7 +254,7 @@ _FORMALITIES: Final = (0x0101, 0x0201)
 """Open and close of what is pushed: a meter that shapes them in its own way still has values to tell."""
 
 
-def read_message(data: bytes, place: int = 0) -> tuple[Message, int]:
+def read_message(data: bytes, place: int = 0, checksum: Checksum = x25) -> tuple[Message, int]:
     """Decode the message at `place`; return it and the place behind it.
 
     Raises:
@@ -275,7 +274,7 @@ def read_message(data: bytes, place: int = 0) -> tuple[Message, int]:
     number = is_number(choice) or 0
     body, end = _read_body(data, number, content)
     crc, behind = decode(data, end)
-    if crc != int.from_bytes(crc16_x25(data[place:end]).to_bytes(2, "little"), "big"):
+    if crc != int.from_bytes(checksum(data[place:end]), "big"):
         raise ChecksumMismatch("CRC of a message")
     if data[behind : behind + 1] != END_OF_MESSAGE:
         raise MalformedRecords("a message without its end mark")
@@ -295,7 +294,7 @@ def _read_body(data: bytes, choice: int, place: int) -> tuple[Body, int]:
     return OtherBody(choice, data[place:end]), end
 
 
-def read_messages(data: bytes) -> tuple[Message, ...]:
+def read_messages(data: bytes, checksum: Checksum = x25) -> tuple[Message, ...]:
     """Decode messages one behind the other; zeros between and behind them are filling.
 
     Raises:
@@ -309,13 +308,13 @@ def read_messages(data: bytes) -> tuple[Message, ...]:
             continue
         if len(messages) >= MAX_MESSAGES:
             raise LengthMismatch("more messages than a frame may have")
-        message, place = read_message(data, place)
+        message, place = read_message(data, place, checksum)
         messages.append(message)
     return tuple(messages)
 
 
-def read_frame(frame: bytes) -> tuple[Message, ...]:
-    """Decode the messages of an intact transport frame.
+def read_frame(frame: bytes, checksum: Checksum = x25) -> tuple[Message, ...]:
+    """Decode the messages of a transport frame that `checksum` found intact.
 
     Raises:
         LmnError: one of them is damaged: then none of them counts.
@@ -323,10 +322,10 @@ def read_frame(frame: bytes) -> tuple[Message, ...]:
     readings = contents(frame)
     for reading in readings[1:]:
         try:
-            return read_messages(reading)
+            return read_messages(reading, checksum)
         except LmnError:
             break
-    return read_messages(readings[0])
+    return read_messages(readings[0], checksum)
 
 
 def to_transport(messages: Sequence[Message]) -> bytes:

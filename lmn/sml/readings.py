@@ -31,6 +31,8 @@ class Quirk(Enum):
 
     DZG_SIGN = "dzg-sign"
     """Some DZG meters send positive power of two or three bytes marked as signed."""
+    CRC_KERMIT = "crc-kermit"
+    """Some Holley meters use another checksum than the standard's; then it alone counts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,18 +8,37 @@ Spec: SML 1.04; sections of it are known here through public captures only (docs
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from lmn.crc import crc16_x25
+from lmn.crc import crc16_kermit, crc16_x25
 from lmn.errors import ChecksumMismatch, LengthMismatch, LmnError, MalformedFrame
 
 ESCAPE: Final = b"\x1b\x1b\x1b\x1b"
 START: Final = ESCAPE + b"\x01\x01\x01\x01"
 _END_MARK: Final = 0x1A
 _END_BYTES: Final = 8
-_PADDING_MAX: Final = 3
+_PADDING_MAX: Final = 4
+"""Three are enough; one public frame, right in all checksums, has a whole word more."""
 _TURNING_POINT: Final = re.compile(rb"\x1b{4}(?:\x1a|\x01{4})")
+Checksum = Callable[[bytes], bytes]
+"""Data -> the two bytes as sent behind them."""
+
+
+def x25(data: bytes) -> bytes:
+    """The checksum of the standard."""
+    return crc16_x25(data).to_bytes(2, "little")
+
+
+def kermit(data: bytes) -> bytes:
+    """The checksum of some firmware, in frames and messages alike."""
+    return crc16_kermit(data).to_bytes(2, "big")
+
+
+STANDARD: Final[tuple[Checksum, ...]] = (x25,)
+ANY_CHECKSUM: Final[tuple[Checksum, ...]] = (x25, kermit)
+"""For tools that look at a meter nobody has told them of."""
 MAX_FRAME_BYTES: Final = 65536
 """A longer frame is broken off. Pushed lists have some 300 bytes; a load profile may have thousands."""
 
@@ -50,6 +69,8 @@ class ReceivedSml:
     """From the first escape up to and including the checksum, which is right."""
     first_byte_at: float
     """Time of the read that brought the frame's first byte."""
+    checksum: Checksum = x25
+    """The one that is right; that of its messages must be the same."""
 
     def __repr__(self) -> str:
         return f"ReceivedSml({len(self.data)} bytes)"
@@ -59,14 +80,20 @@ class SmlDeframer:
     """Cuts frames out of bytes that arrive in any cut; never holds more than one frame's maximum."""
 
     def __init__(
-        self, statistics: TransportStatistics | None = None, *, max_bytes: int = MAX_FRAME_BYTES
+        self,
+        statistics: TransportStatistics | None = None,
+        *,
+        max_bytes: int = MAX_FRAME_BYTES,
+        checksums: tuple[Checksum, ...] = STANDARD,
     ) -> None:
         """Start with nothing.
 
         Args:
             statistics: counted into; one of its own if None.
             max_bytes: a frame longer than this is broken off.
+            checksums: any of which makes a frame intact.
         """
+        self._checksums = checksums
         self.statistics = statistics if statistics is not None else TransportStatistics()
         self._max_bytes = max_bytes
         self._inbox = bytearray()
@@ -124,10 +151,9 @@ class SmlDeframer:
         if len(inbox) < end:
             self._scanned = at
             return False
-        if inbox[at + 5] <= _PADDING_MAX and crc16_x25(bytes(inbox[: end - 2])) == int.from_bytes(
-            inbox[end - 2 : end], "little"
-        ):
-            found.append(ReceivedSml(bytes(inbox[:end]), self._began_at[0][1]))
+        checksum = self._right_checksum(end) if inbox[at + 5] <= _PADDING_MAX else None
+        if checksum is not None:
+            found.append(ReceivedSml(bytes(inbox[:end]), self._began_at[0][1], checksum))
             self.statistics.frames += 1
             self._drop(end)
         elif self._later:
@@ -139,6 +165,10 @@ class SmlDeframer:
             found.append(self._reject(ChecksumMismatch("CRC of the transport frame")))
             self._drop(end)
         return True
+
+    def _right_checksum(self, end: int) -> Checksum | None:
+        data, sent = bytes(self._inbox[: end - 2]), self._inbox[end - 2 : end]
+        return next((checksum for checksum in self._checksums if checksum(data) == sent), None)
 
     def _doubled(self, at: int) -> bool:
         """Whether the escape at `at` is the second half of a doubled one, so a literal."""
@@ -223,7 +253,7 @@ def _anywhere(body: bytes) -> bytes | None:
     return b"".join((*parts, body[place:]))
 
 
-def one_frame(data: bytes) -> ReceivedSml:
+def one_frame(data: bytes, checksums: tuple[Checksum, ...] = STANDARD) -> ReceivedSml:
     """Check that `data` is exactly one intact frame.
 
     Raises:
@@ -233,7 +263,7 @@ def one_frame(data: bytes) -> ReceivedSml:
     """
     if not data.startswith(START):
         raise MalformedFrame("no transport frame begins here")
-    deframer = SmlDeframer(max_bytes=max(MAX_FRAME_BYTES, len(data)))
+    deframer = SmlDeframer(max_bytes=max(MAX_FRAME_BYTES, len(data)), checksums=checksums)
     found = deframer.receive(data)
     if not found:
         raise LengthMismatch("the frame has no end where one must be")
@@ -250,4 +280,4 @@ def to_frame(messages: bytes) -> bytes:
     escaped = messages.replace(ESCAPE, ESCAPE * 2)
     padding = -len(escaped) % 4
     frame = START + escaped + bytes(padding) + ESCAPE + bytes((_END_MARK, padding))
-    return frame + crc16_x25(frame).to_bytes(2, "little")
+    return frame + x25(frame)

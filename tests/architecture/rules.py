@@ -103,6 +103,7 @@ _FIRMWARE_FOR_TOOLS = (
     "firmware.clock.clock",
     "firmware.config",
     "firmware.errors",
+    "firmware.log.analysis",
     "firmware.log.diagnostics",
     "firmware.enforcement.roles",
     "firmware.log.entry",

@@ -14,7 +14,7 @@ import pytest
 from tests.architecture.source import ROOT, modules
 from tests.support.vectors import load, vectors
 from tools.docs import __main__ as drawing
-from tools.docs import mermaid, parts, schema
+from tools.docs import mermaid, parts, road, schema
 from tools.docs.model import Model, ModelRefused, Node, View, contradictions
 from tools.docs.model import load as load_model
 
@@ -313,6 +313,10 @@ def test_links_between_documents_lead_somewhere() -> None:
             if not target.startswith(("http:", "https:")) and not (path.parent / target).exists():
                 broken.append(f"{path.relative_to(ROOT)}: {target}")
     assert broken == []
+
+
+def test_every_step_of_a_reading_s_road_is_a_module() -> None:
+    assert [path for path, _ in road.STEPS if not (ROOT / path).exists()] == []
 
 
 def loose_citations(text: str) -> list[str]:

@@ -47,7 +47,7 @@ async def test_init_then_hears_its_meter_and_ctrl_c_stops_it_in_order(tmp_path: 
         assert await asyncio.wait_for(process.wait(), TIMEOUT_S) == 0
     entries = await site.log()  # checks the chain
     started = [Event.BOOT, Event.TIME_SYNCHRONISED, Event.SELF_TEST]
-    assert [entry.event for entry in entries] == [*started, Event.METER_OK, Event.STOP]
+    assert [entry.event for entry in entries] == [*started, Event.MODULE_SESSION, Event.METER_OK, Event.STOP]
     async with site.opened() as stores:
         assert (await Logs(stores, SystemClock()).calibration.verify()).number >= 0
         assert len(await stores.consumer.records("reading")) == 2

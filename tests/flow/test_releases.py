@@ -41,9 +41,10 @@ def unreleased(sent: Iterable[Sent], made: Iterable[Made]) -> list[Sent]:
         if not one.body and (one.method, one.resource) == ASKS:
             continue
         last = one.resource.rpartition("/")[2]
-        sealed = "/deliveries/" in one.resource
+        sealed = "/deliveries/" in one.resource or "/forwards/" in one.resource
+        to = one.resource.split("/")[-2] if "/forwards/" in one.resource else one.peer
         if not any(
-            recipient == one.peer and (identity == last if sealed else body == one.body)
+            recipient == to and (identity == last if sealed else body == one.body)
             for recipient, identity, body in made
         ):
             found.append(one)
@@ -58,9 +59,9 @@ class Recorder:
         self.sent: list[Sent] = []
         make, once = gate._make, HttpChannel._once
 
-        def recorded_make(recipient: str, message_id: str, body: bytes) -> Any:
+        def recorded_make(recipient: str, message_id: str, body: bytes, **names: str) -> Any:
             self.made.append((recipient, message_id, body))
-            return make(recipient, message_id, body)
+            return make(recipient, message_id, body, **names)
 
         async def recorded_once(
             channel: HttpChannel, method: str, resource: str, body: bytes, headers: Any
@@ -114,6 +115,8 @@ MADE: Made = ("emp", "m-1", b"body")
         Sent("emp", "POST", "/dcnet/v1/0/submit", b"another body"),
         Sent("gwa", "PUT", f"/gwa/v1/{NAME}/receipts/m-1", b"body"),
         Sent("gwa", "GET", f"/gwa/v1/{NAME}/orders?reading=17", b""),
+        Sent("gwa", "PUT", f"/gwa/v1/{NAME}/forwards/other/m-1", b"sealed"),
+        Sent("gwa", "PUT", f"/gwa/v1/{NAME}/forwards/emp/m-2", b"sealed"),
     ],
 )
 def test_what_was_not_released_is_found(smuggled: Sent) -> None:

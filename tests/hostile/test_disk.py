@@ -50,27 +50,23 @@ async def on_disk(tmp_path: Path, size_mb: int) -> AsyncIterator[tuple[Site, boo
             yield site, real
 
 
-def fill(folder: Path) -> Path:
-    """Take every byte that is left."""
-    filler = folder / "filler"
-    with filler.open("wb") as file:
-        for size in (1 << 16, 1 << 12, 1):
-            with suppress(OSError):
-                while True:
-                    os.write(file.fileno(), bytes(size))
-    return filler
-
-
-async def hears_again(site: Site, life: Life) -> None:
-    """Send until one is taken: the stick's service was stopped meanwhile and takes up its stick again."""
-    before = life.gateway.telegrams.accepted
-
-    async def taken() -> bool:
-        await site.send()
-        await asyncio.sleep(0.1)
-        return life.gateway.telegrams.accepted > before
-
-    await eventually(taken, "a telegram that is taken")
+@contextmanager
+def full(folder: Path, *, real: bool) -> Iterator[None]:
+    """Take every byte that is left; without a disk of its own no file of this process may grow."""
+    filler, unlimited = folder / "filler", resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        if not real:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1, unlimited[1]))
+        else:
+            with filler.open("wb") as file:
+                for size in (1 << 16, 1 << 12, 1):
+                    with suppress(OSError):
+                        while True:
+                            os.write(file.fileno(), bytes(size))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+        filler.unlink(missing_ok=True)
 
 
 async def state_of(life: Life, wanted: State) -> Any:
@@ -90,20 +86,11 @@ async def test_fpt_fls_1_a_disk_without_a_byte_is_a_state_and_ends_by_itself(tmp
             await life.entry(Event.SELF_TEST)
             await site.send()
             await life.accepted(1)
-            filler: Path | None = None
-            if real:
-                filler = fill(site.folder / "state")
-            else:  # nobody may write more than is there already
-                unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-                resource.setrlimit(resource.RLIMIT_FSIZE, (1, unlimited[1]))
-            causes = await state_of(life, State.APPLICATION)
-            assert causes.keys() & {Cause.MEMORY_CRITICAL, Cause.STORE_UNAVAILABLE}
-            await asyncio.sleep(0.3)
-            assert not life.serving.done()
-            if filler is not None:
-                filler.unlink()
-            else:
-                resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+            with full(site.folder / "state", real=real):
+                causes = await state_of(life, State.APPLICATION)
+                assert causes.keys() & {Cause.MEMORY_CRITICAL, Cause.STORE_UNAVAILABLE}
+                await asyncio.sleep(0.3)
+                assert not life.serving.done()
             assert not await state_of(life, State.NORMAL)
             found = [
                 entry.outcome
@@ -111,7 +98,7 @@ async def test_fpt_fls_1_a_disk_without_a_byte_is_a_state_and_ends_by_itself(tmp
                 if entry.event in (Event.MEMORY_CRITICAL, Event.STORE_UNAVAILABLE)
             ]
             assert {Outcome.FAILURE, Outcome.SUCCESS} <= set(found)
-            await hears_again(site, life)
+            await site.hears_again(life)
         assert (await site.log())[-1].event is Event.STOP
 
 
@@ -144,7 +131,7 @@ async def test_fpt_fls_1_a_disk_that_turned_read_only_is_named_and_a_writable_on
             await life.entry(Event.SELF_TEST)
             assert (await life._parts.stores.consumer.span("reading"))[1] == kept
             assert life.gateway._parts.life.state is State.NORMAL
-            await hears_again(site, life)
+            await site.hears_again(life)
 
 
 async def test_fpt_fls_1_a_page_damaged_under_a_running_gateway_is_a_state(tmp_path: Path) -> None:

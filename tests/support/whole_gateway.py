@@ -265,6 +265,17 @@ class Site:
         assert await self.stick.transmit(sent)
         return sent
 
+    async def hears_again(self, life: Life) -> None:
+        """Send until one is taken: the stick's service was stopped meanwhile and takes up its stick again."""
+        before = life.gateway.telegrams.accepted
+
+        async def taken() -> bool:
+            await self.send()
+            await asyncio.sleep(0.1)
+            return life.gateway.telegrams.accepted > before
+
+        await eventually(taken, "a telegram that is taken")
+
     def next_telegram(self) -> bytes:
         self.meter.step()
         return self.meter.telegram()

@@ -43,6 +43,7 @@ PARSERS = {
     "mbus.transport parse": RADIO,
     "mbus.transport parse_upper": RADIO,
     "mbus.wired_frame application_of": RADIO,
+    "mbus.wired_frame layers_of": RADIO,
     "model MeterId.from_text": OWN,
     "model Obis.from_text": OWN,
     "serial_port borrowed": OWN,

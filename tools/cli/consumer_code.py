@@ -71,6 +71,8 @@ def _write(file: Path, content: bytes) -> None:
     part.unlink(missing_ok=True)
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as out:
+        owner = file.parent.stat()  # root may make a code for a gateway of another user, who must read it
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
         out.write(content)
         out.flush()
         os.fsync(out.fileno())

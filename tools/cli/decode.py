@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -19,13 +21,18 @@ from lmn.mbus.compact import FormatCache
 from lmn.mbus.decoder import Telegram, decode_layers, sender
 from lmn.mbus.duplicates import RecentTelegrams
 from lmn.mbus.fragments import Fragments
+from lmn.mbus.profiles import Profile, profiles
 from lmn.mbus.records import Record
+from lmn.mbus.transport import Layers
+from lmn.mbus.wired_frame import is_long_frame, layers_of
 from lmn.model import MeterId
 from lmn.ports import MeterAccess, ReceptionMode
 from lmn.wmbus.frame import check_bare, from_format_a, from_format_b, size_of_format_a
 from tools.cli.decode_sml import sml
 from tools.cli.hex_text import digits_of, is_bare_line
 from tools.cli.json_lines import BadLine, task_of, written
+from tools.cli.plain_words import Lang, language
+from tools.cli.telegram_words import said
 
 app = typer.Typer(
     help="Telegrams to values.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
@@ -95,6 +102,8 @@ def _form_of(data: bytes) -> FrameForm:
     Bare and format A never have the same length for one L field. Format B is as long as a bare telegram, and
     is one only if all its checksums are right, which a bare telegram's bytes are once in 65 536.
     """
+    if is_long_frame(data):
+        return FrameForm.RAW
     if data and data[0] != len(data) - 1 and size_of_format_a(data[0]) == len(data):
         return FrameForm.A
     try:
@@ -116,7 +125,10 @@ class Decoder:
         Raises:
             LmnError: a check failed.
         """
-        layers = Fragments().take(_UNWRAP[form](data), 0.0)
+        if form is FrameForm.RAW and is_long_frame(data):
+            layers: Layers | None = layers_of(data)
+        else:
+            layers = Fragments().take(_UNWRAP[form](data), 0.0)
         if layers is None:
             raise _Piece("one piece of a message in fragments; give all of them as a sequence")
         return decode_layers(layers, MeterAccess(sender(layers, key), key, mode), None, self._formats)
@@ -177,10 +189,25 @@ def field_of(record: Record) -> dict[str, Any]:
     }
 
 
+def profile_of(profile: Profile) -> dict[str, Any]:
+    """One compact profile, beside the fields: its record stays among them, raw."""
+    register = profile.register
+    return {
+        "quantity": register.measurand.quantity,
+        "unit": register.measurand.unit,
+        "storage": register.information.storage,
+        "tariff": register.information.tariff,
+        "subunit": register.information.subunit,
+        "dib_vib": profile.dib_vib.hex(),
+        "values": [[each.day.isoformat(), each.value_text] for each in profile.values],
+    }
+
+
 def to_json(result: Telegram | LmnError) -> dict[str, Any]:
-    """The outcome of one telegram as the command contract writes it."""
+    """The outcome of one telegram as the command contract writes it; "profiles" only where there are any."""
     if isinstance(result, LmnError):
         return {"ok": False, "error": {"code": result.code, "message": str(result)}}
+    rows = [profile_of(profile) for profile in profiles(result.records)]
     return {
         "ok": True,
         "manufacturer": result.meter.manufacturer,
@@ -191,6 +218,7 @@ def to_json(result: Telegram | LmnError) -> dict[str, Any]:
         "status": result.status,
         "security": result.security.value,
         "fields": [field_of(record) for record in result.records],
+        **({"profiles": rows} if rows else {}),
     }
 
 
@@ -277,29 +305,39 @@ def _answer_lines(decoder: Decoder, lines: Iterable[bytes], defaults: Defaults) 
             sys.stdout.flush()
 
 
-def show(telegram: Telegram, console: Console) -> None:
+def show(telegram: Telegram, console: Console, lang: Lang = Lang.EN) -> None:
     """Print a decoded telegram for people."""
-    meter = telegram.meter
-    console.print(f"[bold]{meter}[/]  access {telegram.access_no}  status {telegram.status}", highlight=False)
-    counter = "" if telegram.counter is None else f", counter {telegram.counter}"
-    console.print(f"security: {telegram.security.value}{counter}", highlight=False)
+    say = partial(said, lang=lang)
+    access, status = f"{say('access')} {telegram.access_no}", f"{say('status')} {telegram.status}"
+    console.print(f"[bold]{telegram.meter}[/]  {access}  {status}", highlight=False)
+    counter = "" if telegram.counter is None else f", {say('counter')} {telegram.counter}"
+    console.print(f"{say('security')}: {telegram.security.value}{counter}", highlight=False)
     parted = any(record.header.information.subunit for record in telegram.records)
     places = ("storage", "tariff", *(("subunit",) if parted else ()))
-    table = Table("quantity", "value", "unit", "function", *places, "DIB VIB", "data")
+    heads = ("quantity", "value", "unit", "function", *places, "DIB VIB", "data")
+    table = Table(*(say(head) for head in heads))
     for column in table.columns:
         column.overflow = "fold"
     for record in telegram.records:
         information = record.header.information
         table.add_row(
-            record.quantity,
+            say(record.quantity),
             record.value_text if record.value is not None else "-",
             record.unit,
-            information.function,
+            say(information.function),
             *(str(getattr(information, place)) for place in places),
             record.header.dib_vib.hex(),
             record.raw.hex(),
         )
     console.print(table)
+    for profile in profiles(telegram.records):
+        row = profile_of(profile)
+        what = f"{say(row['quantity'])}, {say('storage')} {row['storage']}"
+        console.print(f"{say('profile')} {row['dib_vib']}: {what}", highlight=False)
+        values = Table(say("day"), say("value") + (f" ({row['unit']})" if row["unit"] else ""))
+        for day, value in row["values"]:
+            values.add_row(day, value if value is not None else "-")
+        console.print(values)
 
 
 @app.command()
@@ -318,6 +356,7 @@ def wmbus(
         typer.Option(metavar="FILE", help="batch of JSON lines or bare telegrams, - for standard input"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object instead of a table")] = False,
+    lang: Annotated[Lang | None, typer.Option(help="of the table; else that of LANG")] = None,
 ) -> None:
     """Decode wireless M-Bus telegrams. Exit code 1: refused; 2: wrong usage."""
     if (telegram is None) == (jsonl is None):
@@ -338,10 +377,11 @@ def wmbus(
             print(json.dumps({"name": "", **to_json(error)}))
             raise typer.Exit(1) from error
         complaint = Console(stderr=True, highlight=False)
-        complaint.print(f"refused ({error.code}): {error}", markup=False)
-        complaint.print(HINTS[error.code], markup=False)
+        chosen = lang or language(os.environ)
+        complaint.print(f"{said('refused', chosen)} ({error.code}): {error}", markup=False)
+        complaint.print(said(HINTS[error.code], chosen), markup=False)
         raise typer.Exit(1) from error
     if as_json:
         print(json.dumps({"name": "", **to_json(result)}))
     else:
-        show(result, console)
+        show(result, console, lang or language(os.environ))

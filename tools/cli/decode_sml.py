@@ -15,7 +15,7 @@ from rich.table import Table
 from lmn.errors import LmnError
 from lmn.sml.messages import read_frame
 from lmn.sml.readings import PushedList, Quirk, number, obis_text, pushed_list, to_text, unit_name, value_of
-from lmn.sml.transport import ReceivedSml, SmlDeframer, one_frame
+from lmn.sml.transport import ANY_CHECKSUM, ReceivedSml, SmlDeframer, one_frame
 from lmn.sml.values import ListEntry
 from tools.cli.json_lines import BadLine, task_of, written
 
@@ -72,12 +72,13 @@ def decode_one(data: bytes) -> PushedList:
     Raises:
         LmnError: a check failed.
     """
-    return pushed_list(read_frame(one_frame(data).data))
+    frame = one_frame(data, ANY_CHECKSUM)
+    return pushed_list(read_frame(frame.data, frame.checksum))
 
 
 def decode_stream(data: bytes) -> tuple[list[PushedList], list[LmnError]]:
     """Decode all frames of a recording; what is damaged is told beside them."""
-    deframer = SmlDeframer()
+    deframer = SmlDeframer(checksums=ANY_CHECKSUM)
     found: list[ReceivedSml | LmnError] = deframer.receive(data)
     found += deframer.finish()
     frames: list[PushedList] = []
@@ -87,7 +88,7 @@ def decode_stream(data: bytes) -> tuple[list[PushedList], list[LmnError]]:
             refused.append(each)
             continue
         try:
-            frames.append(pushed_list(read_frame(each.data)))
+            frames.append(pushed_list(read_frame(each.data, each.checksum)))
         except LmnError as error:
             refused.append(error)
     return frames, refused
@@ -193,7 +194,7 @@ def sml(
         data = _bytes(frames)
         decoded, refused = decode_stream(data)
         if not decoded and not refused:
-            one_frame(data)  # says what is wrong
+            one_frame(data, ANY_CHECKSUM)  # says what is wrong
     except LmnError as error:
         decoded, refused = [], [error]
     if as_json:

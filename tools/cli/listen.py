@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import select
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -22,6 +24,8 @@ from lmn.wmbus.driver import WmbusStick
 from lmn.wmbus.kinds import KINDS, Kind
 from lmn.wmbus.link import ReceivedFrame, StickStatistics
 from tools.cli.decode import HINTS, show
+from tools.cli.plain_words import Lang, language
+from tools.cli.telegram_words import said
 from tools.listen.finding import NoReceiver, find
 from tools.listen.hearing import Heard, Hearing, open_last
 from tools.listen.meter_profile import add, block
@@ -88,32 +92,42 @@ class Session:
             "refused": dict(self.hearing.refused),
         }
 
-    def advice(self) -> str:
+    def advice(self, lang: Lang = Lang.EN) -> str:
         """What to look at when little or nothing comes."""
-        seen = self.statistics
+        seen, say = self.statistics, partial(said, lang=lang)
         if self.trouble:
-            return f"trouble: {self.trouble}"
+            return say("trouble: {trouble}", trouble=say(self.trouble))
         if not seen.bytes:
-            return "no byte from the receiver yet: right kind? `smgw doctor --port ...` looks closer"
+            return say("no byte from the receiver yet: right kind? `smgw doctor --port ...` looks closer")
         if not seen.frames and seen.garbage_bytes:
-            return f"{seen.garbage_bytes} bytes that are no message: is it another kind? name it with --kind"
+            words = "{garbage} bytes that are no message: is it another kind? name it with --kind"
+            return say(words, garbage=seen.garbage_bytes)
         if not seen.frames:
-            return f"mode {seen.link_mode}: nothing heard yet; some meters send every few minutes only"
+            words = "mode {mode}: nothing heard yet; some meters send every few minutes only"
+            return say(words, mode=seen.link_mode)
         if seen.truncated > seen.frames:
-            return "most telegrams come cut off: this receiver is too small for them"
+            return say("most telegrams come cut off: this receiver is too small for them")
         if seen.crc_failures > seen.frames:
-            return "most messages have wrong checksums: weak signal, a bad cable, or a second program"
+            return say("most messages have wrong checksums: weak signal, a bad cable, or a second program")
         if sum(self.hearing.refused.values()) > len(self.hearing.meters()):
             codes = ", ".join(f"{code} {count}" for code, count in self.hearing.refused.items())
-            return f"telegrams that cannot be taken apart: {codes}; a number and Enter picks a meter"
+            words = "telegrams that cannot be taken apart: {codes}; a number and Enter picks a meter"
+            return say(words, codes=codes)
         return ""
 
 
-def table(session: Session, now: float) -> Table:
+def table(session: Session, now: float, lang: Lang = Lang.EN) -> Table:
     """What was heard, one row a meter."""
-    seen = session.statistics
-    title = f"{session.kind.title} on {session.port}, mode {seen.link_mode or '?'}: {seen.frames} telegrams"
-    view = Table("#", "maker", "number", "kind", "mode", "security", "every", "dBm", "last", title=title)
+    seen, say = session.statistics, partial(said, lang=lang)
+    title = say(
+        "{kind} on {port}, mode {mode}: {frames} telegrams",
+        kind=session.kind.title,
+        port=session.port,
+        mode=seen.link_mode or "?",
+        frames=seen.frames,
+    )
+    heads = ("#", "maker", "number", "kind", "mode", "security", "every", "dBm", "last")
+    view = Table(*(say(head) for head in heads), title=title)
     rows = sorted(session.hearing.meters(), key=lambda heard: -heard.last_at)[:_ROWS]
     for heard in sorted(rows, key=lambda heard: heard.number):
         every, signal_dbm = heard.interval_s, heard.rssi_dbm
@@ -126,41 +140,50 @@ def table(session: Session, now: float) -> Table:
             heard.security,
             "-" if every is None else f"{every:.0f} s",
             "-" if signal_dbm is None else str(signal_dbm),
-            f"{now - heard.last_at:.0f} s ago",
+            say("{seconds} s ago", seconds=f"{now - heard.last_at:.0f}"),
         )
-    view.caption = session.advice() or "a number and Enter picks a meter, Ctrl-C ends"
+    view.caption = session.advice(lang) or say("a number and Enter picks a meter, Ctrl-C ends")
     return view
 
 
-def pick(heard: Heard, meters: Path, console: Console, ask: Callable[..., str] = typer.prompt) -> None:
+def pick(
+    heard: Heard,
+    meters: Path,
+    console: Console,
+    ask: Callable[..., str] = typer.prompt,
+    lang: Lang = Lang.EN,
+) -> None:
     """Ask for a meter's key, show its values, and keep its profile if that is wanted."""
-    console.print(f"[bold]{heard.meter}[/], {heard.medium}, security {heard.security}")
-    text = ask("key, 32 hex digits (empty: it has none)", default="", hide_input=True, show_default=False)
+    say = partial(said, lang=lang)
+    console.print(f"[bold]{heard.meter}[/], {heard.medium}, {say('security')} {heard.security}")
+    what = say("key, 32 hex digits (empty: it has none)")
+    text = ask(what, default="", hide_input=True, show_default=False)
     try:
         key = bytes.fromhex(text) or None
     except ValueError:
-        console.print("that is no hexadecimal number")
+        console.print(say("that is no hexadecimal number"))
         return
     try:
         telegram = open_last(heard, key)
     except LmnError as error:
-        console.print(f"refused ({error.code}): {error}", markup=False)
-        console.print(HINTS[error.code], markup=False)
+        console.print(f"{say('refused')} ({error.code}): {error}", markup=False)
+        console.print(say(HINTS[error.code]), markup=False)
         return
-    show(telegram, console)
-    name = ask("name of its profile (empty: do not keep it)", default="", show_default=False)
+    show(telegram, console, lang)
+    name = ask(say("name of its profile (empty: do not keep it)"), default="", show_default=False)
     if not name:
         return
-    consumer = ask("whose values are they", default="consumer-1")
+    consumer = ask(say("whose values are they"), default="consumer-1")
     try:
         add(meters, block(name, telegram, key, consumer))
     except ConfigurationRefused as refused:
         for fault in refused.faults:
-            console.print(f"not written: {fault.key}: {fault.expected} is expected", markup=False)
+            wrong = say("{key}: {expected} is expected", key=fault.key, expected=fault.expected)
+            console.print(say("not written: {fault}", fault=wrong), markup=False)
     except OSError as error:
-        console.print(f"not written: {error}", markup=False)
+        console.print(say("not written: {fault}", fault=error), markup=False)
     else:
-        console.print(f"written to {meters}")
+        console.print(say("written to {file}", file=meters))
 
 
 def tell_json(event: dict[str, Any]) -> None:
@@ -178,7 +201,7 @@ def tell_new(session: Session, named: int, console: Console) -> int:
     return named
 
 
-async def _run(session: Session, seconds: float | None, meters: Path, *, as_json: bool) -> None:
+async def _run(session: Session, seconds: float | None, meters: Path, *, as_json: bool, lang: Lang) -> None:
     loop = asyncio.get_running_loop()
     stop, typed = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -195,12 +218,12 @@ async def _run(session: Session, seconds: float | None, meters: Path, *, as_json
         if sys.stdin.isatty():
             loop.add_reader(sys.stdin.fileno(), typed.set)
         while not stop.is_set() and (deadline is None or loop.time() < deadline):
-            with Live(table(session, loop.time()), console=console, auto_refresh=False) as live:
+            with Live(table(session, loop.time(), lang), console=console, auto_refresh=False) as live:
                 while not stop.is_set() and not typed.is_set():
                     if deadline is not None and loop.time() >= deadline:
                         break
                     await asyncio.sleep(REFRESH_S)
-                    live.update(table(session, loop.time()), refresh=True)
+                    live.update(table(session, loop.time(), lang), refresh=True)
                     if console.is_dumb_terminal:  # it cannot redraw: each meter is told once
                         named = tell_new(session, named, console)
             if typed.is_set():
@@ -215,7 +238,7 @@ async def _run(session: Session, seconds: float | None, meters: Path, *, as_json
                 if heard is not None:
                     loop.remove_signal_handler(signal.SIGINT)  # a prompt ends by Ctrl-C as everywhere
                     try:
-                        pick(heard, meters, console)
+                        pick(heard, meters, console, lang=lang)
                     except (typer.Abort, KeyboardInterrupt):
                         console.print()
                     loop.add_signal_handler(signal.SIGINT, stop.set)
@@ -241,6 +264,7 @@ def listen(
     meters: Annotated[Path, typer.Option(help="where profiles of picked meters are kept")] = Path(
         "meters.toml"
     ),
+    lang: Annotated[Lang | None, typer.Option(help="of what is shown; else that of LANG")] = None,
 ) -> None:
     """Show what a receiver hears. Exit code 1: no receiver; 2: wrong usage."""
     if kind is not None and kind not in KINDS:
@@ -251,7 +275,7 @@ def listen(
         if mode is not None and mode not in what.modes:
             raise typer.BadParameter(f"{what.title}: one of {', '.join(what.modes)}", param_hint="--mode")
         session = Session(where, what, mode, tell_json if as_json else lambda _event: None)
-        await _run(session, seconds, meters, as_json=as_json)
+        await _run(session, seconds, meters, as_json=as_json, lang=lang or language(os.environ))
 
     try:
         asyncio.run(run())

@@ -109,8 +109,19 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
         "Die ältesten Einträge dieses Logbuchs wurden gelöscht.",
         "The oldest entries of this log are gone.",
     ),
-    "meter-status": ("Der Status des Zählers {subject} ist neu.", "The status of meter {subject} changed."),
-    "registration-closed": ("Eine Messperiode ist beendet.", "A registration period ended."),
+    "meter-status": (
+        "Der Zähler {subject} meldet etwas Neues: {sub_event}.",
+        "Meter {subject} says something new: {sub_event}.",
+    ),
+    "meter-ok": ("Der Zähler {subject} wird wieder gehört.", "Meter {subject} is heard again."),
+    "meter-communication-fault": (
+        "Der Zähler {subject} ist nicht mehr zu hören; Werte fehlen, bis er sich meldet.",
+        "Meter {subject} cannot be heard any more; values are missing until it can.",
+    ),
+    "registration-closed": (
+        "Eine Abrechnungsperiode von {subject} ist am {until_utc} beendet.",
+        "A billing period of {subject} ended at {until_utc}.",
+    ),
 }
 """Event (or the net's sub-event) -> German, English."""
 _OF_NETS: Final = ("joined", "switched", "left", "revoked", "redrawn", "disputed")
@@ -160,7 +171,7 @@ def sentence(entry: Mapping[str, Any], lang: Lang) -> str:
         return " ".join(filter(None, (name, entry["subject"], entry["text"])))
     said = _Blanks({key: str(value) for key, value in entry["evidence"].items() if value != ""})
     said |= {key: entry[key] for key in ("subject", "destination", "user") if entry[key]}
-    said["text"] = entry["text"]
+    said["text"], said["sub_event"] = entry["text"], entry["sub_event"]
     if name == "concealment-statement":
         low, high = said["smallest_group"], said["largest_group"]
         said["group"] = low if low == high else f"{low}–{high}"

@@ -78,6 +78,7 @@ def show(file: Annotated[Path, FileArgument], as_json: Annotated[bool, JsonOptio
         if processing is None:
             continue
         concealed = one.net is not None
+        calendar = None if concealed else processing.billing_calendar
         every_s = processing.registration_period_s if concealed else delivery_period_s(processing)
         rows.append(
             {
@@ -88,7 +89,8 @@ def show(file: Annotated[Path, FileArgument], as_json: Annotated[bool, JsonOptio
                 "meter": processing.meter,
                 "obis": processing.obis,
                 "consumer": processing.consumer,
-                "every_s": every_s if has_cycle(processing) else None,
+                "every_s": every_s if calendar is None and has_cycle(processing) else None,
+                "every_months": None if calendar is None else calendar.months,
                 "concealment": one.concealment,
                 "members_at_least": None if one.net is None else one.net.n_min,
                 "allowed": one.recipient in processing.recipients,
@@ -347,6 +349,8 @@ def _sentence(row: dict[str, Any]) -> str:
     members = row["members_at_least"]
     how = "as it is" if members is None else f"hidden among at least {members} gateways"
     when = "on request or event" if row["every_s"] is None else f"every {row['every_s']} s"
+    if row["every_months"] is not None:
+        when = "every month" if row["every_months"] == 1 else f"every {row['every_months']} months"
     right = "" if row["allowed"] else " (will be denied: the recipient has no right)"
     return (
         f"sends {row['obis']} of {row['meter']} to {row['recipient']} for {row['purpose']}, "

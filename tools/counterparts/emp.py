@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 
 from tools.counterparts.flows import recording
 from tools.counterparts.keys import load_private_key
-from tools.counterparts.messages import MessageRefused, Trust, open_delivery
+from tools.counterparts.messages import MessageRefused, Trust, open_delivery, open_envelope
 from tools.counterparts.net_mount import NetSettings, mount_coordinators
 from tools.counterparts.server import (
     MAX_BODY_BYTES,
@@ -28,6 +28,7 @@ from tools.counterparts.server import (
     announce_tls,
     gateway_of,
     listen,
+    peer_common_name,
     require_gateway,
     server_context,
 )
@@ -36,6 +37,7 @@ from wan.errors import MalformedMessage
 
 TOTALS: Final = "totals.jsonl"
 _MESSAGE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+_FORWARDED: Final = "forwarded"
 _STATUS: Final = {"malformed": 400, "signature": 422, "certificate": 422, "envelope": 422, "identity": 403}
 
 
@@ -124,6 +126,7 @@ class Supplier:
             middlewares.append(recording(self._folder / self._settings.record, self._settings.name))
         app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
         app.router.add_put("/emp/v1/gateways/{gateway}/deliveries/{message_id}", self._take)
+        app.router.add_put("/emp/v1/forwarded/{message_id}", self._take_forwarded)
         mount_coordinators(app, self._folder, self._settings.net, self._emit)
         return app
 
@@ -166,16 +169,53 @@ class Supplier:
         )
         return web.Response(status=201)
 
+    async def _take_forwarded(self, request: web.Request) -> web.Response:
+        """Take what an administrator hands on: sealed for us, signed by nobody, under a pseudonym."""
+        message_id = request.match_info["message_id"]
+        if gateway_of(peer_common_name(request)) is not None or not _MESSAGE_ID.fullmatch(message_id):
+            raise web.HTTPForbidden(text="only an administrator hands on")
+        body = await request.read()
+        async with self._lock:
+            if (_FORWARDED, message_id) in self.delivered:
+                self._emit({"event": "repeated", "message_id": message_id})
+                return web.Response(status=200)
+            try:
+                delivery = self._unwrapped(open_envelope(body, self._key, self._certificate))
+                if (delivery.message_id, delivery.recipient) != (message_id, self.name):
+                    raise MessageRefused("identity", "the sealed message id or recipient is another one")
+            except MessageRefused as error:
+                self._emit({"event": "refused", "message_id": message_id, "reason": error.reason})
+                return web.Response(status=_STATUS[error.reason], text=error.reason)
+            self.delivered.add(_FORWARDED, message_id, body)
+        document = self._document(delivery)
+        self._emit(
+            {
+                "event": "pseudonymous",
+                "pseudonym": delivery.gateway,
+                "message_id": message_id,
+                "document": document,
+            }
+        )
+        return web.Response(status=201)
+
     async def _open(self, body: bytes, gateway: str, message_id: str) -> Any:
         content, signer = await open_delivery(body, self._trust, self._key, self._certificate)
         if gateway_of(signer) != gateway:
             raise MessageRefused("identity", "signed by somebody else than the connection's gateway")
-        try:
-            delivery = payload.decode(content)
-        except MalformedMessage as error:
-            raise MessageRefused("malformed", str(error)) from error
+        delivery = self._unwrapped(content)
         if (delivery.gateway, delivery.message_id, delivery.recipient) != (gateway, message_id, self.name):
             raise MessageRefused("identity", "the sealed gateway, message id or recipient is another one")
+        return self._document(delivery)
+
+    @staticmethod
+    def _unwrapped(content: bytes) -> payload.Delivery:
+        try:
+            return payload.decode(content)
+        except MalformedMessage as error:
+            raise MessageRefused("malformed", str(error)) from error
+
+    @staticmethod
+    def _document(delivery: payload.Delivery) -> Any:
         document = msgspec.json.decode(delivery.document)
         if isinstance(document, dict):
             document.pop("padding", None)  # hides the size on the way, and says nothing here

@@ -19,6 +19,7 @@ from aiohttp import web
 from hsm.api import KeySlot
 from hsm.x509.certificate import Certificate
 from tools.counterparts.flows import recording
+from tools.counterparts.forwarding import ForwardSettings, mount_forwarding
 from tools.counterparts.kept_files import KeptFiles
 from tools.counterparts.keys import SoftwareKeys
 from tools.counterparts.net_mount import mount_witness, ordered_net
@@ -125,6 +126,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How rosters of DC-nets call the administrator."""
     partners: list[str] = []
     """Roster names of administrators whose gateways may be in nets with ours."""
+    forward: list[ForwardSettings] = []
+    """Participants that get messages under pseudonyms by way of this administrator."""
     refused_peers: list[str] = []
     """Gateway ids, lower case, that no gateway of ours shares a key with."""
     record: str = ""
@@ -152,6 +155,7 @@ class Administrator:
         app.router.add_get("/gwa/v1/{gateway}/orders", self._orders)
         app.router.add_put("/gwa/v1/{gateway}/receipts/{message_id}", self._receipt)
         app.router.add_put("/gwa/v1/{gateway}/notices/{number}", self._notice)
+        mount_forwarding(app, self._folder, self._settings.forward, self._emit)
         mount_witness(
             app,
             self._folder,

@@ -1,7 +1,8 @@
 """An emulated IMST iM871A on a pseudo terminal: real protocol, real pacing, faults on demand.
 
-It answers ping, device information and configuration as the stick does, and hands out telegrams only once
-it was configured. It knows nothing of the gateway's driver; both share the message builder of the HCI.
+It answers ping, device information and configuration as the stick does, and hands out
+telegrams only once it was configured, with time stamp and signal only if the configuration says so. It knows
+nothing of the gateway's driver; both share the message builder of the HCI.
 """
 
 from __future__ import annotations
@@ -16,6 +17,61 @@ from lmn.wmbus.sticks.im871a_config import DeviceInformation
 from tools.counterparts.stick_pty import CHUNK, PtyStick
 
 _DEVICE_ID: Final = 0x50001234
+_GROUPS: Final = (
+    (
+        ("device mode", 1),
+        ("link mode", 1),
+        ("control", 1),
+        ("maker", 2),
+        ("device id", 4),
+        ("version", 1),
+        ("kind", 1),
+        ("channel", 1),
+    ),
+    (
+        ("power", 1),
+        ("rate", 1),
+        ("window", 1),
+        ("power saving", 1),
+        ("signal", 1),
+        ("time stamp", 1),
+        ("light", 1),
+        ("clock", 1),
+    ),
+)
+"""Fields of a configuration and their bytes: each group is led by a byte whose bits say which are there."""
+
+
+class Configuration:
+    """What the stick keeps; a request changes the fields that it names."""
+
+    def __init__(self) -> None:
+        self._fields = {name: bytes(size) for group in _GROUPS for name, size in group}
+        self._fields["device id"] = _DEVICE_ID.to_bytes(4, "little")
+
+    def __getitem__(self, name: str) -> bytes:
+        return self._fields[name]
+
+    def to_payload(self) -> bytes:
+        """All fields, as the stick reports them."""
+        return b"".join(b"\xff" + b"".join(self._fields[name] for name, _ in group) for group in _GROUPS)
+
+    def change(self, payload: bytes) -> bool:
+        """Carry out a request; False, and nothing is changed, if it is none."""
+        fresh, position = {}, 1  # byte 0 says whether it outlasts a restart
+        for group in _GROUPS:
+            if position >= len(payload):
+                return False
+            present, position = payload[position], position + 1
+            for bit, (name, size) in enumerate(group):
+                if not present >> bit & 1:
+                    continue
+                fresh[name] = payload[position : position + size]
+                position += size
+        if position != len(payload) or payload[:1] not in (b"\x00", b"\x01"):
+            return False
+        self._fields.update(fresh)
+        return True
 
 
 class VirtualStick(PtyStick):
@@ -25,13 +81,21 @@ class VirtualStick(PtyStick):
 
     def __init__(self, link: Path, *, baudrate: int | None = None, chunk: int = CHUNK) -> None:
         super().__init__(link, baudrate=baudrate, chunk=chunk)
-        self._config = bytes(9)
+        self.configuration = Configuration()
+
+    def _reset(self) -> None:
+        self.configuration = Configuration()
 
     def _heard(self, telegram: bytes, dbm: int) -> bytes:
         now_ms = int(asyncio.get_running_loop().time() * 1000) & 0xFFFFFFFF
-        rssi = min(max(2 * (dbm + 100) + 45, 0), 255)
+        signal = min(max(round((dbm + 380 / 3) * 15 / 8), 0), 255)
         return build_message(
-            Endpoint.RADIO, RADIO_INDICATION, telegram[1:], crc=True, timestamp=now_ms, rssi=rssi
+            Endpoint.RADIO,
+            RADIO_INDICATION,
+            telegram[1:],
+            crc=True,
+            timestamp=now_ms if any(self.configuration["time stamp"]) else None,
+            rssi=signal if any(self.configuration["signal"]) else None,
         )
 
     def _cut(self) -> bytes | None:
@@ -62,9 +126,8 @@ class VirtualStick(PtyStick):
                 info = DeviceInformation(module=0x33, role=0, firmware=0x13, hci=0x16, device_id=_DEVICE_ID)
                 self._reply(Message.DEVICE_INFO_ANSWER, info.to_payload())
             case Message.GET_CONFIG_REQUEST:
-                self._reply(Message.GET_CONFIG_ANSWER, self._config)
-            case Message.SET_CONFIG_REQUEST:
-                self._config = payload[1:]
+                self._reply(Message.GET_CONFIG_ANSWER, self.configuration.to_payload())
+            case Message.SET_CONFIG_REQUEST if self.configuration.change(payload):
                 self._reply(Message.SET_CONFIG_ANSWER, b"", then_listen=True)
 
     def _reply(self, message: int, payload: bytes, *, then_listen: bool = False) -> None:

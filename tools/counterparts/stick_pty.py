@@ -1,6 +1,7 @@
 """What all emulated sticks share: a pseudo terminal behind a stable link, paced like the real line.
 
-A pseudo terminal has no bit rate; bytes are paced here at ten bits each. A stick's own module answers the
+A pseudo terminal has no bit rate; bytes are paced here at ten bits each, those of the host too: no answer
+begins before its request could have been there. A stick's own module answers the
 host and wraps telegrams as that stick does; it knows nothing of the gateway's driver.
 """
 
@@ -48,6 +49,8 @@ class PtyStick(ABC):
         self._inbox = bytearray()
         self._listening = asyncio.Event()
         self._line = asyncio.Lock()
+        self._request_over = 0.0
+        """When the bytes of the host would have been through on the imitated line."""
         self._answers: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -130,20 +133,27 @@ class PtyStick(ABC):
 
     def _on_readable(self) -> None:
         try:
-            self._inbox += os.read(self._master, 4096)
+            data = os.read(self._master, 4096)
         except OSError:
             return
+        self._inbox += data
+        if self._baudrate:
+            now = asyncio.get_running_loop().time()
+            self._request_over = max(self._request_over, now) + len(data) * BITS_PER_BYTE / self._baudrate
         while (request := self._cut()) is not None:
             self.heard.append(request)
             self._handle(request)
 
     def _answer(self, data: bytes, *, then_listen: bool = False) -> None:
+        loop = asyncio.get_running_loop()
+
         async def send() -> None:
+            await asyncio.sleep(max(self._request_over - loop.time(), 0))
             await self.write(data)
             if then_listen and self.plugged:
                 self._listening.set()
 
-        task = asyncio.get_running_loop().create_task(send())
+        task = loop.create_task(send())
         self._answers.add(task)
         task.add_done_callback(self._answers.discard)
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from firmware.enforcement.roles import LOGS, TABLE, Act
 from firmware.life.states import CAUSES, FORBIDDEN, Function, State
+from firmware.log.analysis import RULES
 from firmware.log.entry import Level, LogKind, Outcome
 from firmware.log.vocabulary import MEANINGS
 
@@ -20,7 +21,9 @@ Printed from the code by `python -m tools.docs`; change that, not this page.
 | log | holds | when full |
 | --- | --- | --- |
 | system | operation and security | the oldest entries go, and the administrator is told |
-| consumer, one each | what left of one consumer's data, to whom, when; self-tests; its own readings | \
+| consumer, one each | what left of one consumer's data, to whom, when, and that it arrived; meters that \
+fall \
+silent or change their status; ends of billing periods; profiles; self-tests; its own readings | \
 the oldest go, \
 but nothing younger than the guaranteed time (`log.consumer_days`): the log grows instead, and the \
 administrator \
@@ -79,6 +82,13 @@ one, that \
 names them |
 | a store put back to an older copy with its module | nothing in the log |
 
+## Attacks
+
+The system log is read as it grows, and what several entries together suggest is an entry of its own \
+(`attack-suspected`) and an alarm, once in the rule's time. Patterns and numbers are own choice.
+
+{rules}
+
 ## Operating states
 
 ![Causes and states](states.svg)
@@ -113,6 +123,19 @@ def page() -> str:
                     + (", the own one alone" if kind is LogKind.CONSUMER else ""),
                 )
                 for kind, resource in LOGS.items()
+            ],
+        ),
+        rules=_table(
+            ("rule", "sees", "entries", "within", "counted"),
+            [
+                (
+                    f"`{rule.name}`",
+                    rule.text,
+                    str(rule.count),
+                    f"{int(rule.within.total_seconds()) // 3600} h",
+                    "each subject apart" if rule.each_subject else "together",
+                )
+                for rule in RULES
             ],
         ),
         states=_table(

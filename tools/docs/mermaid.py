@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from tools.docs import road
 from tools.docs.model import Arrow, Edge, Model, Node, NodeKind, View, Zone
 
 _HEADINGS: Final = {
@@ -30,6 +31,9 @@ needs, and the files on the host's disk.""",
 _PREFACE: Final = """\
 Drawn from [model.toml](model.toml) by `python -m tools.docs`; change that file, not this one.
 What threatens each flow, and what stands against it: [threat model](threat-model.md)."""
+_ROAD: Final = """\
+From the air to its recipient, module by module; each begins with what it does and what it must not. The parts
+are opened and put together in `firmware/boot.py`."""
 _STYLES: Final = {
     "wan": "fill:#cfe2ff,stroke:#3b7ddd",
     "carrier-wan": "fill:#cfe2ff,stroke:#3b7ddd",
@@ -50,7 +54,7 @@ _SHAPES: Final = {
 
 def page(model: Model) -> str:
     """Return the whole of docs/dataflow.md."""
-    parts = ["# Data flows", _PREFACE]
+    parts = ["# Data flows", _PREFACE, "## Where a reading goes", _ROAD, road.section()]
     for view, heading in _HEADINGS.items():
         parts += [
             f"## {heading}",

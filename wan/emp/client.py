@@ -11,7 +11,7 @@ from wan.ports import Release
 
 _DELIVERED: Final = {200, 201}
 # BSI TR-03109-1 v2.0 details, table 6.1
-_MEDIA_TYPE: Final = 'application/cms+json;encapsulatingContent="signedData, authEnvelopedData"'
+MEDIA_TYPE: Final = 'application/cms+json;encapsulatingContent="signedData, authEnvelopedData"'
 
 
 class Channel(Protocol):
@@ -38,7 +38,7 @@ class EmpClient:
             UnexpectedReply: the supplier answered, and did not take it.
         """
         resource = f"/emp/v1/gateways/{quote(self._gateway, safe='')}/deliveries/{quote(message_id, safe='')}"
-        reply = await self._channel.exchange("PUT", resource, sealed, (("Content-Type", _MEDIA_TYPE),))
+        reply = await self._channel.exchange("PUT", resource, sealed, (("Content-Type", MEDIA_TYPE),))
         if reply.status not in _DELIVERED:
             raise UnexpectedReply(f"{self.name}: delivery answered with {reply.status}")
 

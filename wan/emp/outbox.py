@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 from hsm.api import KeySlot, SecurityModule
 from hsm.x509 import Certificate
 from wan.emp import payload
-from wan.emp.client import EmpClient, check_release
+from wan.emp.client import check_release
+from wan.emp.forward import queue
 from wan.errors import DestinationRefused, MalformedMessage, PeerUnavailable, UnexpectedReply
 from wan.pace import DEFAULT_PACE, Pace
 from wan.ports import OutboxStore, Peer, Release
@@ -29,6 +31,13 @@ class SealingKeys:
     """Sent along, so that the recipient can build the path: the sub-CA's certificate."""
 
 
+class Deliverer(Protocol):
+    """Whoever brings messages to a recipient: `wan.emp.client.EmpClient`, `wan.emp.forward.Forwarder`."""
+
+    async def deliver(self, message_id: str, sealed: bytes) -> None:
+        """Hand over one message; doing so twice has the effect of doing it once."""
+
+
 class Outbox:
     """Seals releases, keeps them until their recipient has acknowledged them, and tries again, paced.
 
@@ -40,7 +49,7 @@ class Outbox:
     def __init__(
         self,
         store: OutboxStore,
-        clients: Callable[[], Mapping[str, EmpClient]],
+        clients: Callable[[], Mapping[str, Deliverer]],
         peers: Callable[[], Mapping[str, Peer]],
         *,
         module: SecurityModule,
@@ -51,6 +60,8 @@ class Outbox:
         pace: Pace = DEFAULT_PACE,
     ) -> None:
         """Take `clients` and `peers` as callables, because profiles change; `gateway` is in lower case.
+
+        `clients` are by recipient or, of what is forwarded, by `wan.emp.forward.queue`.
 
         `check_recipient` checks path and validity of an encryption certificate now (CertificateRefused).
         """
@@ -81,7 +92,8 @@ class Outbox:
         from wan.cms import message
 
         keys = self._keys()
-        document = payload.encode(release.message_id, self._gateway, release.recipient, release.body)
+        sender = release.sender or self._gateway
+        document = payload.encode(release.message_id, sender, release.recipient, release.body)
         sealed = await message.to_recipient(
             document,
             recipient=recipient,
@@ -90,8 +102,9 @@ class Outbox:
             sig_certificate=keys.sig_certificate,
             extra=keys.extra,
         )
-        await self._store.put(release.message_id, release.recipient, sealed)
-        self._event(release.recipient).set()
+        way = queue(release.via, release.recipient) if release.via else release.recipient
+        await self._store.put(release.message_id, way, sealed, release.owner)
+        self._event(way).set()
         self._changed.set()
 
     def _event(self, recipient: str) -> asyncio.Event:

@@ -16,7 +16,7 @@ class Delivery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     message_id: str
     gateway: str
-    """Gateway id, lower case."""
+    """Gateway id, lower case; under a pseudonym the pseudonym."""
     recipient: str
     document: msgspec.Raw
     """JSON text of the document itself."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -23,7 +24,11 @@ from firmware.metering.tariff import (
     taf_13,
     taf_14,
 )
-from firmware.metering.tariff.task import Evaluation, Occasion, Task, Trigger
+from firmware.metering.tariff.steps import Count, carry_on, registers
+from firmware.metering.tariff.task import Evaluation, Held, Occasion, Task, Trigger
+
+Counting = Callable[[Task], Count]
+"""What a stage tariff counts; the same task gives the same count."""
 
 
 class Form(Enum):
@@ -47,6 +52,8 @@ class UseCase:
 
     evaluate: Evaluation
     form: Form
+    count: Counting | None = None
+    """What a stage tariff counts in a period; its registers may run on over periods."""
     fired: Trigger | None = None
     on_request: bool = False
     """Whether an order of the administrator may ask for it."""
@@ -56,12 +63,16 @@ class UseCase:
     """Whether its original list is forgotten once it is delivered (TAF 9, 10 and 14)."""
 
 
+def _stages(count: Counting) -> Evaluation:
+    return lambda task: registers(task, count(task))
+
+
 USE_CASES: Final[dict[int, UseCase]] = {
     1: UseCase(taf_01.evaluate, Form.END),
-    2: UseCase(taf_02.evaluate, Form.STAGES, looks_back=True),
-    3: UseCase(taf_03.evaluate, Form.STAGES, looks_back=True),
-    4: UseCase(taf_04.evaluate, Form.STAGES, looks_back=True),
-    5: UseCase(taf_05.evaluate, Form.STAGES, looks_back=True),
+    2: UseCase(_stages(taf_02.count), Form.STAGES, taf_02.count, looks_back=True),
+    3: UseCase(_stages(taf_03.count), Form.STAGES, taf_03.count, looks_back=True),
+    4: UseCase(_stages(taf_04.count), Form.STAGES, taf_04.count, looks_back=True),
+    5: UseCase(_stages(taf_05.count), Form.STAGES, taf_05.count, looks_back=True),
     6: UseCase(taf_06.evaluate, Form.SERIES, on_request=True),
     7: UseCase(taf_07.evaluate, Form.SERIES),
     8: UseCase(taf_08.evaluate, Form.EXTREMES, looks_back=True),
@@ -85,3 +96,11 @@ def fired(task: Task) -> tuple[Occasion, ...]:
     """Return the occasions outside the cycle of (from_utc, to_utc]."""
     trigger = USE_CASES[task.profile.taf].fired
     return () if trigger is None else trigger(task)
+
+
+def held_after(task: Task) -> Held:
+    """Return what the running registers of a stage tariff hold at the end of a task's period."""
+    count = USE_CASES[task.profile.taf].count
+    if count is None:
+        raise ValueError(f"TAF {task.profile.taf} has no registers that run")
+    return carry_on(task.carried or Held(), count(task))

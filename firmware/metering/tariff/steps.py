@@ -11,15 +11,16 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
+from itertools import pairwise
 from typing import Final
 
 from firmware.metering.quantity import QuantityRefused, scaled, unscaled
 from firmware.metering.register import RegisteredValue
 from firmware.metering.status import GatewayStatus, billable, combine, gateway_half, missing
-from firmware.metering.tariff.task import Task
+from firmware.metering.tariff.task import Held, Task
 from firmware.profile.tariffs import ERROR_STAGE
 from lmn.model import MeterId, Obis
 
@@ -126,40 +127,77 @@ def tariff_obis(obis: Obis, stage: int) -> Obis:
     return Obis(obis.groups[:4] + bytes((stage,)) + obis.groups[5:])
 
 
-def registers(task: Task, stages: Sequence[int], amounts: Mapping[int, int], found: Sequence[Step]) -> (
-    tuple[RegisteredValue, ...]
-):  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What a stage tariff counted in a period."""
+
+    stages: Sequence[int]
+    """All stages of the tariff."""
+    amounts: Mapping[int, int]
+    """Of the stages that ran and of the error register, in millionths."""
+    steps: Sequence[Step]
+    """The steps that were allocated."""
+
+
+def registers(task: Task, count: Count) -> tuple[RegisteredValue, ...]:
     """Return total register, amount of each stage and error register at the end of the period.
 
-    The total is the meter's own register, the amounts are what was used in the period. A stage that did not
-    run is there with 0; where not one step is known the amounts have no value.
-
-    Args:
-        task: what is evaluated.
-        stages: all stages of the tariff.
-        amounts: of the stages that ran, in millionths.
-        found: the steps that were allocated.
+    The total is the meter's own register. The amounts are what was used in the period or, where the task
+    carries what was counted before, what running registers hold. A stage that did not run is there with 0;
+    where not one step is known the amounts have no value.
     """
     obis, meter, flags = task.obis, MeterId.from_text(task.profile.meter), flags_of(task)
-    if not found or found[0].begin.instant_utc > task.from_utc:
+    held = _of_period(task, count) if task.carried is None else carry_on(task.carried, count)
+    if held.incomplete:
         flags |= GatewayStatus.WARNING
     total = next(
         (one for one in reversed(task.series(obis)) if one.instant_utc == task.to_utc),
         RegisteredValue(meter, obis, task.to_utc, None, "", missing(time_valid=True)),
     )
-    unit = found[-1].end.unit if found else ""
+    amounts = dict(held.amounts)
     derived = [
         derived_value(
             meter,
             tariff_obis(obis, stage),
             task.to_utc,
-            amounts.get(stage, 0) if found else None,
-            unit,
+            None if held.unit is None else amounts.get(stage, 0),
+            held.unit or "",
             flags,
         )
-        for stage in (*stages, ERROR_STAGE)
+        for stage in (*count.stages, ERROR_STAGE)
     ]
     return (total, *derived)
+
+
+def _of_period(task: Task, count: Count) -> Held:
+    held = carry_on(Held(), count)
+    begins_late = not count.steps or count.steps[0].begin.instant_utc > task.from_utc
+    counting = [one.instant_utc for one in task.series(task.obis) if counts(one)]
+    ends_early = held.through_utc is not None and counting[-1] > held.through_utc
+    return replace(held, incomplete=held.incomplete or begins_late or ends_early)
+
+
+def carry_on(before: Held, count: Count) -> Held:
+    """Return what running registers hold when a period's count is added to what they held before it.
+
+    What was used while a register went back (it rolled over, or the meter was changed) is in none of them,
+    and they say so for ever after. Where the unit changed they begin anew.
+    """
+    if not count.steps:
+        return before
+    first, last = count.steps[0].begin, count.steps[-1].end
+    anew = before.unit is not None and before.unit != last.unit
+    gone_back = any(later.begin != earlier.end for earlier, later in pairwise(count.steps))
+    not_joined = before.through_utc is not None and before.through_utc != first.instant_utc
+    amounts = {} if anew else dict(before.amounts)
+    for stage, quantity in count.amounts.items():
+        amounts[stage] = amounts.get(stage, 0) + quantity
+    return Held(
+        amounts=tuple(sorted(amounts.items())),
+        unit=last.unit,
+        through_utc=last.instant_utc,
+        incomplete=before.incomplete or anew or gone_back or not_joined,
+    )
 
 
 def flags_of(task: Task) -> GatewayStatus:

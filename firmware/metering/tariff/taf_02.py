@@ -6,18 +6,17 @@ Worked example: stage 2 from 06:00 to 22:00 local time, else stage 1; a day of 1
 
 from __future__ import annotations
 
-from firmware.metering.register import RegisteredValue
-from firmware.metering.tariff.steps import Switching, allocate, registers, steps
+from firmware.metering.tariff.steps import Count, Switching, allocate, steps
 from firmware.metering.tariff.switch_table import stages, switches
 from firmware.metering.tariff.task import Task
 from firmware.profile.tariffs import TimeVariable
 
 
-def evaluate(task: Task) -> tuple[RegisteredValue, ...]:
-    """Return total, stages and error register at the end of the period."""
+def count(task: Task) -> Count:
+    """Return what was used in each stage of the switch table."""
     table = task.profile.time_variable or TimeVariable()
     found = steps(task)
     begin_utc = found[0].begin.instant_utc if found else task.from_utc
     plan = Switching(switches(table, begin_utc, task.to_utc), table.default_stage)
     amounts = allocate(found, lambda step: plan.over(step.begin.instant_utc, step.end.instant_utc))
-    return registers(task, stages(table), amounts, found)
+    return Count(stages(table), amounts, found)

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from firmware.metering.register import RegisteredValue
-from firmware.metering.tariff.steps import Step, allocate, registers, steps
+from firmware.metering.tariff.steps import Count, Step, allocate, steps
 from firmware.metering.tariff.task import Task
 
 
-def evaluate(task: Task) -> tuple[RegisteredValue, ...]:
-    """Return total, stages and error register; what was used over a missing value has no known power."""
+def count(task: Task) -> Count:
+    """Return what was used in each stage; what was used over a missing value has no known power."""
     rule = task.profile.load_variable
     assert rule is not None, "validation lets no TAF 3 through without"
     period_s = rule.measuring_period_s or task.profile.registration_period_s
@@ -25,4 +24,4 @@ def evaluate(task: Task) -> tuple[RegisteredValue, ...]:
         return bisect_right(rule.thresholds_w, step.mean_power()) + 1 if whole else None
 
     stages = range(1, len(rule.thresholds_w) + 2)
-    return registers(task, stages, allocate(found, stage_of), found)
+    return Count(stages, allocate(found, stage_of), found)

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from firmware.metering.register import RegisteredValue
 from firmware.metering.tariff.quantity_stages import split
-from firmware.metering.tariff.steps import registers, steps
+from firmware.metering.tariff.steps import Count, steps
 from firmware.metering.tariff.task import Task
 from firmware.profile.tariffs import ERROR_STAGE
 
 
-def evaluate(task: Task) -> tuple[RegisteredValue, ...]:
-    """Return total, stages and error register; what was used over a gap with a reset goes to the latter."""
+def count(task: Task) -> Count:
+    """Return what was used in each stage; what a gap with a reset holds goes to the error register."""
     rule = task.profile.consumption_variable
     assert rule is not None, "validation lets no TAF 4 through without"
     found = steps(task)
@@ -37,7 +36,7 @@ def evaluate(task: Task) -> tuple[RegisteredValue, ...]:
             parts = {ERROR_STAGE: step.quantity}
         for stage, quantity in parts.items():
             amounts[stage] = amounts.get(stage, 0) + quantity
-    return registers(task, range(1, len(rule.thresholds_wh) + 2), amounts, found)
+    return Count(range(1, len(rule.thresholds_wh) + 2), amounts, found)
 
 
 def _era(task: Task, instant_utc: datetime, reset_s: int | None) -> int:

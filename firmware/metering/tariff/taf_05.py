@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import zip_longest
 
-from firmware.metering.register import RegisteredValue
-from firmware.metering.tariff.steps import Switching, allocate, registers, steps
+from firmware.metering.tariff.steps import Count, Switching, allocate, steps
 from firmware.metering.tariff.task import Task, ceiling
 from firmware.profile.tariffs import EventVariable
 
 
-def evaluate(task: Task) -> tuple[RegisteredValue, ...]:
-    """Return total, stages and error register.
+def count(task: Task) -> Count:
+    """Return what was used in each stage.
 
     An event acts from the next registration instant on, so that no registered step is cut by it.
     """
@@ -27,7 +26,7 @@ def evaluate(task: Task) -> tuple[RegisteredValue, ...]:
     plan = Switching(_switches(task, rule), rule.default_stage)
     amounts = allocate(found, lambda step: plan.over(step.begin.instant_utc, step.end.instant_utc))
     stages = sorted({rule.default_stage, *(event.stage for event in rule.events)})
-    return registers(task, stages, amounts, found)
+    return Count(stages, amounts, found)
 
 
 def _switches(task: Task, rule: EventVariable) -> Iterator[tuple[datetime, int]]:

@@ -8,6 +8,7 @@ left.
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import pairwise
 
 from firmware.metering.quantity import SCALE, scaled
 from firmware.metering.register import RegisteredValue
@@ -26,7 +27,9 @@ def evaluate(task: Task) -> tuple[RegisteredValue, ...]:
     """Return one entry: what is left at the end of the period, counted from the first value that is known."""
     rule = _rule(task)
     known = _known(task)
-    left = _left(task, rule, known, known[-1], task.to_utc) if known else None
+    left = None
+    if known and _unbroken(known) == len(known):
+        left = _left(task, rule, known, known[-1], task.to_utc)
     unit = known[-1].unit if known and not rule.prices else "currency" if known else ""
     flags = flags_of(task)
     if left is not None and left <= 0:
@@ -41,11 +44,9 @@ def fired(task: Task) -> tuple[Occasion, ...]:
     levels = [0, *(level if rule.prices else level * SCALE for level in rule.warn_at)]
     found: list[Occasion] = []
     before: int | None = None
-    for entry in known:
+    for entry in known[: _unbroken(known)]:
         left = _left(task, rule, known, entry, entry.instant_utc)
-        met = [
-            level for level in levels if left is not None and before is not None and left <= level < before
-        ]
+        met = [level for level in levels if before is not None and left <= level < before]
         if met and entry.instant_utc > task.from_utc:
             why = "cut-off" if 0 in met else "warning"
             found.append(Occasion(entry.instant_utc - task.step, entry.instant_utc, why))
@@ -62,16 +63,27 @@ def _known(task: Task) -> list[RegisteredValue]:
     return [entry for entry in task.series(task.obis) if counts(entry)]
 
 
+def _unbroken(known: list[RegisteredValue]) -> int:
+    """Return how many values there are before the register goes back or changes its unit.
+
+    Behind that nobody knows what was used, also when it has risen past its first value again.
+    """
+    for place, (earlier, later) in enumerate(pairwise(known), start=1):
+        if earlier.unit != later.unit or _quantity(later) < _quantity(earlier):
+            return place
+    return len(known)
+
+
+def _quantity(entry: RegisteredValue) -> int:
+    assert entry.value is not None, "what counts has a value"
+    return scaled(entry.value)
+
+
 def _left(
     task: Task, rule: Prepaid, known: list[RegisteredValue], entry: RegisteredValue, at_utc: datetime
-) -> int | None:
-    """Return what is left in millionths; None if the register went back or changed its unit."""
-    first = known[0]
-    if first.value is None or entry.value is None or first.unit != entry.unit:
-        return None
-    used = scaled(entry.value) - scaled(first.value)
-    if used < 0:
-        return None
+) -> int:
+    """Return what is left in millionths."""
+    used = _quantity(entry) - _quantity(known[0])
     added = sum(one.amount for one in task.events if one.id == rule.top_up and one.at_utc <= at_utc)
     if not rule.prices:
         return (rule.credit + added) * SCALE - used

@@ -22,6 +22,20 @@ class TariffEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What the registers of a stage tariff hold at an instant."""
+
+    amounts: tuple[tuple[int, int], ...] = ()
+    """(stage, millionths of the unit), by stage; the error register is among them."""
+    unit: str | None = None
+    """None: nothing was counted yet."""
+    through_utc: datetime | None = None
+    """The last value that was counted."""
+    incomplete: bool = False
+    """Whether something was used that no register holds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """A processing profile over the period (from_utc, to_utc], with all that the result may depend on."""
 
@@ -31,6 +45,8 @@ class Task:
     from_utc: datetime
     to_utc: datetime
     events: tuple[TariffEvent, ...] = ()
+    carried: Held | None = None
+    """What running registers hold at `from_utc`; None: registers hold what was used in the period."""
 
     @property
     def obis(self) -> Obis:

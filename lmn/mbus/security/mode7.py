@@ -10,7 +10,7 @@ from typing import Final
 
 from lmn.errors import LengthMismatch, MacRefused, MalformedFrame, SecurityUnsupported
 from lmn.mbus.security.derivation import aes_cmac
-from lmn.mbus.security.mode5 import block_count, decrypt_cbc
+from lmn.mbus.security.mode5 import BLOCK, VERIFICATION, block_count, decrypt_cbc
 from lmn.mbus.transport import Authentication, Transport
 
 MIN_MAC_BYTES: Final = 8
@@ -64,6 +64,19 @@ def _payload_offset(authentication: Authentication, transport: Transport) -> int
     if position > len(raw):
         raise LengthMismatch("telegram ends inside the configuration field extension")
     return position
+
+
+def clear_text(authentication: Authentication, transport: Transport) -> bytes | None:
+    """Application data that someone decrypted and left in place, as published telegrams often are; else None.
+
+    Nothing vouches for them: worth as much as a telegram without protection.
+
+    Raises:
+        LengthMismatch, MalformedFrame, SecurityUnsupported: the fields do not fit.
+    """
+    data = transport.raw[_payload_offset(authentication, transport) :]
+    blocks = block_count(transport.configuration)
+    return data if data[:2] == VERIFICATION and 0 < blocks * BLOCK <= len(data) else None
 
 
 def decrypt(encryption_key: bytes, authentication: Authentication, transport: Transport) -> bytes:

@@ -277,6 +277,6 @@ class Im871a:
             self.statistics.dropped += 1
             return None
         self.statistics.frames += 1
-        rssi_dbm = None if message.rssi is None else -100 + (message.rssi - 45) // 2
+        rssi_dbm = None if message.rssi is None else round((8 * message.rssi - 1900) / 15)
         data = bytes((len(message.payload),)) + message.payload  # the HCI length byte is the L field
         return ReceivedFrame(data, message.first_byte_at, rssi_dbm, self._mode.name)

@@ -37,6 +37,8 @@ class Message(IntEnum):
 
     DEVICE_INFO_REQUEST = 0x03
     DEVICE_INFO_ANSWER = 0x04
+    GET_CONFIG_REQUEST = 0x01
+    GET_CONFIG_ANSWER = 0x02
     SET_CONFIG_REQUEST = 0x03
     SET_CONFIG_ANSWER = 0x04
     RADIO_INDICATION = 0x20
@@ -50,18 +52,23 @@ class LinkMode(IntEnum):
 
 
 MODES: Final = {"C1+T1": LinkMode.C_T, "T1": LinkMode.T_ENHANCED}
+NOTIFY: Final = 0x02
+"""Bit of the configuration's second byte: tell the host what is heard."""
+_SLEEP: Final = 0x01
 _HEADER: Final = 8
 """Of a radio indication: time 4, two bytes of which nothing is known, link mode, signal."""
 
 
 class _Kind(Enum):
     DEVICE_INFO = "device info"
+    CONFIG = "config"
     CONFIG_SET = "config set"
     FRAME = "frame"
 
 
 _KINDS: Final[dict[tuple[int, int], _Kind]] = {
     (ServicePoint.MANAGEMENT, Message.DEVICE_INFO_ANSWER): _Kind.DEVICE_INFO,
+    (ServicePoint.RADIO, Message.GET_CONFIG_ANSWER): _Kind.CONFIG,
     (ServicePoint.RADIO, Message.SET_CONFIG_ANSWER): _Kind.CONFIG_SET,
     (ServicePoint.RADIO, Message.RADIO_INDICATION): _Kind.FRAME,
 }
@@ -101,9 +108,18 @@ def unescape(data: bytes) -> bytes | None:
 DEVICE_INFO: Final = build_message(ServicePoint.MANAGEMENT, Message.DEVICE_INFO_REQUEST)
 
 
-def set_link_mode(mode: LinkMode) -> bytes:
-    """Request for the active configuration, which is gone after a restart of the stick."""
-    return build_message(ServicePoint.RADIO, Message.SET_CONFIG_REQUEST, bytes((mode,)))
+GET_CONFIG: Final = build_message(ServicePoint.RADIO, Message.GET_CONFIG_REQUEST)
+
+
+def set_link_mode(config: bytes, mode: LinkMode) -> bytes:
+    """Request for the active configuration, which is gone after a restart of the stick.
+
+    Args:
+        config: the active one; what is not the mode and not its two first flags stays as it is.
+        mode: what to listen to; the stick stays awake and tells what it hears.
+    """
+    changed = bytes((mode, config[1] & ~_SLEEP | NOTIFY)) + config[2:]
+    return build_message(ServicePoint.RADIO, Message.SET_CONFIG_REQUEST, changed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +133,13 @@ class Iu891a(Core):
 
     title = "iU891A"
     NEXT: ClassVar = {
-        (StickState.PROBING, _Kind.DEVICE_INFO): StickState.CONFIGURING,
+        (StickState.PROBING, _Kind.DEVICE_INFO): StickState.IDENTIFYING,
+        (StickState.IDENTIFYING, _Kind.CONFIG): StickState.CONFIGURING,
         (StickState.CONFIGURING, _Kind.CONFIG_SET): StickState.LISTENING,
         (StickState.LISTENING, _Kind.FRAME): StickState.LISTENING,
         # A stick that was already receiving goes on talking until it is configured; its mode is unknown.
         (StickState.PROBING, _Kind.FRAME): StickState.PROBING,
+        (StickState.IDENTIFYING, _Kind.FRAME): StickState.IDENTIFYING,
         (StickState.CONFIGURING, _Kind.FRAME): StickState.CONFIGURING,
     }
 
@@ -185,7 +203,13 @@ class Iu891a(Core):
             self._fail(f"{kind.value} answered by status {payload[:1].hex() or 'nothing'}")
         elif kind is _Kind.DEVICE_INFO:
             self.statistics.device = f"iU891A {payload[1:9].hex()}"
-            self._outbox += set_link_mode(MODES[self._mode])
+            self._outbox += GET_CONFIG
+        elif kind is _Kind.CONFIG:
+            config = payload[1:]
+            if len(config) < 2:
+                self._fail(f"configuration of {len(config)} bytes")
+                return None
+            self._outbox += set_link_mode(config, MODES[self._mode])
         else:
             self.statistics.link_mode = self._mode
         return None

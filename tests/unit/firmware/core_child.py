@@ -1,6 +1,7 @@
-"""Child process of the core's kill tests: the parts of a gateway at work, until it is killed.
+"""Child processes of the core's kill tests: the parts of a gateway at work, until they are killed.
 
-usage: python -m tests.unit.firmware.core_child FOLDER LIFE
+usage: python -m tests.unit.firmware.core_child, then a line "LIFE FOLDER" on standard input for each life
+Each life is a fork of this process, which has loaded everything already; "born PID" and "died" frame it.
 Does at once what a gateway's core does, with the parts that it does it with: telegrams through the intake,
 orders through desk, registry and chronicle, registration and delivery into the sealed outbox, logs that
 rotate and are sealed by the module, changes of keys, checkpoints. LIFE counts the lives: each is an hour
@@ -11,6 +12,7 @@ later, so that old readings go. Prints one line per acknowledged thing; nonces g
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -195,6 +197,19 @@ async def main(folder: Path, life: int) -> None:
                 group.create_task(task)
 
 
+def bear(folder: Path, life: int) -> None:
+    """Live one life in a process of its own, and see it die."""
+    child = os.fork()
+    if not child:
+        record_nonces(folder / "nonces")
+        asyncio.run(main(folder, life))
+        os._exit(0)
+    acknowledge("born", child)
+    os.waitpid(child, 0)
+    acknowledge("died")
+
+
 if __name__ == "__main__":
-    record_nonces(Path(sys.argv[1]) / "nonces")
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
+    for request in sys.stdin:
+        number, _, place = request.rstrip("\n").partition(" ")
+        bear(Path(place), int(number))

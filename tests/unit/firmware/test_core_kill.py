@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import signal
 import subprocess
@@ -48,27 +49,28 @@ class Gateway:
         self.entries: dict[str, int] = {}
         self.seen: Counter[str] = Counter()
 
-    def live_and_die(self, chance: random.Random) -> None:
+    def live_and_die(self, nursery: subprocess.Popen[str], chance: random.Random) -> None:
+        """One life in a fork of `nursery`, killed after some of its words, or in its opening."""
+        assert nursery.stdin is not None
+        assert nursery.stdout is not None
         self.lives += 1
-        child = subprocess.Popen(
-            [sys.executable, "-m", "tests.unit.firmware.core_child", str(self.folder), str(self.lives)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        assert child.stdout is not None
-        seen: list[str] = []
-        if chance.random() < 0.1:  # in its opening
-            time.sleep(chance.uniform(0.5, 1.0))
-        else:
-            for _ in range(chance.randrange(1, 80)):  # by what it has done, not by time: machines differ
-                seen.append(child.stdout.readline().decode())
+        nursery.stdin.write(f"{self.lives} {self.folder}\n")
+        nursery.stdin.flush()
+        lines: list[str] = []
+        while not lines or not lines[-1].startswith("born"):
+            lines.append(nursery.stdout.readline())
+        child = int(lines.pop().split()[1])
+        if chance.random() < 0.1:
+            time.sleep(chance.uniform(0, 0.4))
+        else:  # by what it has done, not by time: machines differ
+            for _ in range(chance.randrange(1, 80)):
+                lines.append(nursery.stdout.readline())
+                assert lines[-1] not in ("", "died\n"), "it died by itself"
             time.sleep(chance.uniform(0, 0.02))
-        child.send_signal(signal.SIGKILL)
-        rest, errors = child.communicate()
-        assert errors == b"", errors.decode()
-        for line in (*seen, *rest.decode().splitlines()):
-            what, *words = line.split()
+        os.kill(child, signal.SIGKILL)
+        while (line := nursery.stdout.readline()) != "died\n":
+            lines.append(line)
+        for what, *words in map(str.split, lines):
             self.seen[what] += 1
             if what == "heard":
                 self.heard = int(words[0])
@@ -154,10 +156,25 @@ def test_fpt_fls_1_a_core_that_is_killed_at_any_moment_loses_nothing(tmp_path: P
 
     def lane(position: int) -> None:
         chance = random.Random()
-        for turn in range(kills // lanes):
-            gateways[position].live_and_die(chance)
-            if turn % 10 == 9:  # the child's own opening looks at much of it each time
-                asyncio.run(gateways[position].check())
+        errors = tmp_path / f"errors {position}"
+        with (
+            errors.open("wb") as said,
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.unit.firmware.core_child"],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+            ) as nursery,
+        ):
+            for turn in range(kills // lanes):
+                gateways[position].live_and_die(nursery, chance)
+                if turn % 10 == 9:  # the child's own opening looks at much of it each time
+                    asyncio.run(gateways[position].check())
+            assert nursery.stdin is not None
+            nursery.stdin.close()
+        assert errors.read_bytes() == b""
 
     with ThreadPoolExecutor(lanes) as pool:
         list(pool.map(lane, range(lanes)))

@@ -14,7 +14,7 @@ from firmware.enforcement.uniform import offset
 from firmware.errors import StoreUnavailable
 from firmware.profile.model import ProfileSet
 from hsm.errors import CertificateRefused, ModuleUnavailable
-from tests.unit.firmware.profile_set import plain_series
+from tests.unit.firmware.profile_set import at, plain_series
 from tests.unit.firmware.test_pipeline import Street, started
 from tests.unit.firmware.test_registry import order
 
@@ -75,6 +75,23 @@ async def test_a_profile_that_stays_is_not_hurried(street: Street) -> None:
     assert len(gateway.outbox.sent) == 1
 
 
+@pytest.mark.parametrize(
+    ("end_s", "hurried"), [(2 * PERIOD, False), (PERIOD + 20, False), (PERIOD - 900, True)]
+)
+async def test_another_end_hurries_only_what_would_not_be_due_under_it(
+    street: Street, end_s: int, hurried: bool
+) -> None:
+    """A contract that is cut short keeps its offset, unless the new end lies before what is due."""
+    gateway = await waiting(street)
+    active = gateway.registry.active
+    (processing,) = active.processing
+    shorter = replace(active, processing=(replace(processing, valid_until=at(end_s)),))
+    assert (await gateway.registry.apply(order(shorter, version=2, identity="o-2"))).accepted
+    assert bool(gateway.outbox.sent) is hurried
+    await gateway.until(PERIOD + 3100)
+    assert len(gateway.outbox.sent) == 1
+
+
 async def test_an_order_that_is_refused_hurries_nothing(street: Street) -> None:
     gateway = await waiting(street)
     assert not (await gateway.registry.apply(order(ProfileSet(), version=1, identity="o-2"))).accepted
@@ -90,9 +107,12 @@ async def test_nothing_keeps_the_administrator_from_ending_a_profile(
     async def refuse(_release: Any) -> None:
         raise fault
 
+    told: list[tuple[str, BaseException]] = []
     gateway.outbox.send = refuse
+    gateway.deliver.due._report = lambda *what: told.append(what)
     assert (await gateway.registry.apply(order(ProfileSet(), version=2, identity="o-2"))).accepted
     assert "ends before what it owed" in caplog.text
+    assert told == [("firmware.flow.delivery", fault)]  # for the system log
 
 
 async def test_a_store_that_takes_nothing_changes_no_profile(street: Street) -> None:

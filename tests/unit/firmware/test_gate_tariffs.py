@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from datetime import timedelta
 
 import pytest
@@ -10,7 +12,7 @@ from msgspec.structs import replace
 from firmware.enforcement.content import longest_occasion, unfit
 from firmware.enforcement.determination import conflicts, grids
 from firmware.enforcement.gate import Allow, Deny, Request, decide
-from firmware.metering.dataset import Dataset
+from firmware.metering.dataset import Dataset, to_document
 from firmware.metering.tariff.catalogue import USE_CASES, evaluate
 from firmware.profile.model import ProfileSet
 from firmware.profile.tariffs import Extremes
@@ -19,6 +21,7 @@ from tests.unit.firmware.tariff_task import SLOT, profile, registers_of, task, v
 from tests.unit.firmware.test_metering_tariffs import example_of
 
 PERIOD = 3600
+USAGE_POINT = "DE00056266802AO6G56M11SN51G21M24S"
 
 
 def rule_of(taf: int):
@@ -74,6 +77,18 @@ def test_a_registered_value_from_inside_is_fit_for_lists_alone(taf):
 def test_a_period_or_profile_that_is_not_this_one(taf, wrong):
     rule, entries = made(taf)
     assert unfit(rule, dataset(rule, entries, **wrong)) is not None
+
+
+def test_the_usage_point_and_the_tariff_are_the_profiles():
+    rule, entries = made(7)
+    named = replace(rule, usage_point=USAGE_POINT, tariff="Night and day")
+    right = dataclasses.replace(dataset(rule, entries), usage_point=USAGE_POINT, tariff="Night and day")
+    assert unfit(named, right) is None
+    assert unfit(named, dataset(rule, entries)) == unfit(rule, right) == "another usage point or tariff"
+    names = {"identity": "m", "gateway": "g", "communication": "c"}
+    document = json.loads(to_document(right, **names))
+    assert (document["usage_point"], document["tariff"]) == (USAGE_POINT, "Night and day")
+    assert "usage_point" not in json.loads(to_document(dataset(rule, entries), **names))
 
 
 @pytest.mark.parametrize("taf", CYCLIC)

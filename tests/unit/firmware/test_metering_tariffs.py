@@ -543,6 +543,14 @@ def test_taf_12_nobody_knows_what_is_left_if_the_register_went_back():
     assert left(PREPAID, [], 3600).value is None
 
 
+def test_taf_12_a_register_that_went_back_and_rose_again_is_no_credit_left():
+    rolled = [*USE, value(at(3600), 1), value(at(4500), 10**6)]
+    assert left(PREPAID, rolled, 4500).value is None
+    another = [*USE, value(at(3600), 3000, unit="varh")]
+    assert left(PREPAID, another, 3600).value is None
+    assert fired(task(PREPAID, rolled, 2700, 4500)) == ()
+
+
 # ------------------------------------------------------------------ all of them
 
 

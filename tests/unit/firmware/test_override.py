@@ -42,7 +42,8 @@ async def test_the_order_that_names_the_profile_is_carried_out_and_the_consumer_
     assert receipt.accepted
     assert "undo total" in receipt.reason
     assert world.registry.active == PLAIN
-    changed, undone = world.store.news
+    changed, undone, assigned = world.store.news
+    assert (assigned.consumer, assigned.event) == ("", Event.METER_ASSIGNMENT)
     assert (changed.consumer, changed.event) == ("household", Event.PROFILE_CHANGE)
     assert (undone.consumer, undone.event) == ("household", Event.CONCEALMENT_UNDONE)
     assert "undo total" in undone.text
@@ -75,7 +76,11 @@ async def test_an_override_is_of_one_order_and_not_of_the_set():
     ):
         answer = await world.registry.apply(order(body, version=version, kind="profiles.activate"))
         assert answer.code == code
-    assert [one.event for one in world.store.news] == [Event.PROFILE_CHANGE, Event.CONCEALMENT_UNDONE]
+    assert [one.event for one in world.store.news] == [
+        Event.PROFILE_CHANGE,
+        Event.CONCEALMENT_UNDONE,
+        Event.METER_ASSIGNMENT,
+    ]
     world.now = at(3600)
     assert (await world.registry.apply(order(PLAIN, version=5))).code == "undoes-concealment"
     again = await world.registry.apply(order(with_override(PLAIN, "total"), version=6))

@@ -23,6 +23,7 @@ from firmware.flow.pipeline import DELIVERIES_WAITING, DeliveryPipeline, IntakeP
 from firmware.metering.happenings import Happenings
 from firmware.metering.original import OriginalLists
 from firmware.metering.register import Register
+from firmware.metering.running import RunningRegisters
 from firmware.metering.status import GatewayStatus, gateway_half
 from firmware.orders.desk import OrderDesk
 from firmware.orders.tariff import TariffOrders
@@ -78,7 +79,8 @@ class Gateway:
         delivery = Delivery(self.gate, self.outbox, self._sent)
         self.happenings = Happenings(partition)
         sign = partial(SIGNER.sign, KeySlot.WAN_SIG)
-        evaluator = Evaluator(self.originals, self.happenings, GATEWAY, sign)
+        running = RunningRegisters(partition)
+        evaluator = Evaluator(self.originals, self.happenings, GATEWAY, sign, running)
         due = DueDeliveries(self.registry, self.originals, delivery, clock, self.happenings, evaluator)
         self.deliver = DeliveryPipeline(due, clock)
         self.registry.before_each_change(self.deliver.settle)
@@ -104,7 +106,10 @@ class Gateway:
         self.notes.append(sent)
 
     def hear(self, second, value, obis=ACTIVE_ENERGY_IMPORT, unit="Wh"):
-        self.register.add(Reading(ID, obis, Decimal(value), unit, at(second)))
+        self.hear_of(ID, second, value, obis, unit)
+
+    def hear_of(self, meter, second, value, obis=ACTIVE_ENERGY_IMPORT, unit="Wh"):
+        self.register.add(Reading(meter, obis, Decimal(value), unit, at(second)))
 
     async def until(self, second):
         self.clock.set_utc(at(second))

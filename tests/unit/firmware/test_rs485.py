@@ -11,6 +11,7 @@ import pytest
 
 from firmware.config import load
 from firmware.errors import ConfigurationRefused
+from firmware.log.entry import Event
 from firmware.metering.status import GatewayStatus, gateway_half
 from firmware.wired.certificate import OwnCertificate
 from hsm.x509 import Certificate
@@ -64,6 +65,9 @@ async def test_a_meter_without_keys_is_paired_under_the_key_of_its_profile(tmp_p
                         await asyncio.sleep(0.1)
                 value = await registered(gateway, 40)
                 assert not gateway.telegrams.rejected
+                entries = await gateway._parts.logs.system.entries()
+    changes = [one.subject for one in entries if one.event is Event.CERTIFICATE_CHANGE]
+    assert changes == [str(DEFAULT_METER)]  # once in both lives
     assert value.value == Decimal(station.registers.import_wh10) / 10
     assert station.memory._state["generation"] == 1
     assert not [path for path in folder.rglob("*") if path.is_file() and master in path.read_bytes()]

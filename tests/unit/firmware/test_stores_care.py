@@ -16,6 +16,8 @@ from firmware.log.entry import Event
 from firmware.log.journal import Logs
 from firmware.metering.original import OriginalLists
 from firmware.metering.register import RegisteredValue
+from firmware.metering.running import RunningRegisters
+from firmware.metering.tariff.task import Held
 from firmware.store.memory import MemoryWatch
 from firmware.store.operations import Append, Put, Trim
 from firmware.store.retention import day_of, expired, months_before
@@ -323,6 +325,10 @@ async def test_nothing_of_a_wiped_consumer_is_found_in_the_files(tmp_path, modul
                 await lists.add(profile, [value], instant)
                 await stores.consumer.append("reading", reading(meter))
                 await logs.consumer(who).write(Event.DATA_RELEASED, subject=profile)
+            held = Held(((1, 5),), "Wh", START)
+            await RunningRegisters(stores.consumer).keep(profile, START, START, held)
+            await stores.consumer.put("meter-state", str(meter), b"[true,0]")
+            await stores.consumer.put("progress", f"closed/{profile}", START.isoformat().encode())
             await stores.consumer.commit([Put("counter", f"{meter}/x", b"\x07")])
     old = traces(tmp_path / "consumer.db")
     assert len(old) > 200
@@ -334,6 +340,9 @@ async def test_nothing_of_a_wiped_consumer_is_found_in_the_files(tmp_path, modul
         assert [piece for piece in old if piece in files] == []
         assert await lists.at("p-anna", START) is None
         assert await lists.registered_through("p-anna") is None
+        assert await RunningRegisters(stores.consumer).at("p-anna", START, START) is None
+        assert [key for key, _ in await stores.consumer.items("meter-state")] == [str(OTHER)]
+        assert "closed/p-anna" not in [key for key, _ in await stores.consumer.items("progress")]
         assert await logs.consumer("anna").entries() == []
         assert not any("anna" in kind for kind in await stores.consumer.kinds())
         # The others have lost nothing.
@@ -345,6 +354,25 @@ async def test_nothing_of_a_wiped_consumer_is_found_in_the_files(tmp_path, modul
         assert await wipe_consumer(stores, "anna", ANNAS) == 0
     files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert [piece for piece in old if piece in files] == []
+
+
+async def test_a_message_on_its_way_goes_on_without_the_name_of_a_wiped_consumer(tmp_path, module, clock):
+    told = []
+
+    def arrived(owner, recipient, message_id):
+        told.append((owner, recipient, message_id))
+        return ()
+
+    async with await Stores.open(tmp_path, module) as stores:
+        outbox = SealedOutbox(stores.consumer, arrived)
+        await outbox.put("m-1", "emp", b"sealed", "anna")
+        await outbox.put("m-2", "emp", b"sealed", "bert")
+        await wipe_consumer(stores, "anna", Belongings())
+        assert await outbox.pending("emp") == [("m-1", b"sealed"), ("m-2", b"sealed")]
+        await outbox.delivered("m-1")
+        await outbox.delivered("m-2")
+        assert told == [("bert", "emp", "m-2")]
+        assert await outbox.pending("emp") == []
 
 
 def traces(path):

@@ -12,7 +12,8 @@ from firmware.flow.intake import KIND
 from firmware.log.entry import Event
 from firmware.metering.happenings import Happenings
 from firmware.metering.register import RegisteredValue
-from firmware.metering.tariff.task import TariffEvent
+from firmware.metering.running import RunningRegisters
+from firmware.metering.tariff.task import Held, TariffEvent
 from firmware.profile import orders
 from firmware.profile.model import ProfileSet
 from firmware.store.stores import Stores
@@ -99,6 +100,24 @@ async def test_fdp_rip_2_the_new_tenant_goes_and_the_former_ones_values_stay(wor
     assert await kept(world) == [{0, 1, 2, 8, 9, 10}] * 2 + [{0, 8}]
     assert (await world.desk.apply(wipe("w-2", b'{"consumer": "anna"}'))).accepted
     assert await kept(world) == [set(), set(), set()]
+
+
+async def test_fdp_rip_2_running_registers_go_by_time_and_what_is_said_of_the_present_with_who_has_it(world):
+    running, since = RunningRegisters(world.stores.consumer), at(0)
+    for version, (hour, name) in enumerate(((0, "anna"), (4, "bert")), 1):
+        await live(world, hour, name, version)
+        await running.keep("series", since, at(HOUR * (hour + 2)), Held(((1, hour),), "Wh"))
+    await world.stores.consumer.put("meter-state", METER, b"[true,0]")
+    await world.stores.consumer.put("progress", "closed/series", at(6 * HOUR).isoformat().encode())
+    assert (await world.desk.apply(wipe("w-1", b'{"consumer": "anna"}'))).accepted
+    assert await running.at("series", since, at(2 * HOUR)) is None
+    assert await running.at("series", since, at(6 * HOUR)) is not None
+    assert await world.stores.consumer.get("meter-state", METER) is not None  # of bert's present
+    assert await world.stores.consumer.get("progress", "closed/series") is not None
+    await live(world, 8, None, 3)
+    assert (await world.desk.apply(wipe("w-2", b'{"consumer": "bert"}'))).accepted
+    assert await running.at("series", since, at(6 * HOUR)) is None
+    assert await world.stores.consumer.get("meter-state", METER) is None
 
 
 async def test_whose_a_thing_was_outlives_restarts_and_roll_backs(world, module):

@@ -126,7 +126,7 @@ async def test_fpr_con_1_the_key_is_the_modules_and_outlives_a_restart(tmp_path)
     module = SoftModule()
     for _ in range(2):
         async with await Stores.open(tmp_path, module) as stores:
-            keys.append(await boot._spread_key(SimpleNamespace(stores=stores, module=module)))
+            keys.append(await boot._secret(SimpleNamespace(stores=stores, module=module), boot._SPREAD_KEY))
     assert keys[0] == keys[1]
     assert len(keys[0]) == 32
 

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from lmn.crc import crc16_en13757, crc16_x25
+from lmn.crc import crc16_en13757, crc16_kermit, crc16_x25
 from tests.support.vectors import vectors
 
-ALGORITHMS = {"en13757": crc16_en13757, "x25": crc16_x25}
+ALGORITHMS = {"en13757": crc16_en13757, "kermit": crc16_kermit, "x25": crc16_x25}
 
 
 @vectors("lmn/crc.json")

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lmn.model import MeterId
+from lmn.wmbus.frame import size_of_format_a
 from tests.support.vectors import load
 from tools.cli.decode import HINTS, app
 from tools.counterparts import meter_wmbus_telegram as build
@@ -256,3 +257,41 @@ def test_one_piece_of_a_message_is_named() -> None:
     assert (answer["error"]["code"], "sequence" in answer["error"]["message"]) == ("unsupported", True)
     (alone,) = build.in_fragments(whole, 250)
     assert codes(batch({"name": "a", "telegram_hex": alone.hex(), "key_hex": KEY.hex()})) == ["ok"]
+
+
+def wired(application: str) -> str:
+    body = bytes.fromhex("0801" + application)
+    return (b"\x68" + bytes((len(body),)) * 2 + b"\x68" + body + bytes((sum(body) & 0xFF, 0x16))).hex()
+
+
+WIRED = wired("7278563412a74d01072a000000" + "0c1427048502" + "046d32371f15")
+
+
+def test_a_wired_frame_is_read_as_what_it_is() -> None:
+    (read, bare) = batch({"name": "w", "telegram_hex": WIRED}, WIRED)
+    assert {**read, "name": None} == bare
+    assert (read["manufacturer"], read["id"], read["version"], read["type"]) == ("SMG", "12345678", 1, 7)
+    assert (read["access_no"], read["status"], read["security"]) == (42, 0, "none")
+    assert [field["value"] for field in read["fields"]] == ["28504.27", "2008-05-31 23:50"]
+
+
+def test_a_wired_frame_as_long_as_a_radio_frame_with_checksums() -> None:
+    records = "046d32371f15" * 16 + "0f00"
+    frame = wired("7278563412a74d01072a000000" + records)
+    assert len(bytes.fromhex(frame)) == size_of_format_a(0x68)
+    assert codes(batch(frame)) == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (WIRED[:-4] + f"{int(WIRED[-4:-2], 16) ^ 1:02x}16", "crc"),
+        (WIRED[:-2], "length"),
+        (WIRED + "00", "length"),
+        (wired("7a2a0000000c1427048502"), "malformed"),  # nothing says which meter
+        (wired("7278563412a74d01072a0000000c142704"), "malformed"),
+        (wired("7678563412a74d01072a0000000c1427048502"), "unsupported"),
+    ],
+)
+def test_a_wired_frame_that_is_refused(frame: str, code: str) -> None:
+    assert codes(batch(frame)) == [code]

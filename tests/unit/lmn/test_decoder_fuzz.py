@@ -21,7 +21,7 @@ from lmn.mbus.compact import FormatCache
 from lmn.mbus.decoder import decode, decode_layers
 from lmn.mbus.fragments import MAX_SENDERS, Fragments
 from lmn.mbus.transport import parse, parse_upper
-from lmn.mbus.wired_frame import application_of
+from lmn.mbus.wired_frame import layers_of
 from lmn.model import MeterId
 from lmn.ports import MeterAccess, ReceptionMode
 from lmn.wmbus.frame import check_bare, from_format_a, from_format_b, to_format_a, to_format_b
@@ -164,7 +164,7 @@ PARSERS: dict[str, tuple[Callable[[], Feed], list[bytes]]] = {
     "format B": (lambda: _checked(from_format_b, to_format_b), [to_format_b(t) for t in TELEGRAMS]),
     "fragments": (_fragments, PIECES),
     "compact and format frames": (lambda: _compact, [COMPACT, FORMAT]),
-    "wired frame": (lambda: lambda data, _: parse_upper(application_of(data)), WIRED),
+    "wired frame": (lambda: lambda data, _: decode_layers(layers_of(data)), WIRED),
     "lines": (
         lambda: _line,
         [t.hex().encode() for t in TELEGRAMS[:3]] + [b"1.5;0x" + WIRED[0].hex().encode()],

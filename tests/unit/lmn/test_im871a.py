@@ -65,7 +65,7 @@ def test_the_talk() -> None:
     assert core.to_send() == b""
     core.receive(CONFIG_SET, 0.0)
     assert statistics.device == "iM871A type 33 id 50001234"
-    assert core.receive(indication(), 5.0) == [ReceivedFrame(TELEGRAM, 5.0, -75, "T1")]
+    assert core.receive(indication(), 5.0) == [ReceivedFrame(TELEGRAM, 5.0, -76, "T1")]
     assert (statistics.frames, statistics.link_mode, statistics.last_byte_at) == (1, "T1", 5.0)
 
 

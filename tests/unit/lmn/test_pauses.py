@@ -44,6 +44,7 @@ def iu() -> StickCore:
     core = iu891a.Iu891a(StickStatistics())
     core.start()
     core.receive(iu891a.build_message(1, 4, b"\x00" + bytes(9)), 0.0)
+    core.receive(iu891a.build_message(9, 2, b"\x00\x03\x00"), 0.0)
     core.receive(iu891a.build_message(9, 4, b"\x00"), 0.0)
     return core
 

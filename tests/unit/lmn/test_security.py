@@ -389,6 +389,26 @@ def test_clear_telegrams_of_a_meter_without_key() -> None:
         decode(who.link(who.transport_header(0x0500) + RECORDS))
 
 
+def test_mode7_that_someone_decrypted() -> None:
+    """As published telegrams are: in an open profile without a key worth as much as one in clear, no more."""
+    sealed = build.mode7(build.Sender(METER), KEY, 9, RECORDS)
+    clear = sealed[:-16] + (b"\x2f\x2f" + RECORDS).ljust(16, b"\x2f")
+    telegram = decode(clear)
+    assert (telegram.security, telegram.counter) == (Security.NONE, None)
+    assert [record.raw.hex() for record in telegram.records] == ["d2040000"]
+    with pytest.raises(KeyRefused):
+        decode(sealed)
+    with pytest.raises(KeyRefused):
+        decode(clear, MeterAccess(METER, None, ReceptionMode.STRICT))
+    with pytest.raises(MacRefused):
+        decode(clear, MeterAccess(METER, KEY, ReceptionMode.OPEN))
+    with pytest.raises(KeyRefused):  # it was authenticated before
+        decode(clear, MeterAccess(METER, None, ReceptionMode.OPEN), 8)
+    cut = bytes((len(clear) - 2,)) + clear[1:-1]
+    with pytest.raises(KeyRefused):  # shorter than the blocks announced
+        decode(cut)
+
+
 def test_link_encryption_hides_the_meter_behind_an_adapter() -> None:
     adapter = MeterId("RAD", "00000001", 1, 0x37)
     inner = build.Sender(METER, adapter=adapter).transport_header(0) + RECORDS

@@ -202,6 +202,7 @@ def ready(kind: str, mode: str | None = None, **_: object) -> tuple[StickCore, S
         "im871a": IM871A_TALK,
         "iu891a": [
             iu891a.build_message(1, 4, b"\x00info"),
+            iu891a.build_message(9, 2, b"\x00\x03" + bytes(10)),
             iu891a.build_message(9, 4, b"\x00"),
         ],
         "amb8465": [
@@ -227,6 +228,16 @@ def test_published_commands_byte_for_byte() -> None:
     assert amb8465.build_command(0x84, b"\x00").hex() == "ff8401007a"
 
 
+def test_an_iu891a_keeps_what_else_it_was_configured_to_do() -> None:
+    """Mode and the two first flags change, the rest of its configuration comes back as it was."""
+    core = KINDS["iu891a"].make(StickStatistics(), "C1+T1")
+    core.start()
+    core.receive(iu891a.build_message(1, 4, b"\x00info"), 0.0)
+    assert core.to_send() == iu891a.build_message(9, 1)
+    core.receive(iu891a.build_message(9, 2, b"\x00" + bytes.fromhex("0685" + "11" * 9)), 0.1)
+    assert core.to_send() == iu891a.build_message(9, 3, bytes.fromhex("0386" + "11" * 9))
+
+
 def test_slip_escapes() -> None:
     body = bytes((0xC0, 0xDB, 0x00))
     message = iu891a.build_message(9, 0x20, body)
@@ -244,6 +255,7 @@ def test_slip_escapes() -> None:
         ("iu891a", iu891a.build_message(1, 4, b"\x01")),  # device info refused
         ("iu891a", iu891a.build_message(9, 4, b"\x00")),  # an answer nobody asked for
         ("iu891a", iu891a.build_message(7, 7)),
+        ("iu891a", iu891a.build_message(1, 4, b"\x00") + iu891a.build_message(9, 2, b"\x00\x03")),
         ("amb8465", amb8465.build_command(0x8A, b"\x00\x05" + bytes(5))),  # memory too short
         ("rc1180", b">" + bytes(256) + b"!"),
     ],

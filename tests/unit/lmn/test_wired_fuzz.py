@@ -83,7 +83,10 @@ def sml_transport(rng: random.Random) -> None:
     data = mutated(rng, good, (ESCAPE, START, b"\x1b", b"\x1a\x00"))
     deframer = SmlDeframer(max_bytes=1024)
     for found in deframer.receive(data):
-        assert not isinstance(found, ReceivedSml) or found.data == good
+        if isinstance(found, ReceivedSml) and found.data != good:
+            # One input in some hundred thousand has a right checksum by chance: the messages' own stop it.
+            with pytest.raises(LmnError):
+                read_frame(found.data)
 
 
 SMALL = to_transport(
@@ -145,7 +148,8 @@ def hdlc(rng: random.Random) -> None:
     data = mutated(rng, good.to_bytes(), (b"\x7e", b"\x7e\xa0", b"\x7e\xa7\xff"))
     deframer = HdlcDeframer()
     for found in deframer.receive(data):
-        assert found == good
+        # A right checksum by chance, once in 65 536 changed frames: then it is the frame that was sent so.
+        assert found == good or (isinstance(found, HdlcFrame) and found.to_bytes() in data)
 
 
 def link(rng: random.Random) -> None:

@@ -53,7 +53,7 @@ class MemoryStore:
         self.done: list[str] = []
         self.changed = asyncio.Event()
 
-    async def put(self, message_id: str, recipient: str, sealed: bytes) -> None:
+    async def put(self, message_id: str, recipient: str, sealed: bytes, owner: str = "") -> None:
         if message_id not in self.done:
             self.waiting.setdefault(message_id, (recipient, sealed))
 
