@@ -15,7 +15,16 @@ from tools.counterparts.net_mount import AdministratorSettings, NetSettings, to_
 from tools.counterparts.pki import make_participant, make_pki
 from tools.counterparts.pki_branches import introduce, make_branch
 from tools.counterparts.server import replacing
-from tools.demo.district.plan import GROUP_TOTAL, MOVED, NEW_TENANT, READINGS, DistrictPlan, Net, Supplier
+from tools.demo.district.plan import (
+    EPOCH_SLOTS,
+    GROUP_TOTAL,
+    MOVED,
+    NEW_TENANT,
+    READINGS,
+    DistrictPlan,
+    Net,
+    Supplier,
+)
 from tools.homes.home import Home
 from tools.homes.household import Household
 from tools.homes.parties import Party
@@ -146,6 +155,7 @@ class Stage:
             gwa=f"127.0.0.1:{self._ports[first.name]}",
             gwa_server_name=first.server_name,
             administrator=first.name,
+            patience_s=EPOCH_SLOTS * self.plan.slot_s / 3,
             others=[
                 AdministratorSettings(
                     name=one.name,
