@@ -20,6 +20,7 @@ from firmware.metering.register import RegisteredValue
 from hsm.api import CertificateUse
 from hsm.session import ModuleSession, SessionStatistics
 from hsm.transport import opener
+from tools.cli.consumer_code import new_code
 from tools.cli.controlled import ask
 from tools.cli.init import make_folder
 from tools.counterparts.meter_wmbus import ElectricityMeter
@@ -248,7 +249,8 @@ class Home:
             NotReached: the gateway does not answer, or refuses.
         """
         path = self.folder / "gateway.toml"
-        about = {"role": "consumer", "name": consumer}
+        shown = await asyncio.to_thread(new_code, path, consumer)
+        about = {"role": "consumer", "name": consumer, "consumer_code": shown}
         log = await asyncio.to_thread(ask, path, op="log", log="consumer", consumer=consumer, **about)
         nets = await asyncio.to_thread(ask, path, op="dcnet", **about)
         self.tally.logs[consumer], self.tally.views[consumer] = log["entries"], nets["nets"]
