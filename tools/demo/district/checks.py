@@ -212,12 +212,13 @@ def _refused(evidence: Evidence, rules: Mapping[str, NetRules]) -> bool:
 
 
 def _one_size(messages: Iterable[Message]) -> bool:
-    """Sizes tell nothing: in a net, every frame of one type is as long as any other."""
-    sizes: dict[tuple[str, int, FrameType], set[int]] = {}
+    """Sizes tell nothing but to how many present neighbours a seed is shared out, which is public."""
+    sizes: dict[tuple[str, int, FrameType, int], set[int]] = {}
     for one in messages:
         if one.kind in ("submit", "open"):
             frame = Frame.from_bytes(one.data[:-MAC_BYTES])
-            sizes.setdefault((frame.net.hex(), frame.version, frame.type), set()).add(len(one.data))
+            kind = frame.net.hex(), frame.version, frame.type, len(frame.shares)
+            sizes.setdefault(kind, set()).add(len(one.data))
     return bool(sizes) and all(len(found) == 1 for found in sizes.values())
 
 

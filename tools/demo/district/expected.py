@@ -53,17 +53,13 @@ class Expected:
         return (
             self.must_miss(name, slot)
             or (name, slot) in back
-            or any(liar == name and begin < slot < self.roster_end(begin) for liar, begin in liars)
+            or any(liar == name and begin < slot for liar, begin in liars)
             or any(Household(one.home).name == name and slot >= one.slot - 1 for one in cast.revocations)
         )
 
     def nobodys(self, name: str, slot: int) -> bool:
         """Whether a slot lies between two tenants."""
         return any((Household(one.home).name, one.slot - 1) == (name, slot) for one in self.cast.tenants)
-
-    def roster_end(self, slot: int) -> int:
-        """The first slot of the next roster after `slot`; that of the run's end if there is none."""
-        return min((move.slot for move in self.cast.moves if move.slot > slot), default=self.plan.slots)
 
     def may_abort(self, net: Net, slot: int) -> bool:
         """Whether something happens that may leave a slot without a sum: it is owed then."""

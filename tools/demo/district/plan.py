@@ -30,6 +30,8 @@ _WINDOW: Final = 0.22
 """Part of a slot to both sides of an instant: more than the pause between two telegrams."""
 _REGULAR_PERIOD_S: Final = 900
 SHORTEST_SLOT_S: Final = 3
+SHORTEST_FULL_S: Final = 9
+"""Where rosters follow one another: founding one takes seconds of a core, and the slots go on meanwhile."""
 PLAIN_SLOTS: Final = 2
 """Plain slots before anybody hears of nets."""
 FULL_SLOTS: Final = 13
@@ -212,15 +214,16 @@ def cast(gateways: int) -> Cast:
     """
     if gateways < MIN_GATEWAYS:
         raise ValueError(f"a district has at least {MIN_GATEWAYS} gateways")
-    third, second = max(4, gateways // 4), max(5, gateways // 4)
+    full = gateways >= FULL_GATEWAYS
+    third, second = max(4, gateways // 4), max(5, gateways // 4 - full)
     first = gateways - second - third
     homes = range(1, gateways + 1)
     south = frozenset(home for home in homes if home % 3 == 0)
     north = frozenset(homes) - south
     one, two, three = tuple(homes[:first]), tuple(homes[first : first + second]), tuple(homes[-third:])
-    full = gateways >= FULL_GATEWAYS
     moving = one[-(first // 3) :]
-    theirs = two if full else one
+    staying = first - len(moving) - 1  # without the liar, whom no later roster takes
+    theirs = three if full else one
     refused = next(home for home in theirs if home in north)
     # What the refused home keeps: north's homes of its net.
     kept = sum(home in north for home in theirs) - 1
@@ -234,8 +237,8 @@ def cast(gateways: int) -> Cast:
             _net(
                 "altstrom-1", 0xA1, "altstrom", one, _spare(first - len(moving) if full else kept + 1), full
             ),
-            _net("altstrom-2", 0xA2, "altstrom", two, _spare(kept + 1 if full else second)),
-            _net("neustrom-1", 0xB1, "neustrom", three, _spare(third)),
+            _net("altstrom-2", 0xA2, "altstrom", two, _spare(second)),
+            _net("neustrom-1", 0xB1, "neustrom", three, _spare(kept + 1 if full else third)),
         ),
         drop_outs=(DropOut(one[1], 1),),
         **_happenings(one, moving) if full else {},
@@ -322,7 +325,8 @@ class DistrictPlan:
         """
         share = max(1.0, self.gateways / _REGULAR_GATEWAYS)  # all of them work at once, on one machine
         slots = max(self.slots, self.cast.slots)
-        slot_s = self.slot_s or max(SHORTEST_SLOT_S, math.ceil(_SLOT_PER_BOOT * boot_s * share))
+        shortest_s = SHORTEST_FULL_S if self.cast.moves else SHORTEST_SLOT_S
+        slot_s = self.slot_s or max(shortest_s, math.ceil(_SLOT_PER_BOOT * boot_s * share))
         # From the first orders to the first plain slot; then from the nets' orders to their first slot, in
         # which each agrees on a key with each of its net.
         ready_s = max(_SHORTEST_LEAD_S, _LEAD_PER_BOOT * boot_s * share)
@@ -357,7 +361,7 @@ class DistrictPlan:
 
     def net_policy(self, net: Net) -> dict[str, Any]:
         """The net as its administrators order it: a small one, and it says so."""
-        deadlines = (0.5, 0.66, 0.82, 0.97) if net.recovery == "witness" else (0.6, 0.8, 0.97, None)
+        deadlines = (0.45, 0.58, 0.72, 0.97) if net.recovery == "witness" else (0.6, 0.8, 0.97, None)
         submit_s, manifest_s, open_s, recover_s = (
             None if part is None else round(part * self.slot_s, 2) for part in deadlines
         )
