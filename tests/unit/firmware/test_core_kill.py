@@ -182,6 +182,7 @@ def test_fpt_fls_1_a_core_that_is_killed_at_any_moment_loses_nothing(tmp_path: P
     assert len(set(used)) == len(used)
     seen = sum((gateway.seen for gateway in gateways), Counter())
     print(f"{kills} kills, {len(used)} nonces, {dict(seen)}")
-    for what in ("heard", "ordered", "entry", "sealed", "released"):
+    for what in ("heard", "entry", "sealed", "released"):
         assert seen[what] > kills / 10, seen
-    assert seen["keys"] > kills / 50, seen
+    for what in ("ordered", "keys"):  # longer ones are killed in the middle more often
+        assert seen[what] > kills / 50, seen

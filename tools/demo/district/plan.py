@@ -234,9 +234,7 @@ def cast(gateways: int) -> Cast:
         ),
         suppliers=(Supplier("altstrom", "north"), Supplier("neustrom", "south")),
         nets=(
-            _net(
-                "altstrom-1", 0xA1, "altstrom", one, _spare(first - len(moving) if full else kept + 1), full
-            ),
+            _net("altstrom-1", 0xA1, "altstrom", one, _spare(staying if full else kept + 1), full),
             _net("altstrom-2", 0xA2, "altstrom", two, _spare(second)),
             _net("neustrom-1", 0xB1, "neustrom", three, _spare(kept + 1 if full else third)),
         ),
@@ -361,7 +359,7 @@ class DistrictPlan:
 
     def net_policy(self, net: Net) -> dict[str, Any]:
         """The net as its administrators order it: a small one, and it says so."""
-        deadlines = (0.45, 0.58, 0.72, 0.97) if net.recovery == "witness" else (0.6, 0.8, 0.97, None)
+        deadlines = (0.4, 0.62, 0.76, 0.97) if net.recovery == "witness" else (0.6, 0.8, 0.97, None)
         submit_s, manifest_s, open_s, recover_s = (
             None if part is None else round(part * self.slot_s, 2) for part in deadlines
         )

@@ -267,7 +267,7 @@ class NetMember:
         await self._idle("quarantine")
 
     async def _idle(self, reason: str, *, in_peace: bool = False) -> None:
-        """Until cancelled: values still come in, and are owed; a supplier in peace is asked for totals."""
+        """Until cancelled: values still come in, and are owed; one left in peace is asked for totals."""
         while True:
             await self._conduct.flush()
             slot = self._earliest()
