@@ -131,7 +131,7 @@ FALSIFIED: list[tuple[str, str, Callable[[Evidence], Any]]] = [
         ADDED,
         lambda run: run.aggregated["altstrom"]["together"][1]["totals"].__setitem__(0, 7),
     ),
-    ("one net is not added", ADDED, lambda run: run.aggregated["altstrom"]["together"].pop()),
+    ("one net is not added", ADDED, lambda run: run.aggregated["altstrom"]["together"].pop(1)),
     ("the meter sent something else", SENT, meter_lied),
     ("an order was not carried out", ORDERS, lambda run: run.seen.gwas["south"].clear()),
     ("a receipt with a reading", READING, told_administrator),
@@ -228,7 +228,11 @@ def moves_late(run: Evidence) -> None:
 def in_it_still(run: Evidence) -> None:
     (revocation,) = run.seen.plan.cast.revocations
     total = max(
-        (one for one in said(run, "total") if one["net"].endswith("a1") and one["lanes"]),
+        (
+            one
+            for one in said(run, "total")
+            if one["net"].endswith("a1") and one["lanes"] and one["slot"] < run.seen.plan.slots
+        ),
         key=lambda one: int(one["slot"]),
     )
     total["members"].append(run.seen.homes[revocation.home - 1].household.name)

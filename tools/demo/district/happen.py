@@ -55,7 +55,8 @@ async def happen(stage: Stage, progress: Progress) -> dict[tuple[str, int], str]
         await stage.emps[net.supplier].wait_for(
             total_of(net.net_id, plan.slots - 1), _TAIL_SLOTS * plan.slot_s
         )
-    await until(plan.slot_start(plan.slots + 2))  # what failed is known with the next slot
+    # What failed is known with the next slot.
+    await until(plan.slot_start(plan.slots + (2 if cast.moves else 1)))
     for tenant in cast.tenants:
         home = stage.homes[tenant.home - 1]
         for consumer in (home.household.consumer, tenant.consumer):

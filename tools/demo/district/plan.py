@@ -377,6 +377,7 @@ class DistrictPlan:
             "poll_s": round(max(0.05, self.slot_s / _POLLS_IN_SLOT), 3),
             "max_wh": 100_000,
             "n_max": 64,
+            "n_start": len(net.homes),
             "recovery": net.recovery,
             "reconcile_slots": PERIOD_SLOTS if self.cast.moves else 0,
         }
@@ -385,7 +386,6 @@ class DistrictPlan:
         if self.cast.moves:
             epoch_s = EPOCH_SLOTS * self.slot_s
             policy |= {"epoch_s": epoch_s, "roster_pause_s": epoch_s // 2, "churn_min": 4}
-            policy["n_start"] = len(net.homes)
         return policy
 
     def plain_profiles(self, household: Household, peer: dict[str, Any]) -> dict[str, Any]:

@@ -31,11 +31,8 @@ class SlotReport:
     true_sum_wh: int | None
     opened_sum_wh: int | None
     canary: int | None
-
-    @property
-    def aborted(self) -> bool:
-        """Whether there is no sum."""
-        return self.opened_sum_wh is None
+    aborted: bool = False
+    """Whether there is no sum."""
 
     @property
     def right(self) -> bool:
@@ -97,7 +94,9 @@ def slots(seen: Seen) -> Iterator[SlotReport]:
             total = opened.get(slot)
             if total is None or total["verdict"] != "totalled":
                 members = () if total is None else tuple(total["members"])
-                yield SlotReport(net.name, slot + 1, members, _without(contracts, members), None, None, None)
+                yield SlotReport(
+                    net.name, slot + 1, members, _without(contracts, members), None, None, None, aborted=True
+                )
                 continue
             members = tuple(total["members"])
             whole, rest = divmod(total["lanes"][_LANE_IMPORT], TENTHS)
