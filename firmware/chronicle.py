@@ -270,12 +270,17 @@ class Chronicle:
                 )
 
     def total_entries(self, consumer: str, event: NetEvent) -> Sequence[Operation]:
-        """Return what a consumer's log is told of a total, to be committed with the ledger's entry."""
+        """Return what a consumer's log is told of a total, to be committed with the ledger's entry.
+
+        `consumer` is "" for a slot that is about nobody of now.
+        """
+        if not consumer:
+            return ()
         kind, _ = _NET_EVENTS[event.kind]
         return (self._logs.consumer(consumer).operation(kind, **_net(event)),)
 
     async def net(self, consumer: str, event: NetEvent) -> None:
-        """Something happened in a DC-net that hides a consumer's values."""
+        """Something happened in a DC-net that hides a consumer's values; "" is nobody."""
         kind, outcome = _NET_EVENTS[event.kind]
         slot = "" if event.slot is None else str(event.slot)
         warning = _warning(event)
@@ -283,8 +288,9 @@ class Chronicle:
         _NET.log(level, "%snet %s slot %s: %s %s", warning, event.net, slot, event.kind.value, event.reason)
         if event.kind is NetEventKind.TOTALLED:
             return  # `total_entries` went along with the ledger's own
-        for journal in (self._logs.consumer(consumer), self._logs.system):
-            await journal.write(kind, **_net(event))
+        if consumer:
+            await self._logs.consumer(consumer).write(kind, **_net(event))
+        await self._logs.system.write(kind, **_net(event))
 
 
 def _refusal(receipt: Receipt) -> dict[str, Any]:

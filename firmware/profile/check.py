@@ -270,19 +270,31 @@ def _peers(profiles: ProfileSet) -> Iterator[Problem]:
 
 
 def _nets(profiles: ProfileSet) -> Iterator[Problem]:
-    """One membership a net and a register: a slot in two nets would give two sums that differ by little."""
-    concealed = [(index, one) for index, one in enumerate(profiles.communication) if one.net is not None]
+    """One membership a net and a register at a time: a slot in two nets would give two sums close together.
+
+    A register that changes its supplier is in the old net until it is in the new one.
+    """
     nets: set[str] = set()
-    measurands: set[tuple[str, str]] = set()
-    for index, profile in concealed:
-        if profile.net is not None and profile.net.net_id in nets:
+    taken: list[ProcessingProfile] = []
+    for index, profile in enumerate(profiles.communication):
+        if profile.net is None:
+            continue
+        if profile.net.net_id in nets:
             yield Problem(f"communication[{index}].net.net_id", "a net that no other profile uses")
-        if profile.net is not None:
-            nets.add(profile.net.net_id)
+        nets.add(profile.net.net_id)
         processing = profiles.processing_of(profile)
         if processing is None:
             continue
-        measurand = (processing.meter, processing.obis.split("*")[0])
-        if measurand in measurands:
-            yield Problem(f"communication[{index}].processing", "a measurand that is in no other net")
-        measurands.add(measurand)
+        if any(_at_once(processing, other) for other in taken):
+            yield Problem(
+                f"communication[{index}].processing", "a measurand that is in no other net at the same time"
+            )
+        taken.append(processing)
+
+
+def _at_once(one: ProcessingProfile, other: ProcessingProfile) -> bool:
+    """Tell whether two profiles cover some time of the same measurand."""
+    if (one.meter, one.obis.split("*")[0]) != (other.meter, other.obis.split("*")[0]):
+        return False
+    first, last = sorted((one, other), key=lambda profile: profile.valid_from)
+    return first.valid_until is None or last.valid_from < first.valid_until

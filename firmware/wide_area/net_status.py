@@ -1,7 +1,7 @@
 """What a running gateway tells of its DC-nets, and whom: the answer to `smgw dcnet show`. No I/O of its own.
 
 How a net stands is operation, so whoever reads the system log may see it. What a household is owed is its
-own: the consumer whose net it is sees that, and no other net.
+own: the consumer whose net it is sees that, and no other net, from where his profile begins.
 """
 
 from __future__ import annotations
@@ -60,6 +60,11 @@ class NetStatus:
                 continue
             owed = await member.owed() if own else None
             slots = await member.slots()
+            if reader.role is Role.CONSUMER and processing is not None:
+                # Whoever lived here before was in the same net.
+                first = member.rules.slot_at(processing.valid_from)
+                slots = [one for one in slots if one.slot >= first]
+                owed = [one for one in owed or () if one.first_slot >= first]
             head = member.chain.head
             shown = describe(member.rules, member.state, member.membership, head, slots, owed)
             nets.append(about | shown | await member.faults())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from firmware.config import WanTable
+from firmware.enforcement.dcnet.events import NetEvent
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.service.client import Answer
 from firmware.enforcement.dcnet.service.driver import NetMember
@@ -151,6 +152,7 @@ def _net_member(
 ) -> NetMember:
     """Make this gateway's member of the net that conceals `profile`."""
     assert profile.net is not None, "only concealed profiles have a net"
+    rules = NetRules.from_profile(profile.net)
     processing = parts.registry.active.processing_of(profile)
     begins_utc = None if processing is None else processing.valid_from
     ends_utc = None if processing is None else processing.valid_until
@@ -161,6 +163,12 @@ def _net_member(
     )
     links.check(emp_enc, CertificateUse.ENC)
     client = links.supplier(profile.recipient, timeout_s=NET_TIMEOUT_S)
+
+    def whose(event: NetEvent) -> str:
+        """Name the consumer whose log an event goes to: a slot of before belongs to who lived here then."""
+        if processing is None or event.slot is None:
+            return consumer
+        return consumer if event.slot >= rules.slot_at(processing.valid_from) else ""
 
     async def exchange(method: str, resource: str, body: bytes) -> Answer:
         release = await gate.release_frame(profile.id, resource, body)  # also where nothing but a name leaves
@@ -177,7 +185,7 @@ def _net_member(
         return await administrator.exchange(method, resource, release if body else None)
 
     return NetMember(
-        NetRules.from_profile(profile.net),
+        rules,
         parts.gateway_id,
         signatures=CmsSignatures(
             module=parts.module,
@@ -188,6 +196,7 @@ def _net_member(
             intermediates=links.identity.sub_ca,
             anchors=links.identity.anchors,
             now_utc=parts.clock.now_utc,
+            breathe=partial(parts.clock.sleep, 0.0),
         ),
         module=parts.module,
         key_slot=slot,
@@ -196,8 +205,8 @@ def _net_member(
         administrator=to_administrator,
         store=parts.stores.consumer,
         clock=parts.clock,
-        report=partial(parts.chronicle.net, consumer),
-        entries=partial(parts.chronicle.total_entries, consumer),
+        report=lambda event: parts.chronicle.net(whose(event), event),
+        entries=lambda event: parts.chronicle.total_entries(whose(event), event),
         insecure_small_nets_allowed=parts.config.dcnet.insecure_small_nets,
         begins_utc=begins_utc,
         ends_utc=ends_utc,

@@ -21,6 +21,7 @@ from tools.counterparts.net_recovery import opening_of
 from tools.dcnet.record import BadRecord, PublicNet, Seen
 
 _CANARY: Final = 2
+_RING: Final = 1 << 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,46 @@ class Slot:
             "reason": self.reason,
             "reconciles": self.reconciles,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """The sums of several nets in the slot of one number, added."""
+
+    slot: int
+    nets: int
+    """How many of them have a total."""
+    members: int
+    totals: tuple[int, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            "slot": self.slot,
+            "nets": self.nets,
+            "members": self.members,
+            "totals": list(self.totals),
+        }
+
+
+def together(slots: Iterable[Slot]) -> list[Together]:
+    """Add up what nets with the same lanes have in each slot; aborted ones and reconcile slots add nothing.
+
+    Slots of one number are of one time where nets share their grid, as those of one supplier do.
+    """
+    found: dict[tuple[int, int], list[Slot]] = {}
+    for one in slots:
+        if one.totals is not None and not one.reconciles:
+            found.setdefault((one.slot, len(one.totals)), []).append(one)
+    return [
+        Together(
+            slot,
+            len(nets),
+            sum(one.members for one in nets),
+            tuple(sum(lane) % _RING for lane in zip(*(one.totals or () for one in nets), strict=True)),
+        )
+        for (slot, _), nets in sorted(found.items())
+    ]
 
 
 def from_record(seen: Iterable[Seen]) -> list[Slot]:

@@ -36,7 +36,7 @@ def aggregate(
 ) -> None:
     """Open the total of every net and slot; exit code 1 if a canary lane does not count its members."""
     slots = [slot for source in sources for slot in _opened(source)]
-    from tools.aggregate.slots import canary_fault
+    from tools.aggregate.slots import canary_fault, together
 
     faults = [slot for slot in slots if canary and canary_fault(slot)]
     whole = [slot for slot in slots if slot.totals is not None]
@@ -50,7 +50,9 @@ def aggregate(
         "total": total if len(widths) == 1 else None,
     }
     if as_json:
-        sys.stdout.write(json.dumps({**summary, "sums": [slot.to_dict() for slot in slots]}) + "\n")
+        added = [one.to_dict() for one in together(slots)]
+        sums = [slot.to_dict() for slot in slots]
+        sys.stdout.write(json.dumps({**summary, "sums": sums, "together": added}) + "\n")
     else:
         sys.stdout.write(_columns(slots, faults))
         sys.stdout.write(", ".join(f"{name} {value}" for name, value in summary.items()) + "\n")

@@ -34,11 +34,8 @@ def code(
 
     The gateway keeps what it can compare the code with, not the code. It takes the new one at once.
     """
-    drawn = "-".join("".join(secrets.choice(_ALPHABET) for _ in range(_EACH)) for _ in range(_GROUPS))
     try:
-        file = config.load(configuration).gateway.state / CODES
-        before = config.read_optional_secret(file) or b""
-        _write(file, with_code(before, name, verifier_of(drawn, secrets.token_bytes(_SALT_BYTES))))
+        drawn = new_code(configuration, name)
     except FileNotFoundError as error:
         print(f"smgw log: {error.filename}: has this gateway ever run?", file=sys.stderr)
         raise typer.Exit(1) from None
@@ -50,6 +47,20 @@ def code(
     else:
         print(drawn)
         print(f"the code of {name}; it is kept nowhere and shown this once", file=sys.stderr)
+
+
+def new_code(configuration: Path, name: str) -> str:
+    """Make a new code for a consumer and return it; an older one is no longer taken.
+
+    Raises:
+        ConfigurationRefused: the gateway's configuration, or its file of codes.
+        AccessRefused, OSError: the file cannot be used.
+    """
+    drawn = "-".join("".join(secrets.choice(_ALPHABET) for _ in range(_EACH)) for _ in range(_GROUPS))
+    file = config.load(configuration).gateway.state / CODES
+    before = config.read_optional_secret(file) or b""
+    _write(file, with_code(before, name, verifier_of(drawn, secrets.token_bytes(_SALT_BYTES))))
+    return drawn
 
 
 def code_of(file: Path | None, consumer: str) -> str:

@@ -8,9 +8,10 @@ import logging
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -20,12 +21,19 @@ from rich.table import Table
 from firmware.errors import FirmwareError
 from firmware.log import diagnostics
 from hsm.errors import HsmError
+from tools.cli.demo_district import show as show_district
+from tools.dcnet.record import BadRecord
+from tools.demo.district.plan import LEAST_SLOTS, DistrictPlan
+from tools.demo.district.plan import MIN_GATEWAYS as DISTRICT
+from tools.demo.district.report import Report as DistrictReport
+from tools.demo.district.run import run as run_district
 from tools.demo.plan import MIN_GATEWAYS, SHORTEST_SLOT_S, Plan
 from tools.demo.report import Report, judge
 from tools.demo.scenario import play
 from tools.homes.cards import Kind, missing
 from tools.homes.parties import PartyFailed
 
+_T = TypeVar("_T")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -43,9 +51,16 @@ def demo(
         Kind, typer.Option(help="where the first home's security module is; the others are emulated")
     ] = Kind.EMULATOR,
     folder: Annotated[Path | None, typer.Option("--dir", help="keep everything in this new folder")] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option("--record", metavar="DIR", help="write what left the gateways, for `smgw dcnet leak`"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object on standard output")] = False,
 ) -> None:
     """Drive the whole road: meters, gateways with their security modules, administrator, supplier, DC-net.
+
+    From 16 gateways on it is a district: two administrators, two suppliers, three nets, a street on plain
+    TAF 7 that is taken into them, and what each party could and could not learn.
 
     Exit code 0 only if every check held, 1 if one did not, 2 for wrong usage.
     """
@@ -59,21 +74,38 @@ def demo(
         )
     if (lack := missing(hsm)) is not None:
         raise typer.BadParameter(lack, param_hint="--hsm")
+    district = gateways >= DISTRICT
+    if district and (hsm is not Kind.EMULATOR or slots < LEAST_SLOTS):
+        raise typer.BadParameter(
+            f"a district ({DISTRICT} gateways on) has emulated modules and at least {LEAST_SLOTS} slots",
+            param_hint="--hsm" if hsm is not Kind.EMULATOR else "--slots",
+        )
+    if record is not None and not district:
+        raise typer.BadParameter(f"a record is made from {DISTRICT} gateways on", param_hint="--record")
     with ExitStack() as stack:
         place = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="smgw-demo-")))
         place.mkdir(parents=True, exist_ok=True)
         log = stack.enter_context((place / "gateways.log").open("w", encoding="utf-8"))
         diagnostics.configure("info", stream=log)
-        report = _run(Plan(place.resolve(), gateways, slots, slot_s or 0, hsm), quiet=as_json)
+        report: Report | DistrictReport
+        if district:
+            plan = DistrictPlan(place.resolve(), gateways, slots, slot_s or 0)
+            report = _run(lambda progress: run_district(plan, record, progress), quiet=as_json)
+        else:
+            road = Plan(place.resolve(), gateways, slots, slot_s or 0, hsm)
+            report = judge(_run(lambda progress: play(road, progress), quiet=as_json))
         logging.getLogger("smgw").handlers.clear()
     if as_json:
         print(json.dumps(report.to_dict()))
+    elif isinstance(report, DistrictReport):
+        show_district(report, Console())
     else:
         _show(report, Console())
     raise typer.Exit(0 if report.ok else 1)
 
 
-def _run(plan: Plan, *, quiet: bool) -> Report:
+def _run(playing: Callable[[Callable[[str], None]], Coroutine[Any, Any, _T]], *, quiet: bool) -> _T:
+    """Play with progress on standard error."""
     console = Console(stderr=True)
     began = time.monotonic()
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
@@ -86,8 +118,8 @@ def _run(plan: Plan, *, quiet: bool) -> Report:
                 console.print(f"[dim]{time.monotonic() - began:5.1f} s[/]  {text}", soft_wrap=True)
 
         try:
-            return judge(asyncio.run(play(plan, progress)))
-        except (PartyFailed, HsmError, FirmwareError, OSError) as error:
+            return asyncio.run(playing(progress))
+        except (PartyFailed, BadRecord, HsmError, FirmwareError, OSError) as error:
             print(f"smgw demo: {error}", file=sys.stderr)
             raise typer.Exit(1) from error
 

@@ -17,6 +17,7 @@ from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from tools.counterparts.flows import recording
 from tools.counterparts.keys import load_private_key
 from tools.counterparts.messages import MessageRefused, Trust, open_delivery, open_envelope
 from tools.counterparts.net_mount import NetSettings, mount_coordinators
@@ -90,6 +91,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     """How gateways' profiles call the supplier."""
     server_name: str
+    record: str = ""
+    """File in DIR that gets every request of a gateway; none if empty."""
     net: list[NetSettings] = []
 
 
@@ -118,7 +121,10 @@ class Supplier:
 
     def app(self) -> web.Application:
         """The routes: deliveries, and those of each [[net]]."""
-        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[announce_tls(self._emit)])
+        middlewares = [announce_tls(self._emit)]
+        if self._settings.record:
+            middlewares.append(recording(self._folder / self._settings.record, self._settings.name))
+        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
         app.router.add_put("/emp/v1/gateways/{gateway}/deliveries/{message_id}", self._take)
         app.router.add_put("/emp/v1/forwarded/{message_id}", self._take_forwarded)
         mount_coordinators(app, self._folder, self._settings.net, self._emit)

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from hsm.api import KeySlot
 from hsm.x509.certificate import Certificate
+from tools.counterparts.flows import recording
 from tools.counterparts.forwarding import ForwardSettings, mount_forwarding
 from tools.counterparts.kept_files import KeptFiles
 from tools.counterparts.keys import SoftwareKeys
@@ -129,6 +130,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Participants that get messages under pseudonyms by way of this administrator."""
     refused_peers: list[str] = []
     """Gateway ids, lower case, that no gateway of ours shares a key with."""
+    record: str = ""
+    """File in DIR that gets every request of a gateway; none if empty."""
 
 
 def read_settings(folder: Path) -> Settings:
@@ -145,7 +148,10 @@ class Administrator:
 
     def app(self) -> web.Application:
         """The routes: orders, receipts and alarms."""
-        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[announce_tls(self._emit)])
+        middlewares = [announce_tls(self._emit)]
+        if self._settings.record:
+            middlewares.append(recording(self._folder / self._settings.record, self._settings.name))
+        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
         app.router.add_get("/gwa/v1/{gateway}/orders", self._orders)
         app.router.add_put("/gwa/v1/{gateway}/receipts/{message_id}", self._receipt)
         app.router.add_put("/gwa/v1/{gateway}/notices/{number}", self._notice)

@@ -157,10 +157,14 @@ class Rosters:
             expected = self.contracts.keys() - self._silent - self._excluded
             here = founding.offered & expected
             late = (self._now_utc() - begun).total_seconds() >= self._patience_s
-            if (here and here >= expected) or (late and len(here) >= enough):
+            if (here and here >= expected) or (late and self._holds(len(here), enough)):
                 break
             await self._poll()
         founding.settle(here)
+
+    def _holds(self, members: int, least: int) -> bool:
+        """Whether so many are enough, also for the neighbours that each of them insists on."""
+        return members >= max(least, self._rules.required_degree() + 1)
 
     async def _gather_next(self, founding: Founding, now: Version) -> None:
         """Wait for a change that is large enough, then for the bundles of those who stay."""
@@ -172,7 +176,7 @@ class Rosters:
             changed = len(gone | (set(now.members) & self._silent)) + len(come)
             stay = [name for name in now.members if name not in gone and name not in self._silent]
             large = changed >= self._rules.churn_min and self._in_time(epoch)
-            if large and len(stay) + len(come) >= self._rules.n_min:
+            if large and self._holds(len(stay) + len(come), self._rules.n_min):
                 founding.first_epoch, self._wanted = epoch, True
                 if await self._stayers(founding, now, epoch):
                     return
@@ -199,7 +203,7 @@ class Rosters:
             if late or founding.offered >= stay:
                 members = (stay & founding.offered) | come
                 changed = len(members ^ set(now.members))
-                enough = len(members) >= self._rules.n_min
+                enough = self._holds(len(members), self._rules.n_min)
                 if enough and not 0 < changed < self._rules.churn_min:
                     founding.settle(members)
                     return True

@@ -134,32 +134,42 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
+def _common_name_of(certificate: x509.Certificate) -> str:
+    (name,) = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(name.value)
+
+
 def _pem(*certificates: x509.Certificate) -> bytes:
     return b"".join(item.public_bytes(serialization.Encoding.PEM) for item in certificates)
 
 
+def write_crl(issuer: Issuer, *, revoked: Iterable[int] = (), now_utc: datetime | None = None) -> bytes:
+    """Return one CA's revocation list with these serial numbers, PEM."""
+    now = now_utc if now_utc is not None else _now()
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer.certificate.subject)
+        .last_update(now - _BACKDATE)
+        .next_update(now + timedelta(days=_CRL_DAYS))
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key()), critical=False
+        )
+        .add_extension(x509.CRLNumber(int(now.timestamp() * 1000)), critical=False)
+    )
+    for serial in revoked:
+        builder = builder.add_revoked_certificate(
+            x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build()
+        )
+    crl = builder.sign(issuer.key, _HASHES[issuer.key.curve.key_size]())
+    return crl.public_bytes(serialization.Encoding.PEM)
+
+
 def write_crls(folder: Path, *, revoked: Iterable[int] = (), now_utc: datetime | None = None) -> bytes:
     """Write DIR/crls.pem: the root's empty list and the sub-CA's with these serial numbers; returns it."""
-    now = now_utc if now_utc is not None else _now()
     text = b""
     for name, serials in (("root", ()), ("sub-ca", tuple(revoked))):
         issuer = Issuer.load(folder / f"{name}.pem", folder / f"{name}.key")
-        builder = (
-            x509.CertificateRevocationListBuilder()
-            .issuer_name(issuer.certificate.subject)
-            .last_update(now - _BACKDATE)
-            .next_update(now + timedelta(days=_CRL_DAYS))
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key()), critical=False
-            )
-            .add_extension(x509.CRLNumber(int(now.timestamp() * 1000)), critical=False)
-        )
-        for serial in serials:
-            builder = builder.add_revoked_certificate(
-                x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build()
-            )
-        crl = builder.sign(issuer.key, _HASHES[issuer.key.curve.key_size]())
-        text += crl.public_bytes(serialization.Encoding.PEM)
+        text += write_crl(issuer, revoked=serials, now_utc=now_utc)
     with replacing(folder / "crls.pem") as path:
         path.write_bytes(text)
     for party in ("gwa", "emp"):
@@ -209,7 +219,7 @@ def make_participant(
     start = (now_utc if now_utc is not None else _now()) - _BACKDATE
     target.mkdir(parents=True, exist_ok=True)
     issuer = Issuer.load(folder / "sub-ca.pem", folder / "sub-ca.key")
-    subject = subject_name(common_name(role, name), SUB_CA_NAME, entity=True)
+    subject = subject_name(common_name(role, name), _common_name_of(issuer.certificate), entity=True)
     for use, profile in END_ENTITY.items():
         key = new_private_key(profile.curve)
         names = (server_name, "localhost", "127.0.0.1") if use is CertificateUse.TLS else ()
@@ -257,7 +267,7 @@ def issue_gateway(
         if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != pyca_curve(profile.curve).name:
             raise ValueError(f"{use.value}: the key is not on {profile.curve.value}")
         certificate = issue(
-            subject_name(expected, SUB_CA_NAME, entity=True),
+            subject_name(expected, _common_name_of(issuer.certificate), entity=True),
             key,
             profile,
             issuer,

@@ -50,6 +50,10 @@ class Known:
         }
 
 
+_Key = tuple[bytes, int]
+"""Net and roster version; version 0 stands for all."""
+
+
 @dataclass(slots=True)
 class _Net:
     public: PublicNet
@@ -79,13 +83,13 @@ def known(seen: Iterable[Seen], corrupt: Collection[str]) -> Known:
     }.values():  # a resend says nothing new
         frame = _read(one, lambda data: Frame.from_bytes(data[:-MAC_BYTES]))
         frames.append((one, frame))
-        _of(nets, frame.net, one).names[frame.index] = one.sender
+        _of(nets, frame.net, frame.version, one).names[frame.index] = one.sender
     bad_of = {name: _corrupt_members(net, corrupt) for name, net in nets.items()}
     rows: list[Row] = []
     netted: set[Hashable] = set()
     readings: set[Hashable] = set()
-    shares: dict[tuple[bytes, int, bytes, int], set[int]] = {}
-    lost_shares: list[tuple[bytes, int, bytes, int, int]] = []
+    shares: dict[tuple[_Key, int, bytes, int], set[int]] = {}
+    lost_shares: list[tuple[_Key, int, bytes, int, int]] = []
     for one in messages:
         if one.kind == "plain":
             symbols = [(one.sender, one.register, slot) for slot in _read(one, plain_slots)]
@@ -93,9 +97,10 @@ def known(seen: Iterable[Seen], corrupt: Collection[str]) -> Known:
                 readings.update(symbols)
                 rows.append(dict.fromkeys(symbols, 1))
     for one, frame in frames:
-        net, bad = nets[frame.net], bad_of[frame.net]
+        key = _key(nets, frame.net, frame.version, one)
+        net, bad = nets[key], bad_of[key]
         if frame.type is FrameType.SHARE:
-            lost_shares.append((frame.net, frame.slot, frame.reference, frame.shares[0][0], frame.index))
+            lost_shares.append((key, frame.slot, frame.reference, frame.shares[0][0], frame.index))
             continue
         if frame.index in bad or frame.type is FrameType.HELLO:
             continue
@@ -108,20 +113,20 @@ def known(seen: Iterable[Seen], corrupt: Collection[str]) -> Known:
             netted.add(symbol)
             row[symbol] = 1
             held = {holder for holder, _ in frame.shares} & bad
-            shares.setdefault((frame.net, frame.slot, previous, frame.index), set()).update(held)
+            shares.setdefault((key, frame.slot, previous, frame.index), set()).update(held)
         else:
             if frame.reference not in net.accepted:
                 raise BadRecord(f"{one.sender}: an opening under a manifest that is not in the record")
             accepted, previous, _ = net.accepted[frame.reference]
             row = _masks(net, frame, previous, _expected(net, previous, one) - accepted, bad)
         rows.append(row)
-    for net_id, slot, reference, owner, holder in lost_shares:
-        net = nets[net_id]
+    for key, slot, reference, owner, holder in lost_shares:
+        net = nets[key]
         if reference in net.accepted:
-            shares.setdefault((net_id, slot, net.accepted[reference][1], owner), set()).add(holder)
-    for (net_id, slot, previous, owner), holders in shares.items():
-        if 0 < nets[net_id].public.threshold <= len(holders):
-            rows.append({("b", net_id, owner, slot, previous): 1})
+            shares.setdefault((key, slot, net.accepted[reference][1], owner), set()).add(holder)
+    for (key, slot, previous, owner), holders in shares.items():
+        if 0 < nets[key].public.threshold <= len(holders):
+            rows.append({("b", key[0], owner, slot, previous): 1})
     basis = determined(rows, readings)
     floor = min((max(2, net.public.n_min - len(bad_of[name])) for name, net in nets.items()), default=2)
     least = smallest(basis)
@@ -131,23 +136,23 @@ def known(seen: Iterable[Seen], corrupt: Collection[str]) -> Known:
     return Known(len(messages), len(readings), basis, singles(basis), least, too_small)
 
 
-def _nets(messages: list[Seen]) -> dict[bytes, _Net]:
+def _nets(messages: list[Seen]) -> dict[_Key, _Net]:
     """Collect the public part first: graphs, then who was expected behind each manifest."""
-    nets: dict[bytes, _Net] = {}
+    nets: dict[_Key, _Net] = {}
     for one in messages:
         if one.kind == "net":
             public = _read(one, PublicNet.from_bytes)
-            nets[public.net] = _Net(public, neighbours(public.edges))
+            nets[public.net, public.version] = _Net(public, neighbours(public.edges))
     for one in messages:
         if one.kind == "epoch":
             start = _read(one, EpochManifest.from_bytes)
-            net = _of(nets, start.net, one)
+            net = _of(nets, start.net, start.version, one)
             net.expected[document_hash(start)] = _read(
                 one, lambda _, s=start, n=net: from_bitmap(s.present, n.public.size)
             )
         elif one.kind == "manifest":
             manifest = _read(one, Manifest.from_bytes)
-            net = _of(nets, manifest.net, one)
+            net = _of(nets, manifest.net, manifest.version, one)
             accepted, hello = _read(
                 one,
                 lambda _, m=manifest, n=net: (
@@ -182,12 +187,16 @@ def _corrupt_members(net: _Net, corrupt: Collection[str]) -> set[int]:
     return {index for index in net.adjacent if str(index) in corrupt or net.names.get(index, "") in corrupt}
 
 
-def _of(nets: dict[bytes, _Net], net: bytes, one: Seen) -> _Net:
-    if net not in nets:
-        raise BadRecord(
-            f"{one.sender}: a {one.kind} of net {net.hex()}, whose key graph is not in the record"
-        )
-    return nets[net]
+def _of(nets: dict[_Key, _Net], net: bytes, version: int, one: Seen) -> _Net:
+    return nets[_key(nets, net, version, one)]
+
+
+def _key(nets: dict[_Key, _Net], net: bytes, version: int, one: Seen) -> _Key:
+    """Find the key graph of a roster version, or that of every version."""
+    for known_as in ((net, version), (net, 0)):
+        if known_as in nets:
+            return known_as
+    raise BadRecord(f"{one.sender}: a {one.kind} of net {net.hex()}, whose key graph is not in the record")
 
 
 def _read(one: Seen, decode: Any) -> Any:

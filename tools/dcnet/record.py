@@ -1,8 +1,9 @@
 """What was seen of a net, as JSON lines: `{"t_utc", "from", "to", "kind", "hex"}`. Reads and writes them.
 
-Kinds: `net` (public: floors and key graph), `epoch`, `manifest`, `order` (documents without signature),
-`submit`, `open`, `share` (frames with their MAC) and `plain` (a value that left without a net: first and last
-slot). A line may name a `register` where a gateway has more than one. Spec: docs/dcnet.md, "smgw dcnet leak".
+Kinds: `net` (public: floors and key graph, of one roster or of all), `epoch`, `manifest`, `order` (documents
+without signature), `submit`, `open`, `share` (frames with their MAC) and `plain` (a value that left without a
+net: first and last slot). A line may name a `register` where a gateway has more than one. Spec:
+docs/dcnet.md, "smgw dcnet leak".
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ KINDS: Final = ("net", "epoch", "manifest", "order", "submit", "open", "share", 
 MESSAGES: Final = "messages.jsonl"
 CORRUPT: Final = "corrupt.json"
 _U32: Final = 1 << 32
+_FIELDS: Final = 6
 _START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _SLOT: Final = timedelta(minutes=15)
 
@@ -60,16 +62,21 @@ class PublicNet:
     """t of the shares; 0 where nobody is recovered."""
     size: int
     edges: tuple[Edge, ...]
+    version: int = 0
+    """Of the roster; 0: of every roster of this net."""
 
     def to_bytes(self) -> bytes:
         """Encode."""
         edges = [list(edge) for edge in self.edges]
-        return encode([self.net, self.n_min, self.d_min, self.threshold, self.size, edges])
+        fields = [self.net, self.n_min, self.d_min, self.threshold, self.size, edges]
+        return encode([*fields, self.version] if self.version else fields)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Decode; `MalformedObject` if it is no such thing."""
-        fields = Fields(decode(data), 6)
+        decoded = decode(data)
+        versioned = isinstance(decoded, list) and len(decoded) == _FIELDS + 1
+        fields = Fields(decoded, _FIELDS + versioned)
         net, n_min, d_min, threshold, size = (
             fields.octets(NET_BYTES),
             *(fields.number(_U32) for _ in range(4)),
@@ -78,7 +85,8 @@ class PublicNet:
         for item in fields.array():
             edge = Fields(item, 2)
             edges.append((edge.number(_U32), edge.number(_U32)))
-        return cls(net, n_min, d_min, threshold, size, tuple(edges))
+        version = fields.number(_U32) if versioned else 0
+        return cls(net, n_min, d_min, threshold, size, tuple(edges), version)
 
 
 def plain(first_slot: int, last_slot: int) -> bytes:

@@ -10,14 +10,18 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from firmware import config
 from firmware.boot import Gateway, open_gateway
 from firmware.clock.clock import Clock, SystemClock
+from firmware.enforcement.dcnet.machines import SlotState
 from firmware.metering.register import RegisteredValue
 from hsm.api import CertificateUse
 from hsm.session import ModuleSession, SessionStatistics
 from hsm.transport import opener
+from tools.cli.consumer_code import new_code
+from tools.cli.controlled import ask
 from tools.cli.init import make_folder
 from tools.counterparts.meter_wmbus import ElectricityMeter
 from tools.counterparts.pki import GWA_SERVER_NAME, issue_gateway
@@ -26,6 +30,16 @@ from tools.homes.cards import Cards
 from tools.homes.household import Household
 from tools.homes.personalise import put_into_operation
 from wan.pki.enrol import make_triple
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Slots whose energy no total holds, and how much it is."""
+
+    first_slot: int
+    last_slot: int
+    import_wh: int
+    reason: str
 
 
 @dataclass(slots=True)
@@ -44,6 +58,14 @@ class Tally:
     tls: set[tuple[str, str, str]] = field(default_factory=set)
     registered: dict[datetime, int | None] = field(default_factory=dict)
     """Registered energy register in Wh by instant, from the gateway's own sealed store."""
+    owed: dict[str, list[Span]] = field(default_factory=dict)
+    """Net id -> what is owed, from the gateway's own ledger."""
+    settled: dict[str, list[int]] = field(default_factory=dict)
+    """Net id -> the slots whose energy went into a reconcile sum."""
+    logs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Consumer -> the entries that he may read, as the control socket gives them."""
+    views: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Consumer -> the nets that he may see, as the control socket shows them."""
     transmitted: list[tuple[datetime, int]] = field(default_factory=list)
     """When the meter sent which register value, from the meter itself."""
 
@@ -56,10 +78,19 @@ class Home:
         folder: of the gateway; new, or one that a run before left.
         profile: the processing profile whose registered values are noted when the gateway stops.
         clock: the time of gateway and meter; the operating system's if None.
+        more_profiles: further profiles of the same register.
     """
 
-    def __init__(self, household: Household, folder: Path, profile: str, clock: Clock | None = None) -> None:
-        self.household, self.folder, self._profile = household, folder, profile
+    def __init__(
+        self,
+        household: Household,
+        folder: Path,
+        profile: str,
+        clock: Clock | None = None,
+        *,
+        more_profiles: tuple[str, ...] = (),
+    ) -> None:
+        self.household, self.folder, self._profiles = household, folder, (profile, *more_profiles)
         self._clock = clock if clock is not None else SystemClock()
         self._began_utc = self._clock.now_utc()
         self.tally = Tally()
@@ -83,10 +114,23 @@ class Home:
         assert self._gateway is not None, "switched off"
         return self._gateway
 
-    async def enrol(self, pki: Path, gwa_port: int, cards: Cards, poll_s: float) -> None:
+    async def enrol(
+        self,
+        pki: Path,
+        gwa_port: int,
+        cards: Cards,
+        poll_s: float,
+        *,
+        gwa_server_name: str = GWA_SERVER_NAME,
+    ) -> None:
         """Make folder and module, keys inside it, certificates from the PKI, and the settings.
 
-        `poll_s` is the pause after which the gateway asks its administrator again.
+        Args:
+            pki: a PKI or a branch of one, with the administrator's folder gwa.
+            gwa_port: where the administrator listens on this machine.
+            cards: places the module.
+            poll_s: the pause after which the gateway asks its administrator again.
+            gwa_server_name: in the administrator's TLS certificate.
         """
         make_folder(self.folder, gateway_id=self.household.gateway_id)
         self._write_transport(await cards.place(self.household.number, self.folder))
@@ -109,7 +153,7 @@ class Home:
             ("gwa-sig.pem", "gwa/sig.pem"),
         ):
             (certificates / name).write_bytes((pki / source).read_bytes())
-        self._write_settings(gwa_port, poll_s)
+        self._write_settings(gwa_port, poll_s, gwa_server_name)
 
     def _write_transport(self, transport: str) -> None:
         path = self.folder / "gateway.toml"
@@ -118,7 +162,7 @@ class Home:
             text.replace('transport = "emulator"', f'transport = "{transport}"', 1), encoding="utf-8"
         )
 
-    def _write_settings(self, gwa_port: int, poll_s: float) -> None:
+    def _write_settings(self, gwa_port: int, poll_s: float, gwa_server_name: str) -> None:
         path = self.folder / "gateway.toml"
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
         text = "\n".join(lines).replace("insecure_small_nets = false", "insecure_small_nets = true")
@@ -126,7 +170,7 @@ class Home:
         text += (
             '\n[wan]\nroot = "pki/root.pem"\nsub_ca = "pki/sub-ca.pem"\n'
             + "".join(f'{use.value} = "pki/{use.value}.pem"\n' for use in CertificateUse)
-            + f'[wan.gwa]\nhost = "127.0.0.1"\nport = {gwa_port}\nserver_name = "{GWA_SERVER_NAME}"\n'
+            + f'[wan.gwa]\nhost = "127.0.0.1"\nport = {gwa_port}\nserver_name = "{gwa_server_name}"\n'
             'tls_certificate = "pki/gwa-tls.pem"\nsig_certificate = "pki/gwa-sig.pem"\n'
             f"poll_s = {poll_s}\n"
         )
@@ -185,8 +229,31 @@ class Home:
         tally.orders_refused += gateway.counts.orders_refused
         tally.tls |= {(facts.version, facts.group, facts.cipher) for facts in gateway.tls_facts()}
         now_utc = self._clock.now_utc()
-        for value in await gateway.originals.between(self._profile, self._began_utc, now_utc):
-            tally.registered[value.instant_utc] = _whole_wh(value)
+        for profile in self._profiles:
+            for value in await gateway.originals.between(profile, self._began_utc, now_utc):
+                tally.registered[value.instant_utc] = _whole_wh(value)
+        if gateway.wide_area is not None:
+            for member in gateway.wide_area.nets.members():
+                tally.settled[member.rules.net.hex()] = [
+                    entry.slot for entry in await member.slots() if entry.state is SlotState.SETTLED
+                ]
+                tally.owed[member.rules.net.hex()] = [
+                    Span(one.first_slot, one.last_slot, one.import_wh, one.reason)
+                    for one in await member.owed()
+                ]
+
+    async def look_as(self, consumer: str) -> None:
+        """Note what a consumer may read and see of this gateway now, asked as he would ask.
+
+        Raises:
+            NotReached: the gateway does not answer, or refuses.
+        """
+        path = self.folder / "gateway.toml"
+        shown = await asyncio.to_thread(new_code, path, consumer)
+        about = {"role": "consumer", "name": consumer, "consumer_code": shown}
+        log = await asyncio.to_thread(ask, path, op="log", log="consumer", consumer=consumer, **about)
+        nets = await asyncio.to_thread(ask, path, op="dcnet", **about)
+        self.tally.logs[consumer], self.tally.views[consumer] = log["entries"], nets["nets"]
 
     def _note_module(self, statistics: SessionStatistics) -> None:
         self.tally.pace_runs += statistics.sessions

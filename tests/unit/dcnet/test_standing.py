@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from datetime import timedelta
 from io import StringIO
 from types import SimpleNamespace
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from firmware.clock.clock import SystemClock
@@ -141,7 +143,8 @@ class World:
         profiles = ProfileSet(processing=(processing,), communication=(profile,))
         self.net, self.served = profile.net.net_id, True
         self.ledger = Ledger(MemoryStore(), bytes(8))
-        self.status = NetStatus(self._member, SimpleNamespace(active=profiles), self.logs.system)
+        self.profiles, self.registry = profiles, SimpleNamespace(active=profiles)
+        self.status = NetStatus(self._member, self.registry, self.logs.system)
 
     def _member(self, _net):
         if not self.served:
@@ -185,6 +188,22 @@ async def test_what_is_owed_is_for_its_consumer_alone(world: World) -> None:
     assert str(SECRET_WH) in await world.ask(Role.CONSUMER, "home-1")
     assert await world.ask(Role.CONSUMER, "home-2") == '{"nets":[]}'
     assert await world.ask(Role.CONSUMER) == '{"nets":[]}'
+
+
+async def test_who_moves_in_sees_nothing_of_before(world: World) -> None:
+    """The same net and the same ledger; the profile of who lives here now begins with slot 5."""
+    old = world.profiles.processing[0]
+    since = rules().t0_utc + 5 * timedelta(seconds=rules().slot_s)
+    later = replace(old, consumer="home-3", valid_from=since)
+    await world.ledger.measure(6, 77_001, 0)
+    await world.ledger.failed(6, Step.LEAVE_OUT, "her own fault")
+    world.registry.active = replace(world.profiles, processing=(later,))
+    text = await world.ask(Role.CONSUMER, "home-3")
+    assert str(SECRET_WH) not in text
+    assert "the line was down" not in text
+    assert "77001" in text
+    assert await world.ask(Role.CONSUMER, "home-1") == '{"nets":[]}'
+    assert "the line was down" in await world.ask(Role.SERVICE_TECH)
 
 
 async def test_others_see_nothing_and_that_is_logged(world: World) -> None:

@@ -217,6 +217,18 @@ def test_a_small_net_with_both_flags_is_well():
     assert places(household(communication=(group_total(net=net(n_min=16)),))) == set()
 
 
+def test_a_register_may_change_its_net_at_one_instant():
+    """The old membership ends where the new one begins; a slot in both would be told twice."""
+    until, since = series(valid_until=at(9000)), series("next", valid_from=at(9000))
+    then = group_total("then", processing="next", net=net(net_id="ff" * 8))
+    moving = household(processing=(bill(), until, since), communication=(group_total(), then))
+    assert places(moving) == set()
+    for overlap in (replace(until, valid_until=at(9900)), replace(until, valid_until=None)):
+        assert places(replace(moving, processing=(bill(), overlap, since))) == {"communication[1].processing"}
+    swapped = replace(moving, communication=(then, group_total()))
+    assert places(swapped) == set()
+
+
 def test_a_recipient_without_right_is_a_warning():
     profiles = household(communication=(billing(recipient="other", peer=peer("other")),))
     assert places(profiles) == set()

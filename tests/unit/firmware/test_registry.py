@@ -207,6 +207,31 @@ async def test_since_when_a_profile_is_as_it_is():
     assert world.registry.processing_since("nothing") is None
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "kept"),
+    [
+        ({}, {"valid_until": at(5000)}, True),
+        ({"valid_until": at(5000)}, {"valid_until": at(9000)}, True),
+        ({"valid_until": at(9000)}, {}, True),
+        (
+            {"valid_until": at(900)},
+            {"valid_until": at(9000)},
+            False,
+        ),  # what lies in between belongs to nobody
+        ({}, {"valid_until": at(5000), "recipients": ("emp", "other")}, False),
+    ],
+)
+async def test_an_end_that_is_moved_in_time_keeps_a_profile_in_force(first, then, kept):
+    world = World()
+    await world.registry.apply(order(household(processing=(bill(), series(**first)))))
+    world.now = at(1000)
+    await world.registry.apply(order(household(processing=(bill(), series(**then))), version=2))
+    since = at(0) if kept else at(1000)
+    assert world.registry.processing_since("series") == since
+    assert world.registry.communication_since("total") == since
+    assert world.registry.communication_since("billing") == at(0)
+
+
 async def test_watchers_are_told():
     world, seen = World(), []
     world.registry.watch(seen.append)

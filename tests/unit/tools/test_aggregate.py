@@ -18,6 +18,7 @@ from firmware.enforcement.dcnet.messages.frames import Frame, FrameType, digest,
 from tests.support.vectors import load as known
 from tools.aggregate.columns import Columns
 from tools.aggregate.ingest import Intake, Taken, Wanted
+from tools.aggregate.slots import Slot, together
 from tools.cli.aggregate import app
 from tools.dcnet.record import Recorder
 from tools.dcnet.simulate import Plan, run
@@ -269,6 +270,20 @@ def test_a_supplier_keeps_what_it_tells(tmp_path: Path) -> None:
         emit(event)
     assert len(seen) == 2
     assert json.loads((tmp_path / "totals.jsonl").read_text()) == seen[1]
+
+
+def test_nets_of_one_supplier_are_added_slot_by_slot() -> None:
+    slots = [
+        Slot("a1", 0, 3, 0, (10, 1, 3)),
+        Slot("a2", 0, 2, 0, (5, 0, 2)),
+        Slot("a1", 1, 3, 0, None, "aborted"),
+        Slot("a2", 1, 2, 0, ((1 << 64) - 1, 0, 2)),
+        Slot("a3", 1, 2, 0, (2, 0, 2)),
+    ]
+    assert [one.to_dict() for one in together(slots)] == [
+        {"slot": 0, "nets": 2, "members": 5, "totals": [15, 1, 5]},
+        {"slot": 1, "nets": 2, "members": 4, "totals": [1, 0, 4]},
+    ]
 
 
 def test_the_sum_of_a_reconcile_slot_says_whose_energy_it_is(tmp_path: Path) -> None:

@@ -169,6 +169,16 @@ def test_bad_records_are_named(tmp_path: Path, text: str, message: str) -> None:
     assert "hint:" in done.stderr
 
 
+def test_a_roster_version_has_its_own_key_graph(tmp_path: Path) -> None:
+    """A frame is read with the graph of its roster, or with the one that stands for all."""
+    both = [PublicNet(bytes(8), 3, 2, 0, 4, ((1, 2),), version) for version in (0, 7)]
+    assert [PublicNet.from_bytes(one.to_bytes()) for one in both] == both
+    line = '{{"from": "e", "kind": "net", "hex": "{}"}}\n{{"from": "a", "kind": "submit", "hex": "{}"}}'
+    for one, message in zip(both, ("behind a manifest", "key graph is not"), strict=True):
+        (tmp_path / "messages.jsonl").write_text(line.format(one.to_bytes().hex(), SUBMIT))
+        assert message in CliRunner().invoke(app, ["leak", str(tmp_path)]).stderr
+
+
 def test_an_empty_folder_is_no_record(tmp_path: Path) -> None:
     with pytest.raises(BadRecord, match=r"no \*.jsonl"):
         read(tmp_path)

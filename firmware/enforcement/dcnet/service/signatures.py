@@ -5,7 +5,7 @@ Spec: docs/dcnet.md, messages; BSI TR-03116-3, chapter 8.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from typing import Final
 
@@ -16,6 +16,10 @@ from wan.errors import SignatureRefused
 
 _GATEWAY_SUFFIX: Final = ".SMGW"
 _ADMINISTRATOR_SUFFIX: Final = ".GWA"
+
+
+async def _nothing() -> None:
+    return
 
 
 class CmsSignatures:
@@ -31,6 +35,7 @@ class CmsSignatures:
         anchors: roots.
         now_utc: the gateway's clock; certificates must be valid now.
         crls: gives the revocation lists in force, DER.
+        breathe: lets whatever else waits run.
     """
 
     def __init__(
@@ -45,7 +50,9 @@ class CmsSignatures:
         anchors: Iterable[Certificate],
         now_utc: Callable[[], datetime],
         crls: Callable[[], Iterable[bytes]] = tuple,
+        breathe: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        self._breathe = breathe or _nothing
         self._module, self._slot, self._own = module, slot, certificate
         self._emp, self._gwa = emp, gwa
         self._intermediates, self._anchors = tuple(intermediates), tuple(anchors)
@@ -76,7 +83,11 @@ class CmsSignatures:
         return self._checked(signed, signer)
 
     async def by_member(self, signed: bytes, certificate: bytes) -> bytes:
-        """Return what a gateway of our PKI signed. Raises `WanError`, `CertificateRefused`."""
+        """Return what a gateway of our PKI signed. Raises `WanError`, `CertificateRefused`.
+
+        Lets others run before: a roster has as many of these as members, and slots go on meanwhile.
+        """
+        await self._breathe()
         signer = Certificate.from_der(certificate)
         if not signer.subject_cn.endswith(_GATEWAY_SUFFIX):
             raise SignatureRefused("a member's certificate is no gateway's")

@@ -1,0 +1,1 @@
+"""Many homes, two administrators, two suppliers: a running street that is taken into DC-nets."""
