@@ -28,7 +28,7 @@ from tools.counterparts.server import Emit
 from wan.errors import OrderRefused, WanError
 
 if TYPE_CHECKING:
-    from tools.counterparts.net_witness import OrderedNet
+    from tools.counterparts.net_ordered import OrderedNet
 
 EPOCHS_BETWEEN: Final = 30
 """A member has to answer one audit in so many epochs."""

@@ -18,7 +18,7 @@ from tools.counterparts.net_recovery import SlotWitness
 from wan.errors import OrderRefused
 
 if TYPE_CHECKING:
-    from tools.counterparts.net_witness import OrderedNet
+    from tools.counterparts.net_ordered import OrderedNet
 
 _KINDS: Final = (Manifest, EpochManifest, RecoveryOrder)
 

@@ -26,7 +26,8 @@ from tools.counterparts.kept_files import KeptFiles
 from tools.counterparts.net import NetCoordinator
 from tools.counterparts.net_conduct import calendar_of
 from tools.counterparts.net_keys import CmsKeys
-from tools.counterparts.net_witness import NetWitness, OrderedNet
+from tools.counterparts.net_ordered import OrderedNet
+from tools.counterparts.net_witness import NetWitness
 from tools.counterparts.server import Emit, client_context, gateway_of, peer_common_name, split_address
 from tools.counterparts.spool import profiles_ordered
 from wan.errors import OrderRefused, UnexpectedReply

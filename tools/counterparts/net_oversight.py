@@ -30,7 +30,7 @@ from firmware.enforcement.dcnet.messages.reports import (
 from firmware.enforcement.dcnet.messages.roster import Attestation, Roster
 from firmware.enforcement.dcnet.policy import NetRules
 from tools.counterparts.messages import MessageRefused, Trust, check_signed
-from tools.counterparts.net_witness import OrderedNet
+from tools.counterparts.net_ordered import OrderedNet
 from tools.counterparts.server import Emit, gateway_of
 from wan.cms import signed
 from wan.errors import OrderRefused

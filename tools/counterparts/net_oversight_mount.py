@@ -16,9 +16,9 @@ from firmware.profile.model import PeerEntry
 from tools.counterparts.kept_files import KeptFiles
 from tools.counterparts.net_keys import CmsKeys
 from tools.counterparts.net_mount import ordered_net
+from tools.counterparts.net_ordered import OrderedNet
 from tools.counterparts.net_oversight import NetOversight
 from tools.counterparts.net_relay import NetRelay
-from tools.counterparts.net_witness import OrderedNet
 from tools.counterparts.server import Emit, client_context, gateway_of, peer_common_name
 from tools.counterparts.spool import profiles_ordered
 from wan.errors import OrderRefused, UnexpectedReply

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -24,28 +23,17 @@ from firmware.enforcement.dcnet.messages.roster import (
     RosterDraft,
 )
 from firmware.enforcement.dcnet.policy import NetRules
-from firmware.profile.model import NetPolicy
 from tools.counterparts.messages import MessageRefused, Trust, check_signed
 from tools.counterparts.net_audit import FaultKeeper
 from tools.counterparts.net_cosigning import Cosigner
 from tools.counterparts.net_keys import open_bundle
+from tools.counterparts.net_ordered import OrderedNet
 from tools.counterparts.net_succession import check_next, keep_names, revoked_peers, withdrawal
 from tools.counterparts.server import Emit
 from wan.errors import OrderRefused
 
 AUTHORISED_EPOCHS: Final = 400
 """Peers are authorised for so many days from a roster's first, as long as members believe a roster."""
-
-
-@dataclass(frozen=True, slots=True)
-class OrderedNet:
-    """What the administrator ordered in its profiles."""
-
-    policy: NetPolicy
-    emp_certificate: bytes
-    """DER of the EMP's SIG certificate."""
-    gateways: frozenset[str]
-    """Ids (lower case) of its own gateways that were told to take part."""
 
 
 class NetWitness:

@@ -26,9 +26,10 @@ from tests.unit.dcnet.test_whole_net import Answer, Line
 from tests.unit.dcnet.whole_founding import Direct
 from tools.counterparts.net import NetCoordinator
 from tools.counterparts.net_keys import CmsKeys
+from tools.counterparts.net_ordered import OrderedNet
 from tools.counterparts.net_oversight import NetOversight
 from tools.counterparts.net_relay import NetRelay
-from tools.counterparts.net_witness import NetWitness, OrderedNet
+from tools.counterparts.net_witness import NetWitness
 from tools.counterparts.pki import issue_gateway, make_pki
 from wan.pki.enrol import make_triple
 

@@ -30,7 +30,8 @@ from tests.unit.dcnet.support import MemoryStore, NamedSignatures, PowerCut, pol
 from tools.counterparts.messages import MessageRefused
 from tools.counterparts.net import NetCoordinator
 from tools.counterparts.net_keys import CmsKeys
-from tools.counterparts.net_witness import NetWitness, OrderedNet
+from tools.counterparts.net_ordered import OrderedNet
+from tools.counterparts.net_witness import NetWitness
 from tools.counterparts.pki import issue_gateway
 from wan.errors import PeerUnavailable
 from wan.pki.enrol import make_triple

@@ -40,11 +40,11 @@ from tests.support.soft_module import SoftModule
 from tests.unit.dcnet.support import NET, administrator, policy, rules, signed_by
 from tools.counterparts.net_conduct import NetConduct, calendar_of
 from tools.counterparts.net_keys import CmsKeys
+from tools.counterparts.net_ordered import OrderedNet
 from tools.counterparts.net_oversight import NetOversight, Outage, suggestion
 from tools.counterparts.net_relay import MAX_RELAYED_BYTES, NetRelay
 from tools.counterparts.net_tally import Taken as Outcome
 from tools.counterparts.net_tally import Terms
-from tools.counterparts.net_witness import OrderedNet
 from tools.counterparts.pki import issue_gateway, make_pki
 from wan.cms import signed as cms
 from wan.errors import OrderRefused, PeerUnavailable

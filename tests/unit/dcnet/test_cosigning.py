@@ -25,8 +25,9 @@ from tools.counterparts.messages import check_signed
 from tools.counterparts.net_audit import judge
 from tools.counterparts.net_keys import CmsKeys
 from tools.counterparts.net_mount import mount_witness
+from tools.counterparts.net_ordered import OrderedNet
 from tools.counterparts.net_recovery import REMEMBERED_SLOTS, SlotWitness
-from tools.counterparts.net_witness import NetWitness, OrderedNet
+from tools.counterparts.net_witness import NetWitness
 from tools.counterparts.pki import issue_gateway, make_pki
 from wan.cms import signed as cms
 from wan.errors import OrderRefused

@@ -40,8 +40,9 @@ from tools.counterparts.messages import MessageRefused
 from tools.counterparts.net import NetCoordinator
 from tools.counterparts.net_founding import Founding, FoundingRefused
 from tools.counterparts.net_keys import CmsKeys
+from tools.counterparts.net_ordered import OrderedNet
 from tools.counterparts.net_tally import Taken, Tally, Terms
-from tools.counterparts.net_witness import NetWitness, OrderedNet
+from tools.counterparts.net_witness import NetWitness
 from tools.counterparts.pki import issue_gateway, make_pki
 from wan.cms import signed as cms
 from wan.errors import OrderRefused

@@ -31,7 +31,8 @@ from tests.unit.dcnet.whole_founding import Direct
 from tests.unit.dcnet.wire import RememberingModule, Wire
 from tools.counterparts.net import NetCoordinator
 from tools.counterparts.net_keys import CmsKeys
-from tools.counterparts.net_witness import NetWitness, OrderedNet
+from tools.counterparts.net_ordered import OrderedNet
+from tools.counterparts.net_witness import NetWitness
 from tools.counterparts.pki import issue_gateway, make_participant, make_pki
 from wan.errors import PeerUnavailable
 from wan.pki.enrol import make_triple

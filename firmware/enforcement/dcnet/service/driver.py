@@ -272,8 +272,8 @@ class NetMember:
             await self._conduct.flush()
             slot = self._earliest()
             if in_peace:
-                await self._serving.conclude_before(slot)
-            await self._serving.give_up_before(slot, reason, finally_=not in_peace)
+                await self._serving.outcomes.conclude_before(slot)
+            await self._serving.outcomes.give_up_before(slot, reason, finally_=not in_peace)
             await self._clock.sleep_until(self.rules.submit_until(slot))
 
     async def _accuse(self) -> None:
@@ -332,7 +332,7 @@ class NetMember:
                     self._enter(MemberStep.CONFIRM)
                     await self._tell(NetEventKind.JOINED, None, membership.size, "")
                     return membership
-            await self._serving.give_up_before(self._earliest(), "no roster")
+            await self._serving.outcomes.give_up_before(self._earliest(), "no roster")
             await self._client.pause()
 
     # -- slot after slot -----------------------------------------------------------------------------
@@ -381,7 +381,7 @@ class NetMember:
         """Serve every slot that is this net's."""
         await self._serving.resume(membership)
         while not self._over(slot := self._next()):
-            await self._serving.give_up_before(slot, "interrupted")
+            await self._serving.outcomes.give_up_before(slot, "interrupted")
             if self._clock.now_utc() < self.rules.slot_end(slot):
                 await self._conduct.flush()
             await self._conduct.look_up(slot, slot)

@@ -138,7 +138,7 @@ class Reconciling:
         resumed = False
         while True:
             slot = self._next()
-            await self._serving.give_up_before(slot, "interrupted")
+            await self._serving.outcomes.give_up_before(slot, "interrupted")
             await self._conduct.flush()
             await self._clock.sleep_until(self.rules.slot_end(slot))
             self._served = slot

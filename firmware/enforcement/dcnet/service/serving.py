@@ -1,4 +1,4 @@
-"""One slot in a net, from its value to its result: submits, follows the chain, opens, takes the verdict.
+"""One slot in a net, from its value to its result: submits, follows the chain, opens.
 
 Every wait of a slot is in here and no rule: what may be sent and opened is decided by `slot.round`, and is in
 the ledger before it leaves. Spec: docs/dcnet.md, one slot.
@@ -19,29 +19,27 @@ from firmware.enforcement.dcnet.errors import (
     OpeningRefused,
     Refusal,
 )
-from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
+from firmware.enforcement.dcnet.events import NetEvent
 from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.founding.roster import Signatures
 from firmware.enforcement.dcnet.machines import MemberStep, SlotState, Step
-from firmware.enforcement.dcnet.messages.documents import document_hash, from_bitmap
 from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, Frame, seal
 from firmware.enforcement.dcnet.messages.manifest import (
     EpochManifest,
     Manifest,
     ManifestReply,
-    SlotResult,
-    Verdict,
 )
 from firmware.enforcement.dcnet.policy import CANARY_LANE, TENTHS, NetRules, Recovery
 from firmware.enforcement.dcnet.service.auditing import Auditing
 from firmware.enforcement.dcnet.service.client import Clock, NetClient
 from firmware.enforcement.dcnet.service.conduct import Conduct
 from firmware.enforcement.dcnet.service.outages import Outages
+from firmware.enforcement.dcnet.service.outcomes import Outcomes, Tell
 from firmware.enforcement.dcnet.service.recovering import Recovering
 from firmware.enforcement.dcnet.service.refusals import REFUSED
-from firmware.enforcement.dcnet.service.witnessing import content_of, signed_by_emp
+from firmware.enforcement.dcnet.service.witnessing import signed_by_emp
 from firmware.enforcement.dcnet.slot.chain import ManifestChain
-from firmware.enforcement.dcnet.slot.ledger import RETAINED_SLOTS, Ledger, SlotEntry
+from firmware.enforcement.dcnet.slot.ledger import Ledger, SlotEntry
 from firmware.enforcement.dcnet.slot.opened import OpenedSlot
 from firmware.enforcement.dcnet.slot.outage import Lifted
 from firmware.enforcement.dcnet.slot.round import Round
@@ -49,14 +47,10 @@ from firmware.enforcement.dcnet.slot.view import View, link
 from firmware.store.operations import Operation
 from hsm.api import SecurityModule
 
-Tell = Callable[[NetEventKind, int | None, int, str], Awaitable[None]]
-"""(kind, slot, size of the set, reason) for the logs."""
 Admit = Callable[[Membership, frozenset[int]], Awaitable[None]]
 """Raises `MembershipRefused` if pads must not be shared with one of those expected in a slot."""
 _SEED_BYTES: Final = 16
 _DRAWN_BYTES: Final = 4
-_UNDECIDED: Final = frozenset({SlotState.OPENED, SlotState.REFUSED})
-"""Its result says whether a total contains the slot: it was opened, or others may have recovered it."""
 
 
 class Serving:
@@ -100,7 +94,7 @@ class Serving:
         self.rules = rules
         self._client, self._ledger, self._chain = client, ledger, chain
         self._signatures, self._module, self._clock = signatures, module, clock
-        self._enter, self._tell, self._entries, self._admit = enter, tell, entries, admit
+        self._enter, self._tell, self._admit = enter, tell, admit
         self.recovering = Recovering(
             rules,
             client=client,
@@ -114,9 +108,22 @@ class Serving:
         self.auditing = Auditing(
             rules, client=client, ledger=ledger, signatures=signatures, clock=clock, tell=tell, log=log
         )
-        self.insecure, self._log = insecure, log
-        self._conduct = conduct
+        self._log, self._conduct = log, conduct
         self._outages = Outages(rules, client, signatures, log)
+        self.outcomes = Outcomes(
+            rules,
+            client=client,
+            ledger=ledger,
+            chain=chain,
+            calendars=conduct.calendars,
+            signatures=signatures,
+            recovering=self.recovering,
+            clock=clock,
+            tell=tell,
+            entries=entries,
+            insecure=insecure,
+            log=log,
+        )
 
     async def serve(self, membership: Membership, slot: int) -> None:
         """Serve one slot from its value to its result; whatever goes wrong, its energy is owed."""
@@ -125,24 +132,24 @@ class Serving:
             entry = self._entry(slot)
             if entry.state is not SlotState.OPENED:
                 if not await self._catch_up(membership, view, slot):
-                    await self._fail(slot, Step.LEAVE_OUT, "no manifest to build on")
+                    await self.outcomes.fail(slot, Step.LEAVE_OUT, "no manifest to build on")
                     return
                 await self._admitted(membership)
                 await self._submit(membership, view, slot)
                 entry = self._entry(slot)
             if entry.state is SlotState.REFUSED and entry.manifest_hash:
-                await self._result(membership, view, slot)
+                await self.outcomes.wait(membership, view, slot)
             if entry.state is SlotState.OPENED:
                 until = self.rules.open_until(slot)
                 await self._conduct.opening(slot, entry.opened)
                 await self._client.deliver("open", slot, view.index, entry.opened, until)
-                await self._result(membership, view, slot)
+                await self.outcomes.wait(membership, view, slot)
                 await self.auditing.go_on(view, slot)
         except Equivocation:
             raise
         except REFUSED as error:
             self._log.info("slot %d is given up: %s", slot, error)
-            await self.give_up_before(slot + 1, str(error))
+            await self.outcomes.give_up_before(slot + 1, str(error))
 
     async def _admitted(self, membership: Membership) -> None:
         """Refuse a slot in which somebody is expected whom pads must not be shared with: parked."""
@@ -171,13 +178,13 @@ class Serving:
         current = Round(view, head)
         if entry.state is SlotState.SUBMITTED:
             if entry.previous != head.hash:
-                await self._refuse(view, slot, "the chain changed during an interruption")
+                await self.outcomes.refuse(view, slot, "the chain changed during an interruption")
                 return
             current = Round.resume(view, head, entry.seed, entry.submitted[:-MAC_BYTES])
         elif not current.expected:
             self._enter(MemberStep.PARK)
             await self._hello(membership, view, current)
-            await self._fail(slot, Step.LEAVE_OUT, "not expected in this slot")
+            await self.outcomes.fail(slot, Step.LEAVE_OUT, "not expected in this slot")
             return
         else:
             seed = await self._module.random(_SEED_BYTES)
@@ -203,7 +210,7 @@ class Serving:
     async def pass_over(self, membership: Membership, slot: int) -> None:
         """A calendar blocks this slot: what was measured in it is owed."""
         if self._entry(slot).state is SlotState.MEASURED:
-            await self._fail(slot, Step.LEAVE_OUT, "blocked by the calendar")
+            await self.outcomes.fail(slot, Step.LEAVE_OUT, "blocked by the calendar")
         else:
             await self.serve(membership, slot)  # begun before the calendar was known
 
@@ -240,7 +247,7 @@ class Serving:
                     return
             except OpeningRefused as refused:
                 await self._conduct.refused(membership, slot, refused.refusal, current.found)
-                await self._refuse(view, slot, str(refused))
+                await self.outcomes.refuse(view, slot, str(refused))
                 return
             except Equivocation:
                 raise
@@ -248,32 +255,11 @@ class Serving:
                 self._log.info("slot %d: a manifest is ignored: %s", slot, error)
             await self._client.pause()
         await self._conduct.refused(membership, slot, Refusal.LATE, current.found)
-        await self._refuse(view, slot, f"{Refusal.LATE.value}: no manifest in time")
-
-    async def _refuse(self, view: View, slot: int, reason: str) -> None:
-        """Close a submitted slot: its energy is owed, unless others may still recover it."""
-        if self.rules.recovery is not Recovery.WITNESS:
-            await self._fail(slot, Step.REFUSE, reason)
-            return
-        await self._ledger.undecided(slot, reason)
-        await self._tell(NetEventKind.REFUSED, None, 0, f"slot {slot} is not opened: {reason}")
-        head = self._chain.head
-        if head is not None and head.slot == slot:  # who submitted is in P of the next slot only if accepted
-            await self._decide(view, slot, head.hash, head.present)
-
-    async def _decide(self, view: View, slot: int, manifest_hash: bytes, accepted: frozenset[int]) -> None:
-        """Note of an undecided slot whether its manifest has us: only then a total contains its energy."""
-        entry = self._ledger.entry(slot)
-        if entry is None or entry.state is not SlotState.REFUSED:
-            return
-        if view.index in accepted:
-            await self._ledger.accepted(slot, manifest_hash=manifest_hash, members=len(accepted))
-        else:
-            await self._fail(slot, Step.LEAVE_OUT, entry.reason)
+        await self.outcomes.refuse(view, slot, f"{Refusal.LATE.value}: no manifest in time")
 
     async def _judge(self, membership: Membership, view: View, current: Round, reply: ManifestReply) -> bool:
         """Take a manifest; False if an outage notice that alone could save the slot may still come."""
-        manifest = Manifest.from_bytes(await self._content(membership, reply.signed))
+        manifest = Manifest.from_bytes(await self.outcomes.content(membership, reply.signed))
         if (manifest.net, manifest.slot) != (self.rules.net, current.slot):
             raise MalformedObject("not the manifest that was asked for")  # it says nothing about this slot
         signed = signed_by_emp(self.rules, reply.signed)
@@ -297,9 +283,9 @@ class Serving:
         assert current.found is not None
         await self._conduct.seen(membership, current.found, signed)
         await self._chain.follow(current.found, signed)
-        await self._settle(membership, view, manifest)
+        await self.outcomes.settle(membership, view, manifest)
         if state is SlotState.LEFT_OUT:
-            await self._fail(current.slot, Step.LEAVE_OUT, "left out by the manifest")
+            await self.outcomes.fail(current.slot, Step.LEAVE_OUT, "left out by the manifest")
             return True
         body, found = current.open(), current.found
         canary = Frame.from_bytes(body).lanes[CANARY_LANE]
@@ -340,7 +326,7 @@ class Serving:
         if not self._chain.in_epoch(view.epoch):
             if (envelope := await self._client.epoch(view.epoch)) is None:
                 return False
-            started = EpochManifest.from_bytes(await self._content(membership, envelope))
+            started = EpochManifest.from_bytes(await self.outcomes.content(membership, envelope))
             membership.check_epoch(started, view.epoch)
             await self._chain.start(started, signed_by_emp(self.rules, envelope))
             return True
@@ -357,12 +343,9 @@ class Serving:
         head = self._chain.head
         return head is not None and head.slot == slot - 1 and self._chain.in_epoch(view.epoch)
 
-    async def _content(self, membership: Membership, envelope: bytes) -> bytes:
-        return await content_of(self.rules, membership.roster, self._signatures, envelope)
-
     async def _follow(self, membership: Membership, view: View, reply: ManifestReply) -> None:
         assert self._chain.head is not None
-        manifest = Manifest.from_bytes(await self._content(membership, reply.signed))
+        manifest = Manifest.from_bytes(await self.outcomes.content(membership, reply.signed))
         signed = signed_by_emp(self.rules, reply.signed)
         try:
             found = link(view, self._chain.head, manifest)
@@ -371,123 +354,13 @@ class Serving:
             raise
         await self._conduct.seen(membership, found, signed)
         await self._chain.follow(found, signed)
-        await self._decide(view, manifest.slot, found.hash, found.accepted)
-        await self._settle(membership, view, manifest)
+        await self.outcomes.decide(view, manifest.slot, found.hash, found.accepted)
+        await self.outcomes.settle(membership, view, manifest)
 
     async def _unless_forked(self, refused: OpeningRefused, signed: bytes) -> None:
         """Raise `Equivocation` if the EMP's own signature denies the manifest it signed before."""
         if refused.refusal is Refusal.PREVIOUS:
             raise await self._chain.fork(signed) from refused
-
-    # -- results -------------------------------------------------------------------------------------
-
-    async def _result(self, membership: Membership, view: View, slot: int) -> None:
-        """Ask for the result until the next slot needs us; the next manifest tells it otherwise.
-
-        While there is none, others may be lost: whoever asks for our shares of them in order gets them.
-        """
-        while self._clock.now_utc() < self.rules.slot_end(slot + 1):
-            if (result := await self._asked(slot)) is not None:
-                await self._take(slot, result)
-                return
-            try:
-                await self.recovering.follow(membership, view, slot)
-            except Equivocation:
-                raise
-            except REFUSED as error:
-                self._log.info("slot %d: an order is ignored: %s", slot, error)
-            await self._client.pause()
-
-    async def _settle(self, membership: Membership, view: View, manifest: Manifest) -> None:
-        """Take what a manifest says about the slot before; silence means aborted."""
-        slot = self._conduct.calendars.before(manifest.slot)
-        entry = self._ledger.entry(slot)
-        if entry is not None and entry.state in _UNDECIDED:
-            await self._take(slot, manifest.result)
-        for old in self._ledger.entries():
-            if old.state in _UNDECIDED and old.slot < slot:
-                await self._overdue(membership, view, old, slot)
-
-    async def _overdue(self, membership: Membership, view: View, old: SlotEntry, slot: int) -> None:
-        """Ask for a result that no manifest told us, as the chain went on while we were away.
-
-        Energy is owed only once it is sure that no total has it, or nobody can say it any more.
-        """
-        if not old.manifest_hash:
-            await self._look_up(membership, view, old.slot)
-        if self._entry(old.slot).state not in _UNDECIDED:
-            return
-        if (result := await self._asked(old.slot)) is not None:
-            await self._take(old.slot, result)
-        elif old.slot < slot - RETAINED_SLOTS:
-            await self._fail(old.slot, Step.ABORT, "no result")
-
-    async def _look_up(self, membership: Membership, view: View, slot: int) -> None:
-        """Find out from the manifest of a slot that the chain has left behind whether we are in it."""
-        try:
-            if (reply := await self._client.manifest(slot, view.index)) is None:
-                return
-            manifest = Manifest.from_bytes(await self._content(membership, reply.signed))
-            if (manifest.net, manifest.slot, manifest.version) == (self.rules.net, slot, view.version):
-                accepted = from_bitmap(manifest.accepted, view.size)
-                await self._decide(view, slot, document_hash(manifest), accepted)
-        except REFUSED as error:
-            self._log.info("slot %d: a manifest is ignored: %s", slot, error)
-
-    async def _asked(self, slot: int) -> SlotResult | None:
-        """Ask for a slot's result once: None unless it is about this slot as we know it."""
-        if (signed := await self._client.result(slot)) is None:
-            return None
-        try:
-            result = SlotResult.from_bytes(await self._signatures.by_emp(signed))
-        except REFUSED as error:
-            self._log.info("slot %d: a result is ignored: %s", slot, error)
-            return None
-        if not self._about(slot, result):
-            self._log.info("slot %d: a result of something else is ignored", slot)
-            return None
-        return result
-
-    def _about(self, slot: int, result: SlotResult) -> bool:
-        said = (result.net, result.slot, result.manifest_hash)
-        return said == (self.rules.net, slot, self._entry(slot).manifest_hash)
-
-    async def _take(self, slot: int, result: SlotResult | None) -> None:
-        entry = self._entry(slot)
-        told = result is not None and self._about(slot, result)
-        if result is not None and told and result.verdict is Verdict.TOTALLED:
-            event = NetEvent(
-                self.rules.net.hex(), NetEventKind.TOTALLED, slot, entry.members, "", self.insecure
-            )
-            await self._ledger.totalled(slot, self._entries(event))
-            await self._tell(NetEventKind.TOTALLED, slot, entry.members, "")
-        else:
-            await self._fail(slot, Step.ABORT, "aborted" if told else "no result")
-
-    async def conclude_before(self, slot: int) -> None:
-        """Ask what became of slots that were opened before we left: what a total has must not be owed."""
-        for old in self._ledger.entries():
-            if old.state not in _UNDECIDED or old.slot >= slot:
-                continue
-            if (result := await self._asked(old.slot)) is not None:
-                await self._take(old.slot, result)
-            elif old.slot < slot - RETAINED_SLOTS:
-                await self._fail(old.slot, Step.ABORT, "no result")
-
-    async def give_up_before(self, slot: int, reason: str, *, finally_: bool = False) -> None:
-        """Owe what was measured or submitted before `slot`; with `finally_` also what waits for a result."""
-        for entry in self._ledger.entries():
-            recovered = self.rules.recovery is Recovery.WITNESS and entry.state is SlotState.SUBMITTED
-            if entry.slot < slot and recovered and not finally_:
-                await self._ledger.undecided(entry.slot, reason)
-            elif entry.slot < slot and entry.state in (SlotState.MEASURED, SlotState.SUBMITTED):
-                await self._fail(entry.slot, Step.LEAVE_OUT, reason)
-            elif entry.slot < slot and finally_ and entry.state in _UNDECIDED:
-                await self._fail(entry.slot, Step.ABORT, reason)
-
-    async def _fail(self, slot: int, step: Step, reason: str) -> None:
-        await self._ledger.failed(slot, step, reason)
-        await self._tell(NetEventKind.OWED, slot, 0, reason)
 
     def _entry(self, slot: int) -> SlotEntry:
         entry = self._ledger.entry(slot)
