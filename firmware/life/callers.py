@@ -4,6 +4,9 @@ The kernel says under which user a process runs (SO_PEERCRED). The gateway's own
 the roles that `[control] roles` names; nobody else may come at all. Whoever comes as a consumer must besides
 show that consumer's code (`smgw log code` makes one): that the machine is his does not make the log his.
 
+Wrong codes are counted by the name they are shown for, of all names that have no code together: who goes through
+a thousand names neither fills the memory nor has a failure forgotten.
+
 Rule: protection profile PP-0073, FIA_UID.2, FIA_UAU.2, FIA_AFL.1, FAU_SAR.1/CON. How many failures, and for
 how long a name is closed then, are own choices.
 """
@@ -29,7 +32,6 @@ CLOSED_S: Final = 300.0
 ROOT: Final = 0
 _SCRYPT: Final = {"n": 1 << 14, "r": 8, "p": 1, "dklen": 32}
 _SALT_BYTES: Final = 16
-_MOST_NAMES: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,8 @@ class Callers:
         now_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._own_uid, self._roles, self._codes, self._now_s = own_uid, frozenset(roles), codes, now_s
-        self._failures: dict[str, tuple[int, float]] = {}
+        self._failures: dict[str | None, tuple[int, float]] = {}
+        """By name; None: of all names that have no code, so that none of them takes memory."""
 
     def reader(self, peer: Peer, role: Role, consumer: str, code: str) -> Reader:
         """Return as whom `peer` is answered.
@@ -118,26 +121,28 @@ class Callers:
         return Reader(role, f"user-{peer.uid}")
 
     def _identify(self, consumer: str, code: str) -> None:
-        count, closed_until_s = self._failures.get(consumer, (0, 0.0))
-        if count >= TRIES:
-            if self._now_s() < closed_until_s:
-                raise AccessRefused(f"too many wrong codes of consumer {consumer}; again in some minutes")
-            count = 0
         if not code:
             raise AccessRefused(
                 f"who asks as consumer {consumer} shows that consumer's code;"
                 f" `smgw log code --consumer {consumer}` makes one"
             )
         text = self._codes()
-        known = _decoded(text).get(consumer) if text else None
+        codes: Mapping[str, Verifier] = _decoded(text) if text else {}
+        known = codes.get(consumer)
+        counted_as = None if known is None else consumer
+        count, closed_until_s = self._failures.get(counted_as, (0, 0.0))
+        if count >= TRIES:
+            if self._now_s() < closed_until_s:
+                raise AccessRefused(f"too many wrong codes of consumer {consumer}; again in some minutes")
+            count = 0
         if known is not None and hmac.compare_digest(
             _scrypt(code, bytes.fromhex(known.salt)), bytes.fromhex(known.scrypt)
         ):
             self._failures.pop(consumer, None)
             return
-        while len(self._failures) >= _MOST_NAMES:
-            del self._failures[next(iter(self._failures))]
-        self._failures[consumer] = count + 1, self._now_s() + CLOSED_S
+        # Only what nobody can guess any more is forgotten, so what is kept grows no further than the file.
+        self._failures = {one: seen for one, seen in self._failures.items() if one is None or one in codes}
+        self._failures[counted_as] = count + 1, self._now_s() + CLOSED_S
         raise AccessRefused(f"that is not the code of consumer {consumer}, or there is none")
 
 

@@ -10,6 +10,7 @@ Rule: protection profile PP-0073, FPT_TST.1 (integrity of stored code).
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,9 @@ def take(root: Path = ROOT) -> dict[str, str]:
     for package in PACKAGES:
         for path in sorted((root / package).rglob("*")):
             if path.suffix in SUFFIXES and not path.is_dir():
-                found[path.relative_to(root).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+                digest_of = hashlib.sha256(path.read_bytes()).hexdigest()
+                # Interned: gateways of one process, and the manifests of one gateway, share their texts.
+                found[sys.intern(path.relative_to(root).as_posix())] = sys.intern(digest_of)
     return found
 
 

@@ -106,6 +106,46 @@ def test_fia_afl_1_wrong_codes_close_a_name_for_a_while_and_no_other() -> None:
     assert door.ask(Role.CONSUMER, "anna", CODE).name == "anna"
 
 
+def test_fia_afl_1_a_name_under_attack_is_not_forgotten_among_a_thousand_others() -> None:
+    door = Door()
+    door.codes = with_code(door.codes, "", verifier_of("other", SALT))  # a name like any other
+    for attempt in range(TRIES):
+        with pytest.raises(AccessRefused, match="not the code"):
+            door.ask(Role.CONSUMER, "anna", "guess")
+        for number in range(1000):
+            with pytest.raises(AccessRefused):
+                door.ask(Role.CONSUMER, f"{attempt}-{number}", "guess")
+    with pytest.raises(AccessRefused, match="too many"):
+        door.ask(Role.CONSUMER, "anna", CODE)
+    assert len(door.callers._failures) == 2
+    assert door.ask(Role.CONSUMER, "", "other").name == ""
+
+
+def test_fia_afl_1_names_without_a_code_close_together_and_a_new_code_opens_its_name() -> None:
+    door = Door()
+    for number in range(TRIES):
+        with pytest.raises(AccessRefused, match="or there is none"):
+            door.ask(Role.CONSUMER, f"stranger-{number}", "guess")
+    with pytest.raises(AccessRefused, match="too many"):
+        door.ask(Role.CONSUMER, "bert", "other")
+    assert door.ask(Role.CONSUMER, "anna", CODE).name == "anna"
+    door.codes = with_code(door.codes, "bert", verifier_of("other", SALT))
+    assert door.ask(Role.CONSUMER, "bert", "other").name == "bert"
+    door.now_s = CLOSED_S
+    with pytest.raises(AccessRefused, match="or there is none"):
+        door.ask(Role.CONSUMER, "carl", "guess")
+
+
+def test_failures_of_a_name_whose_code_was_taken_away_are_let_go_of() -> None:
+    door = Door()
+    with pytest.raises(AccessRefused, match="not the code"):
+        door.ask(Role.CONSUMER, "anna", "guess")
+    door.codes = with_code(b"", "bert", verifier_of("other", SALT))
+    with pytest.raises(AccessRefused, match="not the code"):
+        door.ask(Role.CONSUMER, "bert", "guess")
+    assert door.callers._failures.keys() == {"bert"}
+
+
 def test_what_is_kept_of_a_code_is_not_the_code() -> None:
     assert CODE.encode() not in Door().codes
     with pytest.raises(ValueError, match="16 bytes"):

@@ -28,6 +28,7 @@ from hsm.emulator import load_card
 from hsm.emulator.personalise import new_card
 from hsm.emulator.transport import EmulatorTransport
 from hsm.session import ModuleSession
+from tests.support.chance import seed
 from tests.unit.firmware.core_child import CONSUMER, Core
 from tests.unit.firmware.profile_set import at
 from tests.unit.firmware.stores_child import PIN
@@ -154,8 +155,10 @@ def test_fpt_fls_1_a_core_that_is_killed_at_any_moment_loses_nothing(tmp_path: P
     lanes = 5
     gateways = [Gateway(tmp_path / f"gateway {lane}") for lane in range(lanes)]
 
+    drawn = seed()
+
     def lane(position: int) -> None:
-        chance = random.Random()
+        chance = random.Random(f"{drawn}/{position}")
         errors = tmp_path / f"errors {position}"
         with (
             errors.open("wb") as said,

@@ -22,6 +22,7 @@ from firmware.store.operations import Append, Chain, Delete, Insert, KeepNewest,
 from firmware.store.partition import MAX_BATCH, Partition
 from firmware.store.schema import SCHEMA_VERSION
 from hsm.errors import ModuleUnavailable
+from tests.support.chance import seed
 from tests.unit.firmware.fixed_module import module_of
 from tests.unit.firmware.store_child import CLOCK
 
@@ -375,7 +376,7 @@ def child(what, folder):
     "turns", [3, pytest.param(100, marks=[pytest.mark.nightly, pytest.mark.timeout(1800)])]
 )
 def test_kill_at_any_moment_loses_nothing_that_was_acknowledged(path, turns):
-    chance = random.Random()
+    chance = random.Random(seed())
     records, items, entries = {}, {}, 0
     for turn in range(turns):
         writer = child("write", path.parent)

@@ -46,6 +46,7 @@ from firmware.store.partition import Partition
 from hsm.api import KeySlot
 from lmn.model import Obis
 from tests.unit.firmware import tariff_child
+from tests.support.chance import seed
 from tests.unit.firmware.fixed_module import module_of
 from tests.unit.firmware.profile_set import at, billing, meter_profile, peer
 from tests.unit.firmware.tariff_task import SLOT, registers_of, task, value
@@ -460,7 +461,7 @@ async def test_batches_and_order_of_arrival_do_not_matter(tmp_path_factory, cuts
 
 def test_kill_at_any_moment_changes_no_derived_register(tmp_path):
     """kill -9 during registration, several times: what is derived equals what an undisturbed day gives."""
-    chance, lives, done = random.Random(), 0, False
+    chance, lives, done = random.Random(seed()), 0, False
     while not done:
         lives += 1
         child = subprocess.Popen(

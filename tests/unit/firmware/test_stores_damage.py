@@ -24,6 +24,7 @@ from firmware.store.operations import Append, Put, Trim
 from firmware.store.partition import Partition
 from firmware.store.stores import Quotas, Stores
 from hsm.errors import ModuleUnavailable
+from tests.support.chance import seed
 from tests.support.soft_module import SoftModule
 from tests.unit.firmware.fixed_module import module_of
 
@@ -76,7 +77,7 @@ async def examine(path, chance):
 async def test_damage_anywhere_is_a_named_error_or_right_data(tmp_path, times):
     path = tmp_path / "consumer.db"
     pristine = await filled(path)
-    chance = random.Random()
+    chance = random.Random(seed())
     untouched = noticed = salvaged = 0
     for _ in range(times):
         damaged = bytearray(pristine)

@@ -22,6 +22,7 @@ from hsm.emulator import load_card
 from hsm.emulator.personalise import new_card
 from hsm.emulator.transport import EmulatorTransport
 from hsm.session import ModuleSession
+from tests.support.chance import seed
 from tests.unit.firmware.stores_child import ACCESS, CLOCK, PIN
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -119,8 +120,10 @@ def test_a_kill_at_any_moment_loses_nothing_and_repeats_no_nonce(tmp_path, turns
     lanes = 5  # folders that live at the same time, most of which is waiting
     gateways = [Gateway(tmp_path / f"gateway {lane}") for lane in range(lanes)]
 
+    drawn = seed()
+
     def lane(position):
-        chance = random.Random()
+        chance = random.Random(f"{drawn}/{position}")
         for turn in range(turns // lanes):
             gateways[position].live_and_die(chance)
             if turns < 100 or turn % 10 == 9 or turn == turns // lanes - 1:
