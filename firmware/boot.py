@@ -32,6 +32,7 @@ from firmware.life.care import Base, Care, EndOfLife, finish_decommissioning, ma
 from firmware.life.control import Request
 from firmware.life.lines import Told
 from firmware.life.states import Function
+from firmware.log.ending import last_end
 from firmware.log.entry import Event
 from firmware.metering.happenings import Happenings
 from firmware.metering.original import OriginalLists
@@ -152,7 +153,7 @@ async def open_gateway(
         parts = _parts(base, care, tempo)
         gateway = await _assemble(stack, parts)
         system = parts.logs.system
-        await system.write(Event.BOOT, subject=gateway.gateway_id)
+        await system.write(Event.BOOT, subject=gateway.gateway_id, **await last_end(system))
         await care.begin(parts)
         stack.push_async_callback(care.last_seal)
         stack.push_async_callback(system.write, Event.STOP, subject=gateway.gateway_id)

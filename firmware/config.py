@@ -199,6 +199,10 @@ class WanTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     sig: PemFile
     enc: PemFile
     gwa: GwaTable
+    alarm_after_hours: Annotated[float, msgspec.Meta(ge=0.1, le=8760)] = 24.0
+    """The administrator is told of data that a recipient has not taken for so long."""
+    give_up_after_days: Annotated[float, msgspec.Meta(ge=0, le=3650)] = 30.0
+    """So long data wait for a recipient whom no profile names any more, in case one does again."""
 
 
 class DcnetTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -16,6 +16,7 @@ from typing import Final
 
 from firmware.enforcement.content import longest_occasion
 from firmware.enforcement.schedule import MAX_INSTANTS, cycle_begin, deliveries, delivery_window, has_cycle
+from firmware.errors import StoreCorrupt
 from firmware.flow.delivery import Delivery
 from firmware.flow.evaluation import Evaluator, Since
 from firmware.flow.ports import FALSE_FUTURE, Clock, Profiles
@@ -102,10 +103,14 @@ class DueDeliveries:
 
         What was due while its profile was in force is owed; that it still waits for its offset hides only
         when it leaves. What cannot be handed on now is logged and given up, because nothing may keep the
-        administrator from ending a profile.
+        administrator from ending a profile: neither a module that is away nor a damaged partition.
+
+        It is part of carrying out an order, so it runs in every operating state in which orders are taken,
+        also where delivering is forbidden: it puts releases into the outbox and brings nothing to anybody.
+        They wait there until the outbox may run.
 
         Raises:
-            StoreUnavailable, StoreCorrupt: nothing may change now.
+            StoreUnavailable: nothing may change now; what is owed can still be kept when there is room.
         """
         active = self._profiles.active
         for communication in active.communication:
@@ -118,7 +123,7 @@ class DueDeliveries:
                 continue
             try:
                 await self._catch_up(communication, processing, early=True)
-            except (WanError, CertificateRefused, HsmError) as fault:
+            except (WanError, CertificateRefused, HsmError, StoreCorrupt) as fault:
                 _LOG.warning("%s ends before what it owed was handed on: %s", communication.id, fault)
                 if self._report is not None:
                     self._report("firmware.flow.delivery", fault)

@@ -4,8 +4,8 @@ The kernel says under which user a process runs (SO_PEERCRED). The gateway's own
 the roles that `[control] roles` names; nobody else may come at all. Whoever comes as a consumer must besides
 show that consumer's code (`smgw log code` makes one): that the machine is his does not make the log his.
 
-Wrong codes are counted by the name they are shown for, of all names that have no code together: who goes through
-a thousand names neither fills the memory nor has a failure forgotten.
+Wrong codes are counted by the name they are shown for, of all names that have no code together: who goes
+through a thousand names neither fills the memory nor has a failure forgotten.
 
 Rule: protection profile PP-0073, FIA_UID.2, FIA_UAU.2, FIA_AFL.1, FAU_SAR.1/CON. How many failures, and for
 how long a name is closed then, are own choices.

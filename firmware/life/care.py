@@ -48,6 +48,7 @@ from firmware.orders.stores import store_orders
 from firmware.parts import Parts
 from firmware.profile.registry import Registry, SealedProfiles
 from firmware.store.memory import MemoryWatch
+from firmware.store.operations import Delete, Put
 from firmware.store.stores import Stores
 from firmware.store.wiping import Belongings, wipe_consumer
 from firmware.supervisor import Reporter, Service
@@ -60,7 +61,10 @@ _LAST_SEAL_S: Final = 2.0
 _RECEIPT_S: Final = 3.0
 """Time for the administrator's receipt to leave before keys and data go."""
 _OPERATION_CHARS: Final = 40
+_DIGEST_CHARS: Final = 64
 _MANIFEST: Final = ("program", "manifest")
+_BEFORE_MANIFESTS: Final = ("program", "sha256")
+"""Where a firmware that knew no manifests kept one digest, of what it took for the program."""
 
 
 class EndOfLife:
@@ -268,11 +272,14 @@ class Care:
         A program that differs is logged, with the files, and becomes the known one; where `[gateway] program`
         is "pinned" it does not, and nothing but the control socket runs.
         """
-        kept = await parts.stores.system.get(*_MANIFEST)
-        found = None if kept is None else manifest.changes(manifest.decode(kept), self.program)
-        if found is not None and not found:
+        system = parts.stores.system
+        kept = await system.get(*_MANIFEST)
+        found = "" if kept is None else str(manifest.changes(manifest.decode(kept), self.program))
+        if kept is not None and not found:
             return
-        refused = bool(found) and parts.config.gateway.program == "pinned"
+        if kept is None and (old := await system.get(*_BEFORE_MANIFESTS)) is not None:
+            found = f"no manifest to compare with; known by one digest so far, {old.decode()[:_DIGEST_CHARS]}"
+        refused = kept is not None and parts.config.gateway.program == "pinned"
         if found:
             outcome = Outcome.FAILURE if refused else Outcome.SUCCESS
             for journal in (parts.logs.system, parts.logs.calibration):
@@ -282,13 +289,16 @@ class Care:
                         outcome,
                         level=Level.ERROR if refused else None,
                         subject="program",
-                        text=str(found),
+                        text=found,
                         sha256=manifest.digest(self.program),
                     )
+            if kept is None:  # nobody can say by what the files differ, so the administrator is to look
+                await parts.notices.put(Event.FIRMWARE_UPDATE, "program", found)
         if refused:
             await parts.life.enter(Cause.CODE_CHANGED, f"not what was pinned: {found}")
-        else:
-            await parts.stores.system.put(*_MANIFEST, manifest.encode(self.program))
+            return
+        known = Put(*_MANIFEST, manifest.encode(self.program))
+        await system.commit((known, Delete(*_BEFORE_MANIFESTS)))
 
     def services(
         self,

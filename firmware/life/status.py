@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from firmware.chronicle import Counts
 from firmware.flow.intake import Statistics
+from firmware.flow.undelivered import State, watched
 from firmware.life.selftest import Check, SelfTest
 from firmware.life.states import CAUSES, Function
 from firmware.log.sealer import Sealer
 from firmware.parts import Parts
 from firmware.profile.model import ProfileSet
 from firmware.profile.proxy import NOT_SERVED
+from firmware.store.partition import Partition
 from hsm.session import SessionStatistics
 
 
@@ -71,6 +74,7 @@ async def status(sources: Sources) -> dict[str, Any]:
         },
         "lines": sources.lines(),
         "counts": _counts(parts.chronicle.counts),
+        "undelivered": await _undelivered(parts.stores.consumer),
         "alarms_waiting": len(await parts.notices.waiting()),
         "logs": await _logs(parts, sources.sealer),
         "self_test": _checks(sources.self_test.last),
@@ -93,6 +97,12 @@ def _counts(counts: Counts) -> dict[str, int]:
         "released": counts.released,
         "denied": counts.denied,
     }
+
+
+async def _undelivered(partition: Partition) -> dict[str, int]:
+    """Count what waits too long for its recipient, as it was at the last look."""
+    states = Counter(seen.state for seen in (await watched(partition)).values())
+    return {state.value: states[state] for state in (State.OVERDUE, State.STRANDED)}
 
 
 async def _logs(parts: Parts, sealer: Sealer) -> dict[str, Any]:

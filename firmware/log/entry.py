@@ -105,6 +105,7 @@ class Event(Enum):
     # data that leaves
     DATA_RELEASED = "data-released"
     DATA_SENT = "data-sent"
+    DATA_UNDELIVERED = "data-undelivered"
     RELEASE_DENIED = "release-denied"
     CONCEALED_CONTRIBUTION = "concealed-contribution"
     CONCEALMENT_ABORTED = "concealment-aborted"

@@ -25,7 +25,9 @@ def _m(text: str, *logs: LogKind, written: bool = True) -> Meaning:
 
 
 MEANINGS: Final[dict[Event, Meaning]] = {
-    Event.BOOT: _m("the gateway began to serve", _S),
+    Event.BOOT: _m(
+        "the gateway began to serve; its sub-event says if the life before was not stopped in order", _S
+    ),
     Event.STOP: _m("it stopped in order, or something that no restart mends stopped it", _S),
     Event.SELF_TEST: _m("a self-test ended; the text names what failed", _S, _C),
     Event.SECURE_STATE: _m("a cause for which there is no word of its own came or went", _S),
@@ -80,6 +82,12 @@ MEANINGS: Final[dict[Event, Meaning]] = {
     Event.REGISTRATION_CLOSED: _m("a billing period ended and its values are registered", _C),
     Event.DATA_RELEASED: _m("a data set is on its way; its period and number of values, never values", _C),
     Event.DATA_SENT: _m("a data set arrived at its recipient", _C),
+    Event.DATA_UNDELIVERED: _m(
+        "a data set waits for a recipient who does not take it or is named no more, or was given up;"
+        " see the sub-event",
+        _S,
+        _C,
+    ),
     Event.RELEASE_DENIED: _m("the policy gate let something not leave", _S, _C),
     Event.CONCEALED_CONTRIBUTION: _m("a value went into a total that hides it; size of the group", _C),
     Event.CONCEALMENT_ABORTED: _m("a value could not be hidden, so it stayed", _S, _C),

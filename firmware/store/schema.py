@@ -15,8 +15,8 @@ SCHEMA_VERSION: Final = 3
 APPLICATION_ID: Final = 0x534D4757  # "SMGW"
 PAGE_BYTES: Final = 4096
 _KEPT_STATEMENTS: Final = 20
-"""Prepared ones that a connection keeps: about as many as a running partition uses. What an opening alone needs
-goes when others come; kept, the statements of three files were a quarter of a gateway's memory."""
+"""Prepared ones that a connection keeps: about as many as a running partition uses. What an opening alone
+needs goes when others come; kept, the statements of three files were a quarter of a gateway's memory."""
 TABLES: Final = ("opening", "kind", "item", "record", "state")
 _CORRUPT: Final = frozenset(
     {
@@ -95,9 +95,7 @@ def connect(path: Path, name: str, quota_bytes: int | None) -> sqlite3.Connectio
         if not path.exists():
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
             sync_folder(path.parent)
-        db = sqlite3.connect(
-            path, isolation_level=None, timeout=0.0, cached_statements=_KEPT_STATEMENTS
-        )
+        db = sqlite3.connect(path, isolation_level=None, timeout=0.0, cached_statements=_KEPT_STATEMENTS)
     try:
         with named_errors(name):
             _prepare(db, name, quota_bytes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from firmware.store.exchange import (
     locked,
     path_of,
 )
-from firmware.store.operations import Delete, Insert, KeepNewest, Operation, Put
+from firmware.store.operations import Insert, Operation, Put
 from firmware.store.partition import Partition
 from firmware.store.schema import named_errors
 from firmware.store.seal import slot_of
@@ -46,8 +46,6 @@ _BRIDGES: Final = (
 )
 """Slots whose keys the gateway may make and erase by itself, those first that nets use least."""
 _NO_SUCH_KEY: Final = 0x6A88
-_KEPT_DELIVERED: Final = 20_000
-"""Ids of delivered messages that are remembered; an id names a slot, and none that old is sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,73 +288,6 @@ def _paths(folder: Path) -> list[Path]:
     except OSError as error:
         raise StoreUnavailable(f"store: {error.strerror}") from error
     return [path_of(folder, name) for name in PARTITIONS]
-
-
-class _Waiting(msgspec.Struct, frozen=True, array_like=True):
-    recipient: str
-    sealed: bytes
-    owner: str = ""
-
-
-Arrived = Callable[[str, str, str], Sequence[Operation]]
-"""(owner, recipient, message id) of what arrived -> what its owner's log is told, in the same commit."""
-
-
-class SealedOutbox:
-    """`wan.ports.OutboxStore` in a partition: messages that wait, and the ids of those that arrived.
-
-    Args:
-        partition: the consumer partition.
-        arrived: asked for what is logged of a message with an owner that arrived; None: nothing is.
-    """
-
-    def __init__(self, partition: Partition, arrived: Arrived | None = None) -> None:
-        self._partition, self._arrived = partition, arrived
-
-    async def put(self, message_id: str, recipient: str, sealed: bytes, owner: str = "") -> None:
-        """Keep a message; durable on return. An id that waits or was delivered is ignored."""
-        await self._partition.commit((self.operation(message_id, recipient, sealed, owner),))
-
-    def operation(self, message_id: str, recipient: str, sealed: bytes, owner: str = "") -> Operation:
-        """Return what `put` would do, for a commit of the caller's own."""
-        waiting = msgspec.msgpack.encode(_Waiting(recipient, sealed, owner))
-        return Insert("outbox", message_id, waiting, unless="outbox.delivered")
-
-    async def pending(self, recipient: str) -> Iterable[tuple[str, bytes]]:
-        """Return (message id, sealed bytes) of what waits for `recipient`, oldest first."""
-        waiting = [
-            (message_id, _decoded(plaintext, _Waiting, "outbox"))
-            for message_id, plaintext in await self._partition.items("outbox")
-        ]
-        return [
-            (message_id, message.sealed) for message_id, message in waiting if message.recipient == recipient
-        ]
-
-    async def disown(self, owner: str) -> list[Operation]:
-        """Return what lets messages of an owner go on waiting without his name."""
-        found: list[Operation] = []
-        for message_id, plaintext in await self._partition.items("outbox"):
-            waiting = _decoded(plaintext, _Waiting, "outbox")
-            if waiting.owner == owner:
-                nameless = msgspec.msgpack.encode(_Waiting(waiting.recipient, waiting.sealed))
-                found.append(Put("outbox", message_id, nameless))
-        return found
-
-    async def delivered(self, message_id: str) -> None:
-        """Forget the content and keep the id; durable on return."""
-        text = await self._partition.get("outbox", message_id)
-        waiting = None if text is None else _decoded(text, _Waiting, "outbox")
-        logged: Sequence[Operation] = ()
-        if waiting is not None and waiting.owner and self._arrived is not None:
-            logged = self._arrived(waiting.owner, waiting.recipient, message_id)
-        await self._partition.commit(
-            (
-                *logged,
-                Delete("outbox", message_id),
-                Insert("outbox.delivered", message_id, b""),
-                KeepNewest("outbox.delivered", _KEPT_DELIVERED),
-            )
-        )
 
 
 class MeterCounters:

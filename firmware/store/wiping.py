@@ -11,9 +11,10 @@ import msgspec
 
 from firmware.errors import StoreCorrupt
 from firmware.store.operations import Delete, Forget, Operation, Sift
+from firmware.store.outbox import SealedOutbox
 from firmware.store.partition import Partition
 from firmware.store.retention import day_of
-from firmware.store.stores import SealedOutbox, Stores
+from firmware.store.stores import Stores
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 
 from firmware.config import WanTable
@@ -19,12 +20,13 @@ from firmware.enforcement.dcnet.service.signatures import CmsSignatures
 from firmware.enforcement.dcnet.service.versions import forget_net
 from firmware.enforcement.dcnet.slot.ledger import Ledger
 from firmware.enforcement.gate import Gate
+from firmware.flow.undelivered import Patience, Undelivered
 from firmware.life.control import Operation
 from firmware.orders.nets import net_orders
 from firmware.parts import Parts
 from firmware.profile.model import CommunicationProfile
 from firmware.profile.pem import to_der
-from firmware.store.stores import SealedOutbox
+from firmware.store.outbox import SealedOutbox
 from firmware.supervisor import Service, ServiceGroup
 from firmware.wide_area import identity as identities
 from firmware.wide_area.links import NET_TIMEOUT_S, Links, administrator
@@ -97,8 +99,9 @@ async def open_wide_area(
         release=gate.release_control,
         notices=_Notices(parts, gate),
     )
+    kept = SealedOutbox(parts.stores.consumer, parts.chronicle.arrived)
     outbox = Outbox(
-        SealedOutbox(parts.stores.consumer, parts.chronicle.arrived),
+        kept,
         links.suppliers,
         links.recipients,
         module=parts.module,
@@ -107,6 +110,16 @@ async def open_wide_area(
         gateway=parts.gateway_id,
         report=parts.report,
         pace=parts.tempo.delivery,
+    )
+    undelivered = Undelivered(
+        kept,
+        parts.stores.consumer,
+        parts.logs,
+        parts.notices,
+        links.suppliers,
+        parts.clock,
+        parts.clock.valid,
+        Patience(timedelta(hours=table.alarm_after_hours), timedelta(days=table.give_up_after_days)),
     )
     group = ServiceGroup("enforcement.nets", parts.report)
     nets = Nets(
@@ -119,8 +132,9 @@ async def open_wide_area(
     parts.orders.take(net_orders(nets.member))
     parts.registry.watch(nets.follow)
     parts.registry.watch(lambda _profiles: outbox.wake())
+    parts.registry.watch(lambda _profiles: undelivered.look_again())
     net_status = NetStatus(nets.member, parts.registry, parts.logs.system)
-    return WideArea(links, nets, outbox, orders, (outbox, group), net_status.tell)
+    return WideArea(links, nets, outbox, orders, (outbox, undelivered, group), net_status.tell)
 
 
 def _tls_context(

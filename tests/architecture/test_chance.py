@@ -48,4 +48,3 @@ def test_the_seed_is_in_the_report_and_can_be_set(
     told = capsys.readouterr().out.splitlines()[0].partition(f"{SEED}=")[2]
     monkeypatch.setenv(SEED, told)
     assert seed() == drawn == int(told)
-

@@ -8,7 +8,7 @@ import pytest
 
 from firmware.life.states import Cause, Function
 from firmware.log.entry import Event, Outcome
-from firmware.store.stores import SealedOutbox
+from firmware.store.outbox import SealedOutbox
 from hsm.x509 import Certificate
 from tests.support.whole_gateway import NAME, SUPPLIER, Life, Road, eventually
 from tools.counterparts.gwa import place_order

@@ -1,4 +1,4 @@
-"""Chance that differs from run to run and can be had again: what a failed test printed is set for the next run."""
+"""Chance that differs from run to run and can be had again: a failure prints what to set for the next run."""
 
 from __future__ import annotations
 

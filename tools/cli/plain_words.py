@@ -87,6 +87,18 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
         "{entries} values from {from_utc} to {to_utc} are on their way to {destination} ({subject}).",
     ),
     "data-sent": ("Daten sind bei {destination} angekommen.", "Data arrived at {destination}."),
+    "data-undelivered/stranded": (
+        "Daten für {destination} sind nicht mehr zustellbar: Kein Profil nennt den Empfänger. {text}",
+        "Data for {destination} cannot be delivered any more: no profile names the recipient. {text}",
+    ),
+    "data-undelivered/given-up": (
+        "Daten für {destination} kamen nie an; die Kopie ist gelöscht, Ihre Messwerte bleiben. {text}",
+        "Data for {destination} never arrived; the copy is deleted, your values stay. {text}",
+    ),
+    "data-undelivered": (
+        "Daten für {destination} werden doch noch zugestellt. {text}",
+        "Data for {destination} are delivered after all. {text}",
+    ),
     "release-denied": (
         "Eine Weitergabe an {destination} wurde verhindert: {text}",
         "Something for {destination} was not let out: {text}",

@@ -76,6 +76,7 @@ def _show(found: dict[str, Any], console: Console) -> None:
     if "time" not in found:
         return
     clock, profiles, telegrams = found["time"], found["profiles"], found["telegrams"]
+    waiting = found["undelivered"]
     rejected = ", ".join(f"{count} {code}" for code, count in telegrams["rejected"].items()) or "none"
     error = "unknown" if clock["error_s"] is None else f"{clock['error_s']} s"
     for name, text in (
@@ -87,6 +88,7 @@ def _show(found: dict[str, Any], console: Console) -> None:
         ("telegrams", f"{telegrams['accepted']} accepted, rejected: {rejected}"),
         ("copies", f"{telegrams['duplicates']} telegrams that repeaters brought again"),
         ("sent", f"{found['counts']['released']} data sets, {found['counts']['denied']} denied"),
+        ("waiting", f"{waiting['overdue']} data sets overdue, {waiting['stranded']} without a recipient"),
         ("alarms", f"{found['alarms_waiting']} wait for the administrator"),
     ):
         console.print(f"{name:<9} {text}", markup=False, highlight=False)

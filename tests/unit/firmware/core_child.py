@@ -37,7 +37,8 @@ from firmware.metering.register import Register
 from firmware.orders.desk import OrderDesk
 from firmware.profile import codec
 from firmware.profile.registry import Registry, SealedProfiles
-from firmware.store.stores import MeterCounters, SealedOutbox, Stores
+from firmware.store.outbox import SealedOutbox
+from firmware.store.stores import MeterCounters, Stores
 from hsm.api import Curve, KeySlot
 from hsm.emulator import load_card
 from hsm.emulator.transport import EmulatorTransport

@@ -456,6 +456,16 @@ def test_configuration_loads_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
+class Foreign(msgspec.Struct):
+    a: complex
+
+
+@pytest.mark.parametrize("value", ['"1"', "1"])
+def test_a_model_of_ours_with_a_type_that_no_document_holds_is_no_fault_of_the_document(value):
+    with pytest.raises(AssertionError, match="documents do not hold a complex"):
+        read_toml_text(f"a = {value}", Foreign, file="f", folder=Path())
+
+
 def test_the_checks_of_fields_exist():
     named = set(re.findall(r'"check": "(\w+)"', Path(config.__file__).read_text()))
     assert named == set(config.CHECKS)

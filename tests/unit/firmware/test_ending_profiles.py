@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from firmware.enforcement.uniform import offset
-from firmware.errors import StoreUnavailable
+from firmware.errors import StoreCorrupt, StoreUnavailable
 from firmware.profile.model import ProfileSet
 from hsm.errors import CertificateRefused, ModuleUnavailable
 from tests.unit.firmware.profile_set import at, plain_series
@@ -98,7 +98,9 @@ async def test_an_order_that_is_refused_hurries_nothing(street: Street) -> None:
     assert gateway.outbox.sent == []
 
 
-@pytest.mark.parametrize("fault", [CertificateRefused("expired"), ModuleUnavailable("gone")])
+@pytest.mark.parametrize(
+    "fault", [CertificateRefused("expired"), ModuleUnavailable("gone"), StoreCorrupt("damaged")]
+)
 async def test_nothing_keeps_the_administrator_from_ending_a_profile(
     street: Street, fault: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -90,6 +90,7 @@ class World:
             logs=logs,
             life=LifeCycle(logs, Notices(stores.system, clock), stores.system),
             config=SimpleNamespace(gateway=SimpleNamespace(program=policy)),
+            notices=Notices(stores.system, clock),
         )
 
     async def start(self, files):
@@ -135,3 +136,35 @@ async def test_fpt_tst_1_a_pinned_gateway_runs_no_other_program(tmp_path):
         world = World(stores, "pinned")
         await world.start(NEW)
         assert world.parts.life.state is State.NORMAL
+
+
+@pytest.mark.parametrize("policy", ["follow", "pinned"])
+async def test_a_store_from_before_there_were_manifests_takes_one_and_says_so(tmp_path, policy):
+    async with await Stores.open(tmp_path, SoftModule()) as stores:
+        await stores.system.put("program", "sha256", b"5e" * 32)
+        world = World(stores, policy)
+        await world.start(OLD)
+        await world.start(OLD)
+        ((outcome, text),) = await world.told()
+        assert (outcome, "5e" * 32 in text) == (Outcome.SUCCESS, True)
+        (alarm,) = await world.parts.notices.waiting()
+        assert (alarm.event, alarm.subject) == (Event.FIRMWARE_UPDATE, "program")
+        assert await stores.system.get("program", "sha256") is None
+        await world.start(NEW)  # from now on files are compared
+        assert (await world.told())[1][1] == "changed: firmware/boot.py"
+        assert (world.parts.life.state is State.NORMAL) == (policy == "follow")
+
+
+async def test_the_first_start_of_a_gateway_announces_nothing(tmp_path):
+    async with await Stores.open(tmp_path, SoftModule()) as stores:
+        world = World(stores, "follow")
+        await world.start(OLD)
+        assert await world.told() == []
+        assert await world.parts.notices.waiting() == []
+
+
+def test_gateways_of_one_process_share_the_texts_of_their_manifests(program):
+    one, other = take(program), take(program)
+    name = "firmware/log/entry.py"
+    assert one[name] is other[name]
+    assert all(mine is theirs for mine, theirs in zip(one, other, strict=True))

@@ -45,8 +45,8 @@ from firmware.profile.tariffs import (
 from firmware.store.partition import Partition
 from hsm.api import KeySlot
 from lmn.model import Obis
-from tests.unit.firmware import tariff_child
 from tests.support.chance import seed
+from tests.unit.firmware import tariff_child
 from tests.unit.firmware.fixed_module import module_of
 from tests.unit.firmware.profile_set import at, billing, meter_profile, peer
 from tests.unit.firmware.tariff_task import SLOT, registers_of, task, value

@@ -8,14 +8,15 @@ import msgspec
 import pytest
 
 from firmware.errors import StoreCorrupt, StoreUnavailable
+from firmware.store import outbox as outbox_module
 from firmware.store import stores as stores_module
 from firmware.store.operations import Put
+from firmware.store.outbox import SealedOutbox
 from firmware.store.partition import Partition
 from firmware.store.stores import (
     MeterCounters,
     ProfileArchive,
     ReplayMemory,
-    SealedOutbox,
     Stores,
 )
 from hsm.api import KeySlot
@@ -119,7 +120,7 @@ async def test_the_outbox_keeps_what_waits_and_takes_each_id_once(partition):
 
 
 async def test_ids_of_delivered_messages_do_not_grow_for_ever(partition, monkeypatch):
-    monkeypatch.setattr(stores_module, "_KEPT_DELIVERED", 3)
+    monkeypatch.setattr(outbox_module, "_KEPT_DELIVERED", 3)
     outbox = SealedOutbox(partition)
     for n in range(10):
         await outbox.put(f"m{n}", "emp", b"")

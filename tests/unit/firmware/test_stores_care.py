@@ -20,8 +20,9 @@ from firmware.metering.running import RunningRegisters
 from firmware.metering.tariff.task import Held
 from firmware.store.memory import MemoryWatch
 from firmware.store.operations import Append, Put, Trim
+from firmware.store.outbox import SealedOutbox
 from firmware.store.retention import day_of, expired, months_before
-from firmware.store.stores import Quotas, SealedOutbox, Stores
+from firmware.store.stores import Quotas, Stores
 from firmware.store.wiping import EVER, Belongings, wipe_consumer
 from hsm.errors import ModuleUnavailable
 from lmn.model import MeterId, Obis
