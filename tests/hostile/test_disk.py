@@ -6,8 +6,9 @@ import asyncio
 import os
 import resource
 import subprocess
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,46 @@ def disk(folder: Path, size_mb: int) -> Iterator[bool]:
             subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def remount(folder: Path, option: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{option}", str(folder)], check=True)
+ReadOnly = Callable[[Path], AbstractContextManager[Sequence[str]]]
+"""Makes a folder read-only for whatever is run within the command that it yields."""
+_BOUND = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+
+
+@contextmanager
+def by_modes(folder: Path) -> Iterator[Sequence[str]]:
+    """By the modes of files, which bind root as well once it has given up the right to override them."""
+    within = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+    paths = [folder, *folder.iterdir()]
+    modes = {path: path.stat().st_mode for path in paths}
+    for path in paths:
+        path.chmod(modes[path] & ~0o222)
+    try:
+        yield demanded(folder, within, "root cannot give up its rights here (setpriv, CAP_SETPCAP)")
+    finally:
+        for path in paths:
+            path.chmod(modes[path])
+
+
+@contextmanager
+def by_mount(folder: Path) -> Iterator[Sequence[str]]:
+    """By a read-only mount in a namespace of its own, which is gone with whoever runs in it."""
+    own = ("unshare", "--mount") if os.geteuid() == 0 else ("unshare", "--map-root-user", "--mount")
+    yield demanded(folder, (*own, "sh", "-c", _BOUND, str(folder)), "no mounts in a namespace of one's own")
+
+
+def demanded(folder: Path, within: Sequence[str], reason: str) -> Sequence[str]:
+    """Return `within` if nothing run in it can write into `folder`; a named skip where it cannot be had."""
+    code = "import pathlib, sys; pathlib.Path(sys.argv[1], 'tried').touch()"
+    try:
+        tried = subprocess.run(
+            [*within, sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        pytest.skip(reason)
+    if not any(word in tried.stderr for word in ("PermissionError", "Read-only file system")):
+        (folder / "tried").unlink(missing_ok=True)
+        pytest.skip(reason)
+    return within
 
 
 @asynccontextmanager
@@ -102,31 +141,25 @@ async def test_fpt_fls_1_a_disk_without_a_byte_is_a_state_and_ends_by_itself(tmp
         assert (await site.log())[-1].event is Event.STOP
 
 
+@pytest.mark.parametrize("how", [by_modes, by_mount])
 async def test_fpt_fls_1_a_disk_that_turned_read_only_is_named_and_a_writable_one_goes_on(
-    tmp_path: Path,
+    tmp_path: Path, how: ReadOnly
 ) -> None:
     """As a worn-out card does. The process ends with a clear word, which its supervisor starts again."""
-    async with on_disk(tmp_path, 12) as (site, real):
-        folder = site.folder / "state"
+    site = Site(tmp_path / "gateway")
+    folder = site.folder / "state"
+    async with site.stick:
         async with site.running() as life:
             await site.send()
             await life.accepted(1)
             kept = (await life._parts.stores.consumer.span("reading"))[1]
-        if real:
-            remount(folder, "ro")
-        else:
-            for path in (*folder.iterdir(), folder):
-                path.chmod(path.stat().st_mode & ~0o222)
-        if real or os.geteuid() != 0:
+        before = {path.name: path.read_bytes() for path in folder.glob("*.db")}
+        with how(folder) as within:
             for _ in range(2):
-                async with site.process() as process:
+                async with site.process(*within) as process:
                     await line_with(process, b"StoreUnavailable")
                     assert await asyncio.wait_for(process.wait(), 30) == 1
-        if real:
-            remount(folder, "rw")
-        else:
-            for path in (folder, *folder.iterdir()):
-                path.chmod(path.stat().st_mode | 0o200)
+        assert {path.name: path.read_bytes() for path in folder.glob("*.db")} == before
         async with site.running() as life:
             await life.entry(Event.SELF_TEST)
             assert (await life._parts.stores.consumer.span("reading"))[1] == kept

@@ -299,10 +299,10 @@ class Site:
             return await system.entries()
 
     @asynccontextmanager
-    async def process(self) -> AsyncIterator[asyncio.subprocess.Process]:
-        """`smgwd` as a child process; killed at the end if it still lives."""
+    async def process(self, *within: str) -> AsyncIterator[asyncio.subprocess.Process]:
+        """`smgwd` as a child of the command `within`, or of ours; killed at the end if it still lives."""
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "firmware", "-c", str(self.configuration), cwd=ROOT,
+            *within, sys.executable, "-m", "firmware", "-c", str(self.configuration), cwd=ROOT,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
