@@ -52,7 +52,8 @@ the control socket (mode 0600) answers the gateway's own user and root, as the k
 roles of `[control] roles` in `gateway.toml`: a technician's unless more is said there, so the calibration \
 log and `smgw decommission` need `"gwa"` in it. A consumer's log needs the consumer's code, which \
 `smgw log code --consumer NAME` makes and shows once (`smgw log consumer --code-file FILE`, or typed in); \
-five wrong ones close the name for five minutes, and every refusal is in the system log. Whoever owns the \
+five wrong ones close the name for five minutes (names without a code close together, so that going through \
+names resets nothing), and every refusal is in the system log. Whoever owns the \
 machine can make a new code: against him no program on it protects.
 
 ## Chain and seals

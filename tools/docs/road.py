@@ -57,6 +57,7 @@ STEPS: Final = (
     ("firmware/flow/delivery.py", "from data set to release to outbox; the consumer's log is told"),
     ("wan/emp/outbox.py", "seals it for its recipient, keeps it until it arrived"),
     ("wan/emp/client.py", "hands it over (`wan/emp/forward.py`: by way of the administrator)"),
+    ("firmware/flow/undelivered.py", "what is not taken: an alarm; what nobody will fetch any more: an end"),
 )
 """(module or package, what it does with the reading)."""
 
