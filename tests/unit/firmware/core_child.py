@@ -55,6 +55,15 @@ CAPACITY = 60
 CONSUMER = "household"
 
 
+KINDS = ("profiles", "profiles.stage", "profiles.activate", "profiles.rollback")
+"""In turns, so version N is of kind (N - 1) modulo 4."""
+
+
+def spread_of(version: int) -> int:
+    """What tells the set of one version from its neighbours'."""
+    return version % 5
+
+
 class SealedLater:
     """In the place of the sender: what is released lies in the sealed outbox."""
 
@@ -122,6 +131,10 @@ class Core:
         await self.intake.load(self.stores.consumer)
         await self.registry.load()
 
+    def newest(self) -> int:
+        """The version of the last order that was carried out."""
+        return self.registry._record.newest
+
     # --- what goes on at once -------------------------------------------------------------------------------
 
     async def hears(self, first: int) -> None:
@@ -145,12 +158,18 @@ class Core:
 
     async def is_ordered(self) -> None:
         while True:
-            version = self.registry.version + 1
-            profiles = plain_series(60, window_s=20)
-            (communication,) = profiles.communication
-            profiles = replace(profiles, communication=(replace(communication, spread_s=version % 5),))
-            body = codec.to_json(profiles)
-            receipt = await self.desk.apply(Order(f"order-{version}", "profiles", at(0), version, body))
+            version = self.newest() + 1
+            kind = KINDS[(version - 1) % len(KINDS)]
+            body = b"{}"
+            if kind == "profiles.activate":
+                body = b'{"version":%d}' % (version - 1)
+            elif kind != "profiles.rollback":
+                profiles = plain_series(60, window_s=20)
+                (communication,) = profiles.communication
+                spread_s = spread_of(version)
+                profiles = replace(profiles, communication=(replace(communication, spread_s=spread_s),))
+                body = codec.to_json(profiles)
+            receipt = await self.desk.apply(Order(f"order-{version}", kind, at(0), version, body))
             assert receipt.accepted, receipt
             acknowledge("ordered", version)
             await asyncio.sleep(0.01)

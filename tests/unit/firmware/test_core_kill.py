@@ -1,4 +1,4 @@
-"""kill -9 at random points of intake, activation, log rotation and key change, with the parts that do them.
+"""kill -9 at random points of intake, staging, activation and roll-back of profiles, log rotation and key change.
 
 FPT_FLS.1: every acknowledged thing is there, no chain is broken, nothing was told twice, no nonce repeats.
 """
@@ -29,7 +29,7 @@ from hsm.emulator.personalise import new_card
 from hsm.emulator.transport import EmulatorTransport
 from hsm.session import ModuleSession
 from tests.support.chance import seed
-from tests.unit.firmware.core_child import CONSUMER, Core
+from tests.unit.firmware.core_child import CONSUMER, KINDS, Core, spread_of
 from tests.unit.firmware.profile_set import at
 from tests.unit.firmware.stores_child import PIN
 
@@ -107,8 +107,15 @@ class Gateway:
         assert bool(energies) or not self.heard
 
     async def _orders(self, core: Core, stores: Stores) -> None:
-        version = core.registry.version
+        version = core.newest()
         assert version >= self.ordered
+        # Ordered at once, staged, activated, rolled back, in turns: whichever was the last, it is whole.
+        turn = (version - 1) % len(KINDS)
+        of_version = version - (0, 1, 1, 3)[turn]
+        for communication in core.registry.active.communication:
+            assert communication.spread_s == spread_of(of_version)
+        staged = core.registry._record.staged
+        assert (None if staged is None else staged.version) == (version if turn == 1 else None)
         receipts = [key for key, _ in await stores.system.items("receipt")]
         assert Counter(receipts) == Counter(f"order-{number}" for number in range(1, version + 1))
         told = Counter(
