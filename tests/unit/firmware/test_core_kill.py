@@ -1,4 +1,4 @@
-"""kill -9 at random points of intake, staging, activation and roll-back of profiles, log rotation and key change.
+"""kill -9 at random points of intake, staging, activation and roll-back, log rotation and key change.
 
 FPT_FLS.1: every acknowledged thing is there, no chain is broken, nothing was told twice, no nonce repeats.
 """

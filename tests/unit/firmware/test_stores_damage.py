@@ -5,9 +5,7 @@ And the disk and the module as they fail: full, read-only, used twice, absent. F
 
 from __future__ import annotations
 
-import asyncio
 import random
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -25,6 +23,7 @@ from firmware.store.partition import Partition
 from firmware.store.stores import Quotas, Stores
 from hsm.errors import ModuleUnavailable
 from tests.support.chance import seed
+from tests.support.read_only import by_modes, by_mount
 from tests.support.soft_module import SoftModule
 from tests.unit.firmware.fixed_module import module_of
 
@@ -208,48 +207,46 @@ async def test_a_disk_that_is_full_loses_nothing_and_goes_on_when_there_is_room(
             await stores.consumer.commit([Trim("reading", last)])
 
 
-def child_of(folder):
-    """Try to open the stores in `folder` as a user without rights; return what it says."""
-    program = (
-        "import asyncio, os, sys\n"
-        "from pathlib import Path\n"
-        "from firmware.errors import StoreUnavailable\n"
-        "from firmware.store.stores import Stores\n"
-        "from tests.unit.firmware.fixed_module import module_of\n"
-        "if os.getuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        "async def main():\n"
-        "    try:\n"
-        "        async with await Stores.open(Path(sys.argv[1]), module_of()): print('open')\n"
-        "    except StoreUnavailable as error: print('unavailable:', error)\n"
-        "asyncio.run(main())\n"
-    )
+OPENING = """
+import asyncio, sys
+from pathlib import Path
+from firmware.errors import StoreUnavailable
+from firmware.store.partition import Partition
+from tests.unit.firmware.fixed_module import module_of
+async def main():
+    try:
+        file = Path(sys.argv[1], "consumer.db")
+        async with await Partition.open(file, "consumer", module_of()) as one:
+            print(await one.append("a", b"1"))
+    except StoreUnavailable as error: print('unavailable:', error)
+asyncio.run(main())
+"""
+
+
+def child_of(folder, within=()):
+    """Write a record into a partition in `folder` in a process of its own; return what it says."""
     done = subprocess.run(
-        [sys.executable, "-c", program, str(folder)], capture_output=True, text=True, timeout=30, check=False
+        [*within, sys.executable, "-c", OPENING, str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     return done.stdout + done.stderr
 
 
-async def test_a_disk_that_became_read_only_is_an_error_and_recovers(tmp_path):
+@pytest.mark.parametrize("how", [by_modes, by_mount])
+def test_a_disk_that_became_read_only_is_an_error_and_recovers(tmp_path, how):
     """As a card does that is worn out: the files are there, and nothing can be written."""
-    module = SoftModule()
-    with small_disk(tmp_path / "disk", "8m") as real:
-        state = tmp_path / "disk" / "state"
-        async with await Stores.open(state, module) as stores:
-            await stores.consumer.append("a", b"1")
-        if real:
-            remount(tmp_path / "disk", "ro")
-            with pytest.raises(StoreUnavailable):
-                await Stores.open(state, module)
-            remount(tmp_path / "disk", "rw")
-        else:
-            shutil.copytree(state, tmp_path / "worn")
-            for path in (*(tmp_path / "worn").iterdir(), tmp_path / "worn"):
-                path.chmod(0o555 if path.is_dir() else 0o444)
-            answer = await asyncio.to_thread(child_of, tmp_path / "worn")
-            (tmp_path / "worn").chmod(0o755)
-            assert answer.startswith("unavailable:"), answer
-        async with await Stores.open(state, module) as stores:
-            assert await stores.consumer.append("a", b"2") == 2
+    state = tmp_path / "state"
+    state.mkdir()
+    assert child_of(state) == "1\n"
+    before = {path.name: path.read_bytes() for path in state.glob("*.db")}
+    with how(state) as within:
+        answer = child_of(state, within)
+    assert answer.startswith("unavailable:"), answer
+    assert {path.name: path.read_bytes() for path in state.glob("*.db")} == before
+    assert child_of(state) == "2\n"
 
 
 async def test_two_processes_on_one_folder(tmp_path):
