@@ -135,3 +135,23 @@ async def test_stores_of_the_older_form_are_taken_by_hand_and_wrapped_anew(tmp_p
     await keep_as_they_are(state, module, AdjustableClock(datetime(2026, 1, 1, tzinfo=UTC)))
     async with await Stores.open(state, module) as stores:
         assert stores.faults() == []
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "CREATE TABLE hoard (x); CREATE TRIGGER keep AFTER DELETE ON item BEGIN INSERT INTO hoard VALUES (1); END",
+        "CREATE TRIGGER never BEFORE DELETE ON item BEGIN SELECT RAISE(IGNORE); END",
+        "CREATE VIEW other AS SELECT sealed FROM item",
+        "CREATE INDEX slow ON item (sealed)",
+        "ALTER TABLE header ADD COLUMN more BLOB",
+    ],
+)
+async def test_what_somebody_planted_in_a_file_is_noticed(tmp_path, module, planted):
+    """FDP_RIP.2: a trigger would keep what a wiping and a change of keys delete."""
+    state = tmp_path / "state"
+    with sqlite3.connect(state / "consumer.db") as db:
+        db.executescript(planted)
+    db.close()
+    with pytest.raises(StoreCorrupt, match="consumer: .*other tables or triggers than ours"):
+        await Stores.open(state, module)
