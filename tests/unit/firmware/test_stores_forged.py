@@ -140,7 +140,7 @@ async def test_stores_of_the_older_form_are_taken_by_hand_and_wrapped_anew(tmp_p
 @pytest.mark.parametrize(
     "planted",
     [
-        "CREATE TABLE hoard (x); CREATE TRIGGER keep AFTER DELETE ON item BEGIN INSERT INTO hoard VALUES (1); END",
+        "CREATE TABLE hoard (x); CREATE TRIGGER t AFTER DELETE ON item BEGIN INSERT INTO hoard SELECT 1; END",
         "CREATE TRIGGER never BEFORE DELETE ON item BEGIN SELECT RAISE(IGNORE); END",
         "CREATE VIEW other AS SELECT sealed FROM item",
         "CREATE INDEX slow ON item (sealed)",
@@ -153,5 +153,5 @@ async def test_what_somebody_planted_in_a_file_is_noticed(tmp_path, module, plan
     with sqlite3.connect(state / "consumer.db") as db:
         db.executescript(planted)
     db.close()
-    with pytest.raises(StoreCorrupt, match="consumer: .*other tables or triggers than ours"):
+    with pytest.raises(StoreCorrupt, match=r"consumer: .*other tables or triggers than ours"):
         await Stores.open(state, module)
