@@ -142,6 +142,8 @@ async def test_a_second_gateway_takes_nobodys_socket_away(stores, tmp_path):
         (b"[" * 50_000, "request"),
         (b'{"op":"nothing"}', "request"),
         (b'{"op":"log","limit":0}', "request"),
+        (b'{"op":"log","after":9223372036854775807}', "request"),
+        (b'{"op":"export","after":18446744073709551616}', "request"),
         (b'{"op":"log","colour":1}', "request"),
         (b'{"op":"log","role":"king"}', "request"),
         (b'{"op":"log","role":"consumer"}', "access"),
@@ -157,6 +159,28 @@ async def test_what_is_refused_is_named_and_the_line_stays_open(stores, tmp_path
     assert refused["error"]["code"] == code
     assert refused["error"]["message"]
     assert status == {"status": {"state": "normal"}}
+
+
+async def test_fau_gen_1_every_refused_operation_is_told_and_no_log_twice(stores, tmp_path):
+    """Who tries to end the gateway without the right, or with a wrong code, must not do so unseen."""
+    path, told = tmp_path / "control.sock", []
+    logs, control = control_of(stores, path)
+
+    async def decommission_it(_request):
+        raise AccessRefused("not the code of the first asking")
+
+    async def refused(operation, uid, why):
+        told.append((operation, uid, str(why)[:12]))
+
+    control._operations["decommission"], control._refused = decommission_it, refused
+    lines = (b'{"op":"decommission"}', b'{"op":"decommission","role":"gwa","code":"1"}', b'{"op":"status"}')
+    async with serving(control):
+        await asked(path, *lines, b'{"op":"log","log":"calibration"}')
+    assert told == [
+        ("decommission", os.geteuid(), "service-tech"),
+        ("decommission", os.geteuid(), "not the code"),
+    ]
+    assert len(await logs.system.entries()) == 1  # the log's reader has told of the last one
 
 
 async def test_a_line_without_end_and_a_crowd_hold_nothing_up(stores, tmp_path):

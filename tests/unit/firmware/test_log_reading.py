@@ -160,7 +160,13 @@ async def test_a_reading_by_time_is_one_piece(world):
         "3",
         "1",
     ]
-    for wrong in ({"after": -1}, {"limit": 0}, {"newest": 0}, {"from_utc": datetime(2026, 1, 1)}):  # noqa: DTZ001
+    for wrong in (
+        {"after": -1},
+        {"after": 1 << 63},
+        {"limit": 0},
+        {"newest": 0},
+        {"from_utc": datetime(2026, 1, 1)},  # noqa: DTZ001
+    ):
         with pytest.raises(ValueError, match=r"at least|time zone"):
             Range(**wrong)
 
