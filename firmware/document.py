@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar, Union, get_args, get_origin
@@ -142,7 +143,7 @@ class _Walk:
             self._look_at_whole(raw, kind, metas, path)
 
     def _look_at_fields(self, raw: dict[str, object], struct: type[msgspec.Struct], path: KeyPath) -> None:
-        fields = {field.encode_name: field for field in msgspec.structs.fields(struct)}
+        fields = _fields_of(struct)
         for key, part in raw.items():
             if key in fields:
                 self._look(part, fields[key].type, (*path, key))
@@ -182,6 +183,12 @@ class _Walk:
 
     def _fault(self, path: KeyPath, expected: str) -> None:
         self._faults.append(Fault(self._file, _line_of(self._lines, path), _key_text(path), expected))
+
+
+@cache
+def _fields_of(struct: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
+    """Return a model's fields by name; finding them out takes longer than all else of a large document."""
+    return {field.encode_name: field for field in msgspec.structs.fields(struct)}
 
 
 def _refused(file: str, key: str, expected: str) -> ConfigurationRefused:

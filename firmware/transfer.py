@@ -49,6 +49,8 @@ Progress = Callable[[str, int, int], None]
 _FORMAT: Final = 1
 _MANIFEST: Final = "smgw-backup.json"
 _MAX_MANIFEST_BYTES: Final = 65_536
+_MAX_MEMBER_BYTES: Final = 1 << 50
+"""More than any disk of a gateway; only how far is skipped in a hostile archive."""
 _PIECE: Final = 1 << 20
 _PAGES: Final = 512
 
@@ -143,10 +145,11 @@ def _copy(source: Path, copy: Path, name: str, progress: Progress) -> None:
 
 
 def _pack(part: Path, manifest: Manifest, copies: Path, progress: Progress) -> None:
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    part.unlink(missing_ok=True)  # of a backup that was killed, or a link of somebody else's: never followed
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+            with tarfile.open(fileobj=file, mode="w|", format=tarfile.GNU_FORMAT) as archive:
                 text = msgspec.json.format(msgspec.json.encode(manifest))
                 entry = tarfile.TarInfo(_MANIFEST)
                 entry.size, entry.mode = len(text), 0o600
@@ -279,6 +282,7 @@ def unpack(source: Path, gateway: str, stage: Path, progress: Progress) -> Manif
         OSError: the disk.
     """
     try:
+        _require_plain_headers(source)
         with tarfile.open(source, mode="r|") as archive:
             first = archive.next()
             content = None if first is None or first.name != _MANIFEST else archive.extractfile(first)
@@ -294,9 +298,34 @@ def unpack(source: Path, gateway: str, stage: Path, progress: Progress) -> Manif
                     raise BackupRefused(f"{source}: partition {name} is missing")
                 _write(content, path_of(stage, name), name, manifest.partitions[name])
             progress("unpacking", len(PARTITIONS), len(PARTITIONS))
-    except (tarfile.TarError, msgspec.DecodeError, EOFError) as error:
+    except (tarfile.TarError, msgspec.DecodeError, UnicodeDecodeError, EOFError) as error:
         raise BackupRefused(f"{source} is no backup, or damaged") from error
     return manifest
+
+
+def _require_plain_headers(source: Path) -> None:
+    """Raise BackupRefused unless the archive's members are plain files, as `_pack` writes them.
+
+    Extended headers, sparse files and links are kept from the library: a hostile one makes it take memory
+    without a limit, raise whatever it likes, or search for hours (older versions of Python).
+    """
+    with source.open("rb") as file:
+        for _ in range(1 + len(PARTITIONS)):
+            header = file.read(tarfile.BLOCKSIZE)
+            if header == bytes(tarfile.BLOCKSIZE):
+                return  # the end
+            size = _size_in(header[124:136])
+            if header[156:157] != tarfile.REGTYPE or size is None:
+                raise BackupRefused(f"{source} is no backup of smgw, or damaged")
+            file.seek(-(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE, os.SEEK_CUR)
+
+
+def _size_in(field: bytes) -> int | None:
+    """Return the size that a header's field tells: octal, or base 256 above 8 GiB; None if it tells none."""
+    if field[:1] == b"\x80":
+        return min(int.from_bytes(field[1:], "big"), _MAX_MEMBER_BYTES)
+    digits = field.rstrip(b" \0")
+    return int(digits, 8) if digits.isdigit() and not set(digits) & set(b"89") else None
 
 
 def _fits(manifest: Manifest, gateway: str) -> None:

@@ -103,8 +103,8 @@ class EndOfLife:
     async def destroy(self) -> None:
         """Delete keys and wipe the stores' folder if that was ordered; the stores must be closed."""
         if self._ordered:
-            await decommission.delete_keys(self._module)
-            decommission.wipe(self._state)
+            gone = await decommission.keys_are_gone(self._module)
+            decommission.wipe(self._state, keys_left=not gone)
 
 
 async def finish_decommissioning(state: Path, module: ModuleSession) -> None:
@@ -116,12 +116,13 @@ async def finish_decommissioning(state: Path, module: ModuleSession) -> None:
     if not decommission.is_marked(state):
         return
     if decommission.is_unfinished(state):
+        gone = False
         try:
             async with module:
-                await decommission.delete_keys(module)
+                gone = await decommission.keys_are_gone(module)
         except HsmError as fault:
-            _LOG.error("the module's keys could not be deleted: %s", fault)
-        decommission.wipe(state)
+            _LOG.error("the module's keys could not be deleted, the next start tries again: %s", fault)
+        decommission.wipe(state, keys_left=not gone)
     decommission.require_alive(state)
 
 

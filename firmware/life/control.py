@@ -73,7 +73,8 @@ class Control:
         reader: of the logs.
         operations: the other operations by name; each has a row in `firmware.enforcement.roles.CONTROL`.
         callers: as whom somebody is answered; by default the gateway's own user, as a technician.
-        refused: told of everybody who was not: what he asked for, his user's number, and why.
+        refused: told of everybody who was not, and of all that was refused but logs (their reader tells
+            that): what was asked for, the user's number, and why.
     """
 
     name = "firmware.life.control"
@@ -149,9 +150,8 @@ class Control:
 
     async def _answer(self, line: bytes, peer: Peer) -> Mapping[str, Any]:
         try:
-            return await self._carry_out(
-                await self._identified(msgspec.json.decode(line, type=Request), peer)
-            )
+            request = msgspec.json.decode(line, type=Request)
+            return await self._carry_out(await self._identified(request, peer), peer)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
             return _error("request", str(error))
         except AccessRefused as refused:
@@ -168,12 +168,15 @@ class Control:
             async with self._turn:
                 reader = await asyncio.to_thread(self._callers.reader, *arguments)
         except AccessRefused as refused:
-            if self._refused is not None:
-                await self._refused(request.op, peer.uid, refused)
+            await self._tell(request, peer, refused)
             raise
         return msgspec.structs.replace(request, role=reader.role, name=reader.name, consumer_code="")
 
-    async def _carry_out(self, request: Request) -> Mapping[str, Any]:
+    async def _tell(self, request: Request, peer: Peer, refused: AccessRefused) -> None:
+        if self._refused is not None:
+            await self._refused(request.op, peer.uid, refused)
+
+    async def _carry_out(self, request: Request, peer: Peer) -> Mapping[str, Any]:
         if self._reader is not None and request.op in ("log", "export"):
             reader = Reader(request.role, request.name)
             what = Range(
@@ -191,8 +194,12 @@ class Control:
         if operation is None:
             known = sorted((*self._operations, *(("export", "log") if self._reader else ())))
             raise ValueError(f"no operation {request.op!r}; there are {', '.join(known)}")
-        require(Reader(request.role, request.name), CONTROL[request.op])
-        return await operation(request)
+        try:
+            require(Reader(request.role, request.name), CONTROL[request.op])
+            return await operation(request)
+        except AccessRefused as refused:  # of logs, their one reader has told it
+            await self._tell(request, peer, refused)
+            raise
 
 
 def _error(name: str, message: str) -> dict[str, Any]:

@@ -14,11 +14,14 @@ from typing import Final
 
 from firmware.clock.clock import Clock
 from firmware.errors import AccessRefused, Decommissioned
+from firmware.store.schema import sync_folder
 from hsm.api import KeySlot, SecurityModule
-from hsm.errors import HsmError
+from hsm.errors import CommandRefused, HsmError
 
 _LOG = logging.getLogger("smgw.firmware")
 MARKER: Final = "decommissioned"
+KEYS_LEFT: Final = "keys-left"
+"""Beside the marker while the module could not be reached to delete its keys: the next start tries again."""
 CODE_LIFE_S: Final = 3600.0
 _CODE_BYTES: Final = 4
 _CHUNK: Final = 1 << 20
@@ -85,11 +88,7 @@ def mark(state: Path, text: str) -> None:
         file.write(text + "\n")
         file.flush()
         os.fsync(file.fileno())
-    folder = os.open(state, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(state)
 
 
 async def delete_keys(module: SecurityModule) -> list[str]:
@@ -97,29 +96,48 @@ async def delete_keys(module: SecurityModule) -> list[str]:
 
     A module in operation deletes WAN keys only for an administrator who has proved himself to it; the stores'
     content is unreadable all the same once their files are wiped.
+
+    Raises:
+        HsmError: the module could not be reached; it may hold any of them still.
     """
     kept = []
     for slot in KeySlot:
         try:
             await module.delete_key(slot)
-        except HsmError as refused:
+        except CommandRefused as refused:
             _LOG.warning("the module keeps %s: %s", slot.name, refused)
             kept.append(slot.name)
     return kept
 
 
-def wipe(state: Path) -> int:
+async def keys_are_gone(module: SecurityModule) -> bool:
+    """Delete the keys as `delete_keys`; False: the module could not be reached."""
+    try:
+        await delete_keys(module)
+    except HsmError as fault:
+        _LOG.error("the module's keys could not be deleted, the next start tries again: %s", fault)
+        return False
+    return True
+
+
+def wipe(state: Path, *, keys_left: bool = False) -> int:
     """Overwrite and remove every file of the stores' folder but the marker; return how many.
 
+    With `keys_left` another marker stays, by which the next start knows that keys are still to be deleted.
     Flash and copy-on-write file systems keep old blocks; what protects then is that the key is gone.
     """
     gone = 0
+    stays = {state / MARKER}
+    if keys_left:
+        stays.add(state / KEYS_LEFT)
+        (state / KEYS_LEFT).touch(mode=0o600)
+        sync_folder(state)
     for path in sorted(state.rglob("*"), reverse=True):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             path.unlink()
         elif path.is_dir():
             path.rmdir()
-        elif path != state / MARKER:
+        elif path not in stays:
             left = path.stat().st_size
             with path.open("r+b", buffering=0) as file:
                 while left > 0:

@@ -89,7 +89,7 @@ class Verdict:
     signed: bool = False
     """The closing signature holds: nothing was taken away since the export."""
     certified: bool | None = None
-    """The key's certificate leads to the given root; None: no root was given, or there is no certificate."""
+    """The key's certificate leads to the given root and is that gateway's; None: no root was given."""
 
     @property
     def ok(self) -> bool:
@@ -104,8 +104,9 @@ class Verdict:
 
 VerifySignature = Callable[[PublicKey, bytes, bytes], bool]
 """key, digest, r | s -> whether it holds."""
-CheckCertificate = Callable[[tuple[str, ...], datetime], PublicKey]
-"""Certificates in PEM, instant -> the key of the first, if its path holds then; else ValueError."""
+CheckCertificate = Callable[[tuple[str, ...], datetime, str], PublicKey]
+"""Certificates in PEM, instant, gateway's id -> the key of the first, if it is that gateway's and its path
+holds then; else ValueError."""
 
 
 def write_export(header: bytes, records: Sequence[tuple[int, bytes]], trailer: Trailer) -> bytes:
@@ -212,15 +213,21 @@ def _numbers(body: Sequence[bytes]) -> set[int]:
 
 def _key(verdict: Verdict, header: Header, certificate: CheckCertificate | None) -> PublicKey | None:
     if not header.point:
+        if certificate is not None:
+            verdict.certified = False
+            text = "the export names no key, so nothing leads to the root"
+            verdict.findings.append(Finding("certificate", None, text))
         return None
     try:
         key = PublicKey(Curve(header.curve), bytes.fromhex(header.point))
     except ValueError:
         verdict.findings.append(Finding("form", None, "the header names no public key"))
         return None
-    if certificate is not None and header.certificates:
+    if certificate is not None:
         try:
-            certified = certificate(header.certificates, header.exported_utc)
+            if not header.certificates:
+                raise ValueError("the export holds no certificate: nothing leads to the root")
+            certified = certificate(header.certificates, header.exported_utc, header.gateway)
         except ValueError as error:
             verdict.certified = False
             verdict.findings.append(Finding("certificate", None, str(error)))

@@ -23,6 +23,10 @@ MAX_BYTES: Final = 1 << 20
 """Bytes of entries in one reading at most; at least one entry is always handed out."""
 
 
+MAX_NUMBER: Final = 1 << 62
+"""No entry ever has a number above it."""
+
+
 class Signer(Protocol):
     """`firmware.log.sealer.Sealer`: signs about logs with the module's key."""
 
@@ -46,8 +50,9 @@ class Range:
     limit: int = MAX_ENTRIES
 
     def __post_init__(self) -> None:
-        if self.after < 0 or self.limit < 1 or (self.newest is not None and self.newest < 1):
-            raise ValueError("after is at least 0, limit and newest are at least 1")
+        few = self.limit < 1 or (self.newest is not None and self.newest < 1)
+        if few or not 0 <= self.after <= MAX_NUMBER:
+            raise ValueError(f"after is 0 to {MAX_NUMBER}, limit and newest are at least 1")
         if any(at is not None and at.tzinfo is None for at in (self.from_utc, self.to_utc)):
             raise ValueError("instants have a time zone")
 
@@ -81,7 +86,7 @@ class LogReader:
         """Return entries, oldest first, at most `MAX_ENTRIES` and `MAX_BYTES`; the reading is logged.
 
         Raises:
-            AccessRefused: the role table says no, or there is no such log; that is logged, too.
+            AccessRefused: the role table says no, which is logged, too; or the own log does not exist yet.
             StoreUnavailable: what a consumer reads must be logged, and cannot be now.
             StoreCorrupt: an entry is damaged.
         """

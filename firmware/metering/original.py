@@ -18,6 +18,7 @@ from firmware.errors import StoreCorrupt
 from firmware.metering import running
 from firmware.metering.dataset import decimal_text
 from firmware.metering.register import RegisteredValue
+from firmware.metering.status import billable
 from firmware.store.operations import Delete, Insert, Operation, Put
 from lmn.model import MeterId, Obis
 
@@ -159,7 +160,8 @@ class OriginalLists:
     async def forget(self, processing: str, after_utc: datetime | None, before_utc: datetime) -> None:
         """Delete the entries of a profile that are older than an instant; durable on return.
 
-        The newest value of each measurand stays: whoever looks for a change needs it where one is missing.
+        The newest value of each measurand stays, and the newest that counts: whoever looks for a change needs
+        it where one is missing, or of a meter that was tampered with.
 
         Args:
             processing: id of the processing profile.
@@ -177,11 +179,15 @@ class OriginalLists:
             for key, text in await self._partition.items(kind)
             if (entry := _decode(text)).instant_utc < before_utc
         ]
-        newest: dict[Obis, datetime] = {}
+        newest: dict[tuple[Obis, bool], datetime] = {}
         for _, _, entry in old:
-            if entry.value is not None:
-                newest[entry.obis] = max(entry.instant_utc, newest.get(entry.obis, entry.instant_utc))
-        gone = [Delete(kind, key) for kind, key, entry in old if newest.get(entry.obis) != entry.instant_utc]
+            for place in _places(entry):
+                newest[place] = max(entry.instant_utc, newest.get(place, entry.instant_utc))
+        gone = [
+            Delete(kind, key)
+            for kind, key, entry in old
+            if all(newest[place] != entry.instant_utc for place in _places(entry))
+        ]
         if gone:
             await self._partition.commit(gone)
 
@@ -191,6 +197,13 @@ class OriginalLists:
             return None if text is None else datetime.fromisoformat(text.decode())
         except ValueError as error:
             raise StoreCorrupt(f"progress {key} cannot be read") from error
+
+
+def _places(entry: RegisteredValue) -> list[tuple[Obis, bool]]:
+    """Return what an entry can be the newest of: values of its measurand, and those that count."""
+    if entry.value is None:
+        return []
+    return [(entry.obis, False), (entry.obis, True)] if billable(entry.status) else [(entry.obis, False)]
 
 
 def _key(instant_utc: datetime) -> str:

@@ -15,6 +15,7 @@ from firmware.metering.register import half_window
 from firmware.metering.tariff.catalogue import USE_CASES
 from firmware.profile.check_proxy import check_proxies, proxy_warnings
 from firmware.profile.check_tariffs import Problem, check_tariff
+from firmware.profile.instants import INSTANT, whole
 from firmware.profile.model import (
     MIN_SECURE_MEMBERS,
     CommunicationProfile,
@@ -24,7 +25,7 @@ from firmware.profile.model import (
 )
 from firmware.profile.net_sizes import unservable
 from firmware.profile.pem import to_der
-from firmware.profile.validity import INSTANT, check_validity, whole
+from firmware.profile.validity import check_validity
 from lmn.model import MeterId, Obis
 
 _REGULAR_PERIOD_S: Final = 900

@@ -9,6 +9,7 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Final
 
+from firmware.profile.instants import INSTANT, whole
 from firmware.profile.model import ProcessingProfile
 from firmware.profile.tariffs import (
     ConsumptionVariable,
@@ -192,6 +193,8 @@ def _time_variable(place: str, profile: ProcessingProfile) -> Iterator[Problem]:
 
 
 def _day_tables(place: str, profile: ProcessingProfile, table: TimeVariable) -> Iterator[Problem]:
+    if not whole(profile.valid_from):
+        return  # a fault of its own; nothing can be counted from there
     offsets = {table.utc_offset_min, table.utc_offset_min + (60 if table.summer_time == "eu" else 0)}
     start = profile.valid_from.astimezone(UTC)
     start_min = start.hour * 60 + start.minute + start.second / 60
@@ -295,8 +298,8 @@ def _consent(place: str, profile: ProcessingProfile) -> Iterator[Problem]:
             continue
         if block.consent_until <= profile.valid_from:
             yield Problem(f"{place}.{name}.consent_until", "an instant after valid_from")
-        if block.consent_until.microsecond:
-            yield Problem(f"{place}.{name}.consent_until", "a whole second")
+        if not whole(block.consent_until):
+            yield Problem(f"{place}.{name}.consent_until", INSTANT)
     if profile.taf == 14 and profile.registration_period_s < MIN_CYCLE_S:
         yield Problem(f"{place}.registration_period_s", f"at least {MIN_CYCLE_S} s for TAF 14")
 

@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Final
 
 from firmware.profile.check_tariffs import Problem
-
-_FIRST_YEAR, _END_YEAR = 1970, 2200
-INSTANT: Final = f"a whole second of the years {_FIRST_YEAR} to {_END_YEAR - 1}"
-
-
-def whole(instant: datetime) -> bool:
-    """Whether grids can be counted from here: whole seconds, and far enough from where dates end."""
-    return instant.microsecond == 0 and _FIRST_YEAR <= instant.year < _END_YEAR
+from firmware.profile.instants import INSTANT, whole
 
 
 def check_validity(place: str, valid_from: datetime, valid_until: datetime | None) -> Iterator[Problem]:

@@ -81,6 +81,7 @@ class Partition:
         quota_bytes: int | None = None,
         goes_on: bool = False,
         salvage: bool = False,
+        anybodys: bool = False,
     ) -> Self:
         """Open the partition in file `path`, made if it is missing.
 
@@ -91,9 +92,11 @@ class Partition:
             quota_bytes: the file grows to this size at most; None: as far as the disk goes.
             goes_on: takes writes also after damage was seen.
             salvage: leave out what cannot be read instead of refusing the file; for a look at a copy.
+            anybodys: take a file whose key not only the module could have wrapped (`open_partition_key`).
 
         Raises:
-            StoreUnavailable: open in another process, not writable, or sealed with another module.
+            StoreUnavailable: open in another process, not writable, sealed with another module, or with a
+                key that anybody could have wrapped.
             StoreCorrupt: not a partition of this name, or so damaged that nothing of it can be read; damage
                 that leaves something readable is told by `fault`.
             HsmError: the module cannot unwrap the partition key.
@@ -110,11 +113,11 @@ class Partition:
                 key, wrapped = await new_partition_key(module, name)
                 opening = await run(file.unlock, key, await module.random(SALT_BYTES), wrapped)
             else:
-                key, form = await open_partition_key(module, name, known)
+                taken = salvage or anybodys
+                key, form, ours = await open_partition_key(module, name, known, anybodys=taken)
                 opening = await run(file.unlock, key, await module.random(SALT_BYTES), None)
-                if (
-                    len(known) > 1 or form.slot is not KeySlot.STORE
-                ):  # a change of the STORE key was cut short
+                # Not ours, or a change of the STORE key was cut short.
+                if not ours or len(known) > 1 or form.slot is not KeySlot.STORE:
                     wrapped = await wrap_partition_key(module, name, key)
                     await run(file.replace_header, (wrapped,))
             fault = await run(file.tally_fault)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -128,13 +129,44 @@ def _prepare(db: sqlite3.Connection, name: str, quota_bytes: int | None) -> None
         raise StoreUnavailable(f"partition {name}: the file system bears no write-ahead log")
     if quota_bytes is not None:
         db.execute(f"PRAGMA max_page_count={max(quota_bytes // PAGE_BYTES, 1)}")
-    if version < SCHEMA_VERSION:
-        with transaction(db):
-            for step in range(version, SCHEMA_VERSION):
-                for statement in _MIGRATIONS[step].split(";"):
-                    db.execute(statement)
-            db.execute(f"PRAGMA application_id={APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+    if version == SCHEMA_VERSION:
+        _require_own_form(db, name)
+        return
+    with transaction(db):
+        _bring_up_to_date(db, version)
+        _require_own_form(db, name)
+        db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+
+def _bring_up_to_date(db: sqlite3.Connection, version: int) -> None:
+    for step in range(version, SCHEMA_VERSION):
+        for statement in _MIGRATIONS[step].split(";"):
+            db.execute(statement)
+
+
+def _require_own_form(db: sqlite3.Connection, name: str) -> None:
+    """Raise StoreCorrupt if there are tables, indexes, views or triggers of somebody else's.
+
+    They lie outside the seals: a trigger alone could keep what a wiping or a change of keys deletes.
+    """
+    if _form_of(db) != _own_form():
+        raise StoreCorrupt(f"partition {name}: the file is damaged (other tables or triggers than ours)")
+
+
+@lru_cache(maxsize=1)
+def _own_form() -> list[tuple[str, str, str]]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
+        _bring_up_to_date(fresh, 0)
+        return _form_of(fresh)
+
+
+def _form_of(db: sqlite3.Connection) -> list[tuple[str, str, str]]:
+    """Return kind, name and statement of all that a file consists of, however SQLite spaces and quotes."""
+    rows = db.execute("SELECT type, name, coalesce(sql, '') FROM sqlite_master")
+    return sorted(
+        (text(kind), text(named), "".join(text(sql).split()).replace('"', "")) for kind, named, sql in rows
+    )
 
 
 def number_of(db: sqlite3.Connection, statement: str, *arguments: object) -> int:

@@ -1,9 +1,10 @@
 """Seals records under a partition's key, and that key under the security module. No I/O of its own.
 
-Key hierarchy: KeySlot.STORE (in the module) -> ECKA-EG, X9.63-KDF, AES key wrap -> partition key ->
-HKDF-SHA256 with 32 fresh random bytes of each opening -> subkey of AES-256-GCM. A copy of a file that is
-restored and opened again gets a new subkey, so its counter may start again without a repeated nonce. Two more
-keys are derived from the partition key: of the labels that stand for keys, and of the tally over all rows.
+Key hierarchy: KeySlot.STORE (in the module) -> ECKA-EG and an agreement that only the module can make,
+X9.63-KDF, AES key wrap -> partition key -> HKDF-SHA256 with 32 fresh random bytes of each opening -> subkey
+of AES-256-GCM. A copy of a file that is restored and opened again gets a new subkey, so its counter may start
+again without a repeated nonce. Two more keys are derived from the partition key: of the labels that stand for
+keys, and of the tally over all rows.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
 from firmware.errors import StoreCorrupt, StoreUnavailable
+from firmware.store.nobodys_point import nobodys_point
 from hsm.api import Curve, KeySlot, PublicKey, SecurityModule
 from hsm.errors import CommandRefused
 
@@ -40,6 +42,10 @@ _KEPT_CIPHERS: Final = 16
 _NONCE_BYTES: Final = 12
 _WRONG_DATA: Final = 0x6A80
 _NO_SUCH_KEY: Final = 0x6A88
+_OWN: Final = b"smgw store wrap 2"
+"""What only the module can wrap and open."""
+_ANYBODYS: Final = b"smgw store wrap 1"
+"""ECKA-EG alone: the form of before."""
 _TAG_BYTES: Final = 16
 TALLY_BYTES: Final = 16
 TALLY_MODULUS: Final = 1 << 8 * TALLY_BYTES
@@ -73,29 +79,37 @@ async def wrap_partition_key(
 ) -> WrappedKey:
     """Wrap a partition key against the module's own key in `slot`.
 
+    What that key makes of a point whose logarithm nobody knows goes in as well. ECKA-EG alone takes nothing
+    but the public half, which stands in every file and backup: whoever has one could wrap a key that he
+    knows, and with it make stores that the gateway takes for its own.
+
     Raises:
         HsmError: the module cannot do it; `CommandRefused` (6A88) if the slot is empty.
-    Spec: BSI TR-03111 v2.1, 4.3.2 (ECKA-EG) and 4.3.3 (X9.63 KDF); RFC 3394.
+    Spec: BSI TR-03111 v2.1, 4.3.2 (ECKA-EG) and 4.3.3 (X9.63 KDF); RFC 3394. The second agreement is ours.
     """
     store = await module.public_key(slot)
+    own = await module.agree(slot, nobodys_point(store))
     ephemeral = await module.generate_ephemeral(store.curve)
     secret = await module.agree_ephemeral(ephemeral, store.point)
-    wrapped = aes_key_wrap(_wrapping_key(secret, partition, store, ephemeral.public.point), key)
+    info = _shared_info(_OWN, partition, store, ephemeral.public.point)
+    wrapped = aes_key_wrap(X963KDF(SHA256(), KEY_BYTES, info).derive(secret + own), key)
     return WrappedKey(store, ephemeral.public.point, wrapped, slot)
 
 
 async def open_partition_key(
-    module: SecurityModule, partition: str, wrapped: Sequence[WrappedKey]
-) -> tuple[bytes, WrappedKey]:
-    """Return the partition key, and which of its wrapped forms the module could open.
+    module: SecurityModule, partition: str, wrapped: Sequence[WrappedKey], *, anybodys: bool = False
+) -> tuple[bytes, WrappedKey, bool]:
+    """Return the partition key, which of its wrapped forms the module could open, and whether that is ours.
 
     Args:
         module: holds the key that one of the forms was wrapped against.
         partition: its name.
         wrapped: more than one only while the STORE key is changed.
+        anybodys: take a key, too, that anybody could have wrapped who knows the module's public key, as all
+            were before; it is not ours then, and to be wrapped anew.
 
     Raises:
-        StoreUnavailable: the partition was made with another security module.
+        StoreUnavailable: the partition was made with another security module, or anybody's is not taken.
         StoreCorrupt: the wrapped key was changed, or belongs to another partition.
         HsmError: the module cannot do it.
     """
@@ -107,34 +121,42 @@ async def open_partition_key(
                 raise
             continue
         if store == form.store:
-            return await _unwrap(module, partition, form), form
+            key, ours = await _unwrap(module, partition, form)
+            if not ours and not anybodys:
+                raise StoreUnavailable(
+                    f"partition {partition}: its key is wrapped as it was before, which anybody can do who"
+                    " knows this security module's public key; if you know where the files come from,"
+                    " `smgw restore --keep-as-they-are` takes them"
+                )
+            return key, form, ours
     raise StoreUnavailable(f"partition {partition} was sealed with another security module")
 
 
-async def _unwrap(module: SecurityModule, partition: str, wrapped: WrappedKey) -> bytes:
+async def _unwrap(module: SecurityModule, partition: str, wrapped: WrappedKey) -> tuple[bytes, bool]:
     try:
         secret = await module.agree(wrapped.slot, wrapped.ephemeral_point)
     except CommandRefused as refused:
         if refused.sw != _WRONG_DATA:
             raise
         raise StoreCorrupt(f"partition {partition}: the ephemeral point is damaged") from refused
-    try:
-        key = aes_key_unwrap(
-            _wrapping_key(secret, partition, wrapped.store, wrapped.ephemeral_point), wrapped.wrapped
-        )
-    except (InvalidUnwrap, ValueError) as error:
-        raise StoreCorrupt(f"partition {partition}: the wrapped key is damaged") from error
-    if len(key) != KEY_BYTES:
-        raise StoreCorrupt(f"partition {partition}: the wrapped key has the wrong length")
-    return key
+    own = await module.agree(wrapped.slot, nobodys_point(wrapped.store))
+    for form, shared in ((_OWN, secret + own), (_ANYBODYS, secret)):
+        info = _shared_info(form, partition, wrapped.store, wrapped.ephemeral_point)
+        try:
+            key = aes_key_unwrap(X963KDF(SHA256(), KEY_BYTES, info).derive(shared), wrapped.wrapped)
+        except (InvalidUnwrap, ValueError):
+            continue
+        if len(key) != KEY_BYTES:
+            raise StoreCorrupt(f"partition {partition}: the wrapped key has the wrong length")
+        return key, form is _OWN
+    raise StoreCorrupt(f"partition {partition}: the wrapped key is damaged")
 
 
-def _wrapping_key(secret: bytes, partition: str, store: PublicKey, ephemeral_point: bytes) -> bytes:
-    shared_info = b"smgw store wrap 1" + b"".join(
+def _shared_info(form: bytes, partition: str, store: PublicKey, ephemeral_point: bytes) -> bytes:
+    return form + b"".join(
         _counted(part)
         for part in (partition.encode(), store.curve.value.encode(), store.point, ephemeral_point)
     )
-    return X963KDF(SHA256(), KEY_BYTES, shared_info).derive(secret)
 
 
 def slot_of(reference: int) -> KeySlot:

@@ -102,7 +102,8 @@ class Stores:
             folder: holds nothing but the stores.
             module: the one they were made with; asked again for each checkpoint and change of keys.
             quotas: limits of size.
-            accept: take files that the module's counter speaks against, e.g. a backup that is restored.
+            accept: take files that the module's counter speaks against, or whose keys anybody could have
+                wrapped, because somebody knows where they come from.
 
         Raises:
             StoreUnavailable: open in another process, not writable, or of another security module,
@@ -130,7 +131,12 @@ class Stores:
             opened: list[Partition] = []
             for path, name in zip(paths, PARTITIONS, strict=True):
                 partition = await Partition.open(
-                    path, name, module, quota_bytes=quotas.of(name), goes_on=name != "consumer"
+                    path,
+                    name,
+                    module,
+                    quota_bytes=quotas.of(name),
+                    goes_on=name != "consumer",
+                    anybodys=accept,
                 )
                 opened.append(await stack.enter_async_context(partition))
                 if (

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import os
 import shutil
 import signal
+import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -108,6 +110,7 @@ async def test_status_and_log_of_a_running_gateway_and_the_check_of_an_export(
         export = str(tmp_path / "system.jsonl")
         code, out, _ = await smgw("log", "system", "-c", configuration, "--export", export)
         assert code == 0, out
+        assert stat.S_IMODE(os.stat(export).st_mode) == 0o600
     root = str(road.pki / "root.pem")
     code, out, _ = await smgw("log", "verify", export, "--root", root, "--json")
     verdict = json.loads(out)

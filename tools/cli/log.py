@@ -21,6 +21,7 @@ from hsm.x509 import Certificate, check_path, load_pem_chain, verify
 from tools.cli.consumer_code import CodeOption, code, code_of
 from tools.cli.controlled import NotReached, ask
 from tools.cli.plain_words import Lang, language, sentence
+from wan.pki.profile import gateway_of
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 
@@ -162,7 +163,7 @@ def _read(
     try:
         answer = ask(configuration, op="log" if export is None else "export", **request)
         if export is not None:
-            export.write_text(answer["export"], encoding="utf-8")
+            _write(export, answer["export"])
     except (NotReached, OSError) as error:
         print(f"smgw log: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
@@ -181,6 +182,13 @@ def _read(
             print("keine Einträge" if lang is Lang.DE else "no entries")
     else:
         _show_entries(answer["entries"], Console())
+
+
+def _write(file: Path, content: str) -> None:
+    """Write an export for its owner alone: what a consumer's log tells is nobody else's business."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+        out.write(content)
 
 
 def _show_entries(entries: list[dict[str, Any]], console: Console) -> None:
@@ -212,7 +220,7 @@ def _holds(key: PublicKey, digest: bytes, signature: bytes) -> bool:
 
 
 def _path_to(anchors: list[Certificate]) -> CheckCertificate:
-    def check(texts: tuple[str, ...], at_utc: datetime) -> PublicKey:
+    def check(texts: tuple[str, ...], at_utc: datetime, gateway: str) -> PublicKey:
         try:
             chain = [one for text in texts for one in load_pem_chain(text.encode())]
             if not chain:
@@ -220,6 +228,8 @@ def _path_to(anchors: list[Certificate]) -> CheckCertificate:
             check_path(chain[0], chain[1:], anchors, at_utc=at_utc, use=CertificateUse.SIG)
         except CertificateRefused as refused:
             raise ValueError(f"certificate: {refused}") from refused
+        if gateway_of(chain[0].subject_cn) != gateway:
+            raise ValueError(f"the certificate is of {chain[0].subject_cn}, the log of {gateway}")
         return chain[0].public_key
 
     return check

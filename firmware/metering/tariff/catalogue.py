@@ -24,7 +24,7 @@ from firmware.metering.tariff import (
     taf_13,
     taf_14,
 )
-from firmware.metering.tariff.steps import Count, carry_on, registers
+from firmware.metering.tariff.steps import Count, hold, registers
 from firmware.metering.tariff.task import Evaluation, Held, Occasion, Task, Trigger
 
 Counting = Callable[[Task], Count]
@@ -103,4 +103,4 @@ def held_after(task: Task) -> Held:
     count = USE_CASES[task.profile.taf].count
     if count is None:
         raise ValueError(f"TAF {task.profile.taf} has no registers that run")
-    return carry_on(task.carried or Held(), count(task))
+    return hold(task, count(task))

@@ -147,8 +147,8 @@ def registers(task: Task, count: Count) -> tuple[RegisteredValue, ...]:
     where not one step is known the amounts have no value.
     """
     obis, meter, flags = task.obis, MeterId.from_text(task.profile.meter), flags_of(task)
-    held = _of_period(task, count) if task.carried is None else carry_on(task.carried, count)
-    if held.incomplete:
+    held = _of_period(task, count) if task.carried is None else hold(task, count)
+    if held.incomplete or _ends_early(task, held):
         flags |= GatewayStatus.WARNING
     total = next(
         (one for one in reversed(task.series(obis)) if one.instant_utc == task.to_utc),
@@ -172,9 +172,31 @@ def registers(task: Task, count: Count) -> tuple[RegisteredValue, ...]:
 def _of_period(task: Task, count: Count) -> Held:
     held = carry_on(Held(), count)
     begins_late = not count.steps or count.steps[0].begin.instant_utc > task.from_utc
+    return replace(held, incomplete=held.incomplete or begins_late)
+
+
+def _ends_early(task: Task, held: Held) -> bool:
+    """Tell whether values count that came after all that is in the registers: the meter's went back last."""
     counting = [one.instant_utc for one in task.series(task.obis) if counts(one)]
-    ends_early = held.through_utc is not None and counting[-1] > held.through_utc
-    return replace(held, incomplete=held.incomplete or begins_late or ends_early)
+    return held.through_utc is not None and bool(counting) and counting[-1] > held.through_utc
+
+
+def hold(task: Task, count: Count) -> Held:
+    """Return what running registers hold at the end of a task's period."""
+    before = task.carried or Held()
+    held = carry_on(before, count)
+    if before.through_utc is not None or not count.steps:
+        return held
+    # Nothing was counted so far: that the register went back before the first step shows in the list alone.
+    first = count.steps[0].begin
+    known = [one for one in task.series(task.obis) if counts(one) and one.instant_utc < first.instant_utc]
+    return replace(held, incomplete=held.incomplete or (bool(known) and _went_back(known[-1], first)))
+
+
+def _went_back(before: RegisteredValue, after: RegisteredValue) -> bool:
+    if before.value is None or after.value is None:
+        return False
+    return (before.unit, before.meter) != (after.unit, after.meter) or after.value < before.value
 
 
 def carry_on(before: Held, count: Count) -> Held:

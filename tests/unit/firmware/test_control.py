@@ -17,6 +17,7 @@ from firmware.enforcement.roles import Role
 from firmware.errors import AccessRefused, Decommissioned, FirmwareError, StoreUnavailable
 from firmware.life import decommission
 from firmware.life.callers import Callers
+from firmware.life.care import finish_decommissioning
 from firmware.life.control import CONNECTIONS, MAX_REQUEST_BYTES, Control
 from firmware.life.decommission import CODE_LIFE_S, MARKER, Decommissioning
 from firmware.life.systemd.client import ServiceManager, Watchdog
@@ -29,7 +30,7 @@ from firmware.orders.life import life_orders
 from firmware.store.stores import Stores
 from firmware.supervisor import is_known_fault
 from hsm.api import Curve, KeySlot
-from hsm.errors import CommandRefused
+from hsm.errors import CommandRefused, ModuleUnavailable
 from tests.support.soft_module import SoftModule
 from wan.ports import Order, Receipt
 
@@ -142,6 +143,8 @@ async def test_a_second_gateway_takes_nobodys_socket_away(stores, tmp_path):
         (b"[" * 50_000, "request"),
         (b'{"op":"nothing"}', "request"),
         (b'{"op":"log","limit":0}', "request"),
+        (b'{"op":"log","after":9223372036854775807}', "request"),
+        (b'{"op":"export","after":18446744073709551616}', "request"),
         (b'{"op":"log","colour":1}', "request"),
         (b'{"op":"log","role":"king"}', "request"),
         (b'{"op":"log","role":"consumer"}', "access"),
@@ -157,6 +160,28 @@ async def test_what_is_refused_is_named_and_the_line_stays_open(stores, tmp_path
     assert refused["error"]["code"] == code
     assert refused["error"]["message"]
     assert status == {"status": {"state": "normal"}}
+
+
+async def test_fau_gen_1_every_refused_operation_is_told_and_no_log_twice(stores, tmp_path):
+    """Who tries to end the gateway without the right, or with a wrong code, must not do so unseen."""
+    path, told = tmp_path / "control.sock", []
+    logs, control = control_of(stores, path)
+
+    async def decommission_it(_request):
+        raise AccessRefused("not the code of the first asking")
+
+    async def refused(operation, uid, why):
+        told.append((operation, uid, str(why)[:12]))
+
+    control._operations["decommission"], control._refused = decommission_it, refused
+    lines = (b'{"op":"decommission"}', b'{"op":"decommission","role":"gwa","code":"1"}', b'{"op":"status"}')
+    async with serving(control):
+        await asked(path, *lines, b'{"op":"log","log":"calibration"}')
+    assert told == [
+        ("decommission", os.geteuid(), "service-tech"),
+        ("decommission", os.geteuid(), "not the code"),
+    ]
+    assert len(await logs.system.entries()) == 1  # the log's reader has told of the last one
 
 
 async def test_a_line_without_end_and_a_crowd_hold_nothing_up(stores, tmp_path):
@@ -310,6 +335,43 @@ async def test_fcs_ckm_4_keys_are_deleted_and_what_the_module_keeps_is_named():
     assert module.keys == {}
     module.faults["delete_key"] = CommandRefused("DELETE", 0x6982)
     assert set(await decommission.delete_keys(module)) == {slot.name for slot in KeySlot}
+
+
+class Session(SoftModule):
+    """As `hsm.session` is: it can be absent when it is opened."""
+
+    present = True
+
+    async def __aenter__(self):
+        if not self.present:
+            raise ModuleUnavailable("no card")
+        return self
+
+    async def __aexit__(self, *_):
+        return None
+
+
+@pytest.mark.parametrize("absent", ["at the start", "in between"])
+async def test_fcs_ckm_4_keys_of_a_module_that_was_away_are_deleted_at_a_later_start(tmp_path, absent):
+    module = Session()
+    await module.generate_key_pair(KeySlot.WAN_TLS, Curve.BRAINPOOL_P256)
+    (tmp_path / "system.db").write_bytes(b"sealed")
+    decommission.mark(tmp_path, "at some time")
+    if absent == "at the start":
+        module.present = False
+    else:
+        module.faults["delete_key"] = ModuleUnavailable("gone")
+    for _ in range(2):  # however often it is tried
+        with pytest.raises(Decommissioned):
+            await finish_decommissioning(tmp_path, module)
+        assert not (tmp_path / "system.db").exists()
+        assert module.keys
+    module.present = True
+    module.faults.clear()
+    with pytest.raises(Decommissioned):
+        await finish_decommissioning(tmp_path, module)
+    assert module.keys == {}
+    assert [path.name for path in tmp_path.iterdir()] == [MARKER]
 
 
 def test_fdp_rip_2_the_folder_is_wiped_and_never_used_again(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from itertools import product
 
@@ -18,10 +19,12 @@ from firmware.log.reading import MAX_ENTRIES, LogReader, Range
 from firmware.log.seal import Seal, first_previous, seal_digest, to_sign
 from firmware.log.sealer import Sealer
 from firmware.store.stores import Stores
-from hsm.api import Curve, KeySlot
+from hsm.api import CertificateUse, Curve, KeySlot
 from hsm.errors import ModuleUnavailable
 from hsm.x509 import verify
+from tests.support.pki import tree
 from tests.support.soft_module import SoftModule
+from tools.cli.log import _path_to
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 GWA, TECH = Reader(Role.GWA, "gwa"), Reader(Role.SERVICE_TECH)
@@ -160,7 +163,13 @@ async def test_a_reading_by_time_is_one_piece(world):
         "3",
         "1",
     ]
-    for wrong in ({"after": -1}, {"limit": 0}, {"newest": 0}, {"from_utc": datetime(2026, 1, 1)}):  # noqa: DTZ001
+    for wrong in (
+        {"after": -1},
+        {"after": 1 << 63},
+        {"limit": 0},
+        {"newest": 0},
+        {"from_utc": datetime(2026, 1, 1)},  # noqa: DTZ001
+    ):
         with pytest.raises(ValueError, match=r"at least|time zone"):
             Range(**wrong)
 
@@ -389,6 +398,42 @@ async def test_a_gateway_without_a_key_says_what_its_export_cannot_show(world):
     assert any("cannot be noticed" in one for one in verdict.limits)
     lines[3] = lines[3].replace(b"entry", b"entri")
     assert checked(lines).first_broken == 3
+
+
+async def test_with_a_root_an_export_without_a_certificate_or_a_key_is_refused(world):
+    """Whoever makes a file anew leaves out what would name him."""
+    lines = await exported(world, 3)
+
+    def nobody(_certificates, _at_utc, _gateway):
+        raise AssertionError("there is no certificate to look at")
+
+    (finding,) = check_export(b"".join(lines), verify, nobody).findings
+    assert finding.kind == "certificate"
+    header = json.loads(lines[0])
+    header["point"] = header["curve"] = ""
+    trailer = json.loads(lines[-1])
+    trailer |= {"seals": [], "digests": [], "closing": ""}
+    made_anew = [json.dumps(header).encode() + b"\n", *lines[1:-1], json.dumps(trailer).encode() + b"\n"]
+    assert checked(made_anew).ok  # nothing else could show it
+    verdict = check_export(b"".join(made_anew), verify, nobody)
+    assert [one.kind for one in verdict.findings] == ["certificate"]
+    assert verdict.certified is False
+
+
+@pytest.mark.parametrize(("name", "ok"), [(GATEWAY, True), ("esgw0100000002", False)])
+async def test_with_a_root_the_certificate_is_of_the_gateway_that_the_export_names(world, module, name, ok):
+    """Another gateway of the same PKI, whoever owns it, signs no log of this one."""
+    pki = tree(Curve.BRAINPOOL_P256)
+    chain = pki.tls(module.keys[KeySlot.WAN_SIG], use=CertificateUse.SIG)
+    certificates = tuple(one.to_pem().decode() for one in chain)
+    clock = AdjustableClock(max(one.not_before_utc for one in [*chain, *pki.anchors]) + timedelta(minutes=1))
+    reader = LogReader(world.logs, clock, name, signer=world.sealer, certificates=certificates)
+    await world.fill(3)
+    verdict = check_export(await reader.export(GWA, LogKind.SYSTEM), verify, _path_to(pki.anchors))
+    assert (verdict.certified, verdict.signed) == (ok, True)
+    assert [one.text for one in verdict.findings] == (
+        [] if ok else ["the certificate is of ESGW0100000001.SMGW, the log of esgw0100000002"]
+    )
 
 
 @pytest.mark.parametrize("data", [b"", b"\n", b"{}\n", b"\xff\xfe", b"[" * 100_000, b'{"format":"x"}\n'])

@@ -250,6 +250,18 @@ async def test_taf_10_events_survive_a_restart_at_any_step(street):
     assert seen == [("00:15", "limit"), ("01:00", "limit")]
 
 
+async def test_taf_10_remembers_where_it_was_while_the_time_is_not_valid(street):
+    """206 V was told; whatever comes at an invalid time says nothing, so 231 V is the coming back."""
+    limits = GridState(send="event", limits=(Limit(obis=VOLTAGE, below="207"),))
+    gateway = await started(street, a_set(10, "grid", obis=VOLTAGE, grid_state=limits))
+    slot = 0
+    gateway.registering._time_valid = lambda: slot not in (2, 3, 4)
+    for slot, volts in enumerate([230, 206, 205, 205, 205, 231, 230]):
+        gateway.hear(SLOT * slot, volts, Obis.from_text(VOLTAGE), "V")
+        await gateway.until(SLOT * slot + 30)
+    assert [(when, why) for when, why, _ in told(gateway)] == [("00:15", "limit"), ("01:15", "limit")]
+
+
 async def test_taf_11_sends_the_readings_around_a_switching(street):
     control = Control(cls_device="heat-pump", events=("dim",), after_s=900)
     gateway = await started(street, a_set(11, "grid", control=control))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from msgspec.structs import replace
@@ -38,6 +38,8 @@ from tests.unit.firmware.profile_set import at, billing, household, meter_profil
 from tests.unit.firmware.test_metering_tariffs import TWO_STAGES, example_of, profile
 
 HALF_HOURS = LoadVariable(thresholds_w=(5,), measuring_period_s=1800)
+FOR_EVER = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+"""As people write it; no delivery period can be counted beyond it."""
 PURPOSES = {9: "grid", 10: "grid", 11: "grid", 13: "service", 14: "service"}
 
 
@@ -213,6 +215,8 @@ def test_a_daily_grid_meets_switches_where_no_clock_is_changed():
         (profile(12, prepaid=Prepaid(credit=1, warn_at=(0,))), "prepaid.warn_at"),
         (profile(12, prepaid=Prepaid(credit=1, credit_obis="1-0:1.8.300")), "prepaid.credit_obis"),
         (profile(13, visualisation=Visualisation(consent_until=at(0))), "visualisation.consent_until"),
+        (profile(13, visualisation=Visualisation(consent_until=FOR_EVER)), "visualisation.consent_until"),
+        (profile(14, high_frequency=HighFrequency(consent_until=FOR_EVER)), "high_frequency.consent_until"),
         (
             profile(14, high_frequency=HighFrequency(consent_until=at(9) + timedelta(microseconds=1))),
             "high_frequency.consent_until",
@@ -232,6 +236,20 @@ def test_a_daily_grid_meets_switches_where_no_clock_is_changed():
 )
 def test_one_fault_of_meaning_is_one_problem_with_its_place(rule, place):
     assert places(rule) == [place]
+
+
+@pytest.mark.parametrize(
+    "instant",
+    [
+        datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14))),
+        datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone(timedelta(hours=-14))),
+    ],
+)
+@pytest.mark.parametrize("taf", range(1, 15))
+def test_an_instant_that_has_no_utc_is_a_fault_and_no_error(taf, instant):
+    """An order that raised here would stop the gateway, and again at every start."""
+    problems = check(a_set(replace(well(taf), valid_from=instant)), small_nets_allowed=False)
+    assert "processing[0].valid_from" in [problem.place for problem in problems]
 
 
 def test_a_code_with_a_group_above_255_is_named():

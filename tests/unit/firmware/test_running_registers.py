@@ -147,6 +147,21 @@ def test_a_register_that_goes_back_at_a_boundary_is_told_for_ever():
     assert all(warned(one) for one in result[1:])
 
 
+@pytest.mark.parametrize("texts", [[100, 200, 10], [100, 10, 60], [100, 10, 120]])
+def test_a_register_that_goes_back_first_or_last_is_told_at_once(texts):
+    """Total register and stages of one delivery differ, so it says so, and not only the delivery after it."""
+    entries = [value(at(SLOT * slot), text) for slot, text in enumerate(texts)]
+    result, _ = run_over(RULES[0], entries, [2 * SLOT])
+    assert sum(amounts(result)[stage] for stage in amounts(result) if stage) != texts[2] - texts[0]
+    assert all(warned(one) for one in result[1:])
+
+
+def test_a_register_that_goes_back_before_the_first_step_is_told_for_ever():
+    entries = [value(at(SLOT * slot), text) for slot, text in enumerate([100, 10, 60, 110])]
+    _, held = run_over(RULES[0], entries, [2 * SLOT, 3 * SLOT])
+    assert held.incomplete
+
+
 def test_another_unit_begins_anew():
     entries = [value(at(0), 100), value(at(SLOT), 300)]
     entries += [value(at(2 * SLOT), 5, unit="varh"), value(at(3 * SLOT), 9, unit="varh")]

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from firmware.errors import StoreCorrupt, StoreUnavailable
 from firmware.store import seal
+from firmware.store.nobodys_point import nobodys_point
 from firmware.store.seal import Places, Sealer, WrappedKey, new_partition_key, open_partition_key
-from hsm.api import KeySlot, PublicKey
+from hsm.api import Curve, KeySlot, PublicKey
 from hsm.errors import CommandRefused
 from tests.support.soft_module import SoftModule
 from tests.unit.firmware.fixed_module import module_of
@@ -123,8 +124,10 @@ async def test_the_partition_key_comes_back_from_the_same_module():
     module = module_of(4711)
     key, wrapped = await new_partition_key(module, "system")
     assert key not in wrapped.wrapped
-    assert await open_partition_key(module, "system", [wrapped]) == (key, wrapped)
-    assert module.counts["agree"] == 1
+    assert await open_partition_key(module, "system", [wrapped]) == (key, wrapped, True)
+    assert (
+        module.counts["agree"] == 3
+    )  # with nobody's point to wrap and to open, with the ephemeral key to open
 
 
 async def test_a_wrapped_key_of_another_module_partition_or_content_is_refused():
@@ -157,6 +160,18 @@ async def test_a_damaged_ephemeral_point_is_noticed():
     module.faults["agree"] = CommandRefused("agree", 0x6982)
     with pytest.raises(CommandRefused):  # this one is no matter of the data
         await open_partition_key(module, "system", [wrapped])
+
+
+@pytest.mark.parametrize("curve", Curve)
+async def test_nobodys_point_lies_on_the_curve_and_is_another_for_each_key(curve):
+    module, points = SoftModule(), set()
+    for _ in range(20):
+        key = await module.generate_key_pair(KeySlot.STORE, curve)
+        point = nobodys_point(key)
+        assert point == nobodys_point(key) != key.point
+        assert len(await module.agree(KeySlot.STORE, point)) == curve.field_bytes  # refused off the curve
+        points.add(point)
+    assert len(points) == 20
 
 
 async def test_no_key_without_a_store_key():

@@ -191,6 +191,47 @@ async def test_a_cut_archive_is_refused(tmp_path, module, archive, length):
         await put_back(tmp_path / "x", module, tmp_path / "cut")
 
 
+def with_extended_header(kind, content):
+    """Return a member that says something about the next one."""
+    entry = tarfile.TarInfo("x")
+    entry.type, entry.size = kind, len(content)
+    return entry.tobuf(tarfile.USTAR_FORMAT) + content.ljust(-(-len(content) // 512) * 512, b"\0")
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        with_extended_header(tarfile.XHDTYPE, b"23 GNU.sparse.size=abc\n"),
+        with_extended_header(tarfile.XHDTYPE, b"25 GNU.sparse.map=1,2,ab\n"),
+        with_extended_header(tarfile.XHDTYPE, b"0" * 1_000_000),  # hours in the library of Python 3.11.2
+        with_extended_header(tarfile.GNUTYPE_LONGNAME, b"smgw-backup.json\0"),
+        with_extended_header(tarfile.SYMTYPE, b""),
+        with_extended_header(tarfile.GNUTYPE_SPARSE, b""),
+    ],
+    ids=["sparse-size", "sparse-map", "digits", "long-name", "link", "sparse"],
+)
+async def test_an_archive_with_other_headers_than_ours_is_refused(tmp_path, state, module, archive, hostile):
+    (tmp_path / "hostile").write_bytes(hostile + archive.read_bytes())
+    with pytest.raises(BackupRefused, match="no backup"):
+        await put_back(tmp_path / "x", module, tmp_path / "hostile")
+
+
+async def test_a_manifest_that_is_no_text_is_refused(tmp_path, module, archive):
+    text = b'{"format":1,"gateway":"\xff"}'
+    repacked(archive, tmp_path / "x", lambda name, data: text if name.endswith("json") else data)
+    with pytest.raises(BackupRefused, match="no backup"):
+        await put_back(tmp_path / "new", module, tmp_path / "x")
+
+
+async def test_a_backup_follows_no_link_that_somebody_laid(tmp_path, state, archive):
+    (tmp_path / "two.part").symlink_to(tmp_path / "precious")
+    (tmp_path / "precious").write_text("mine")
+    backup(state, GATEWAY, tmp_path / "two", quiet)
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert tarfile.is_tarfile(tmp_path / "two")
+    assert not (tmp_path / "two").is_symlink()
+
+
 async def test_an_archive_with_a_row_put_back_or_of_mixed_times_is_refused(tmp_path, state, module, archive):
     """Its own digests are right: only what the module seals tells."""
     folder = tmp_path / "forged"
