@@ -62,7 +62,8 @@ def compute(
     except BadNets as error:
         _stop(f"{file}: {error}", 'the form is in docs/dcnet.md, "smgw dcnet compute"')
     for name in unknown(document):
-        sys.stderr.write(f"warning: {file}: {name} is no field of the form and had no effect\n")
+        shown = name if name.isprintable() else repr(name)
+        sys.stderr.write(f"warning: {file}: {shown} is no field of the form and had no effect\n")
     sys.stdout.write(json.dumps(results, indent=None if as_json else 1) + "\n")
     if check and (wrong := differences(document, results)):
         for place in wrong:
