@@ -94,7 +94,10 @@ class Outcomes:
         """Take what a manifest says about the slot before; silence means aborted."""
         slot = self._calendars.before(manifest.slot)
         entry = self._ledger.entry(slot)
-        if entry is not None and entry.state in _UNDECIDED:
+        if entry is not None and entry.state is SlotState.REFUSED and not entry.manifest_hash:
+            await self._look_up(membership, view, slot)  # its manifest was followed, and then the power went
+            entry = self._ledger.entry(slot)
+        if entry is not None and entry.state in _UNDECIDED and entry.manifest_hash:
             await self._take(slot, manifest.result)
         for old in self._ledger.entries():
             if old.state in _UNDECIDED and old.slot < slot:
@@ -175,7 +178,8 @@ class Outcomes:
         await self._tell(NetEventKind.REFUSED, None, 0, f"slot {slot} is not opened: {reason}")
         head = self._chain.head
         if head is not None and head.slot == slot:  # who submitted is in P of the next slot only if accepted
-            await self.decide(view, slot, head.hash, head.present)
+            accepted = head.present if head.accepted is None else head.accepted
+            await self.decide(view, slot, head.hash, accepted)
 
     async def conclude_before(self, slot: int) -> None:
         """Ask what became of slots that were opened before we left: what a total has must not be owed."""

@@ -131,11 +131,14 @@ class Serving:
             view = membership.view(self.rules.epoch_of(slot))
             entry = self._entry(slot)
             if entry.state is not SlotState.OPENED:
-                if not await self._catch_up(membership, view, slot):
+                if await self._catch_up(membership, view, slot):
+                    await self._admitted(membership)
+                    await self._submit(membership, view, slot)
+                elif entry.state is SlotState.SUBMITTED:
+                    # A power cut behind the manifest and before the opening: others may recover us.
+                    await self.outcomes.refuse(view, slot, "not opened before an interruption")
+                else:
                     await self.outcomes.fail(slot, Step.LEAVE_OUT, "no manifest to build on")
-                    return
-                await self._admitted(membership)
-                await self._submit(membership, view, slot)
                 entry = self._entry(slot)
             if entry.state is SlotState.REFUSED and entry.manifest_hash:
                 await self.outcomes.wait(membership, view, slot)
