@@ -10,13 +10,13 @@ from tests.support.instant_loop import run
 from tests.unit.dcnet.running_net import RunningNet, energies
 from tests.unit.dcnet.support import PowerCut
 
-WRITES = 8
+WRITES = 9
 """Of a member in one slot, from its value to its result."""
 
 
 @pytest.mark.parametrize("away_s", [0.0, 12.0])
 def test_a_power_cut_at_any_write_loses_no_energy_and_counts_none_twice(away_s: float) -> None:
-    """The mask of who has submitted may be recovered: whatever its own ledger knows, the total may have it."""
+    """Others may recover the mask of who has submitted: whatever its ledger knows, a total may have it."""
 
     async def main() -> None:
         async with RunningNet(8, recovery="witness") as net:

@@ -266,6 +266,7 @@ class Serving:
         if (manifest.net, manifest.slot) != (self.rules.net, current.slot):
             raise MalformedObject("not the manifest that was asked for")  # it says nothing about this slot
         signed = signed_by_emp(self.rules, reply.signed)
+        await self.outcomes.compare(manifest, signed, opens=True)
         head = self._chain.head
         assert head is not None
         allowed: Lifted | None = None
@@ -355,6 +356,7 @@ class Serving:
         except OpeningRefused as refused:
             await self._unless_forked(refused, signed)
             raise
+        await self.outcomes.compare(manifest, signed, opens=False)
         await self._conduct.seen(membership, found, signed)
         await self._chain.follow(found, signed)
         await self.outcomes.decide(view, manifest.slot, found.hash, found.accepted)
