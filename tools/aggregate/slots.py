@@ -122,11 +122,11 @@ def from_record(seen: Iterable[Seen]) -> list[Slot]:
             raise BadRecord(f"{one.sender}: a {one.kind} that cannot be read: {error}") from error
     found = []
     for name, manifest in manifests.items():
-        public = publics.get((manifest.net, manifest.version), publics.get((manifest.net, 0)))
-        if public is None:
+        described = publics.get((manifest.net, manifest.version), publics.get((manifest.net, 0)))
+        if described is None:
             raise BadRecord(f"a manifest of net {manifest.net.hex()}, which is not described in the record")
         try:
-            accepted = sorted(from_bitmap(manifest.accepted, public.size))
+            accepted = sorted(from_bitmap(manifest.accepted, described.size))
         except MalformedObject as error:
             raise BadRecord(f"a manifest of net {manifest.net.hex()}: {error}") from error
         submitted = frames.get((FrameType.SUBMIT, manifest.previous), {})
@@ -135,7 +135,7 @@ def from_record(seen: Iterable[Seen]) -> list[Slot]:
         for owner, given in shares.get(name, {}).items():
             if owner not in opened and owner in submitted:
                 own = submitted[owner]
-                lanes = opening_of(own.shares, given, public.threshold, manifest.slot, len(own.lanes))
+                lanes = opening_of(own.shares, given, described.threshold, manifest.slot, len(own.lanes))
                 if lanes is not None:
                     opened[owner], recovered = lanes, recovered + 1
         values = {index: frame.lanes for index, frame in submitted.items()}
