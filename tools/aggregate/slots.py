@@ -98,7 +98,7 @@ def from_record(seen: Iterable[Seen]) -> list[Slot]:
     Raises:
         BadRecord: a message cannot be read, or a net is not described.
     """
-    publics: dict[bytes, PublicNet] = {}
+    publics: dict[tuple[bytes, int], PublicNet] = {}
     manifests: dict[bytes, Manifest] = {}
     frames: dict[tuple[FrameType, bytes], dict[int, Frame]] = {}
     shares: dict[bytes, dict[int, dict[int, bytes]]] = {}
@@ -106,7 +106,7 @@ def from_record(seen: Iterable[Seen]) -> list[Slot]:
         try:
             if one.kind == "net":
                 public = PublicNet.from_bytes(one.data)
-                publics[public.net] = public
+                publics[public.net, public.version] = public
             elif one.kind == "manifest":
                 manifest = Manifest.from_bytes(one.data)
                 manifests[document_hash(manifest)] = manifest
@@ -116,22 +116,26 @@ def from_record(seen: Iterable[Seen]) -> list[Slot]:
                     ((owner, share),) = frame.shares
                     shares.setdefault(frame.reference, {}).setdefault(owner, {})[frame.index] = share
                 else:
-                    frames.setdefault((frame.type, frame.reference), {})[frame.index] = frame
+                    # Of two frames of a member the first one counts, as for a supplier.
+                    frames.setdefault((frame.type, frame.reference), {}).setdefault(frame.index, frame)
         except MalformedObject as error:
             raise BadRecord(f"{one.sender}: a {one.kind} that cannot be read: {error}") from error
     found = []
     for name, manifest in manifests.items():
-        if manifest.net not in publics:
+        described = publics.get((manifest.net, manifest.version), publics.get((manifest.net, 0)))
+        if described is None:
             raise BadRecord(f"a manifest of net {manifest.net.hex()}, which is not described in the record")
-        public = publics[manifest.net]
-        accepted = sorted(from_bitmap(manifest.accepted, public.size))
+        try:
+            accepted = sorted(from_bitmap(manifest.accepted, described.size))
+        except MalformedObject as error:
+            raise BadRecord(f"a manifest of net {manifest.net.hex()}: {error}") from error
         submitted = frames.get((FrameType.SUBMIT, manifest.previous), {})
         opened = {index: frame.lanes for index, frame in frames.get((FrameType.OPEN, name), {}).items()}
         recovered = 0
         for owner, given in shares.get(name, {}).items():
             if owner not in opened and owner in submitted:
                 own = submitted[owner]
-                lanes = opening_of(own.shares, given, public.threshold, manifest.slot, len(own.lanes))
+                lanes = opening_of(own.shares, given, described.threshold, manifest.slot, len(own.lanes))
                 if lanes is not None:
                     opened[owner], recovered = lanes, recovered + 1
         values = {index: frame.lanes for index, frame in submitted.items()}
@@ -151,7 +155,9 @@ def from_nets(nets: Iterable[Mapping[str, Any]]) -> list[Slot]:
             values = {int(i): _lanes(y) for i, y in net["y"].items()}
             opened = {int(i): _lanes(r) for i, r in net["r"].items()}
             name, slot = str(net.get("net", number)), int(net["slot"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if len(values) != len(net["y"]) or len(opened) != len(net["r"]):
+                raise ValueError("a member stands twice")
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise BadRecord(f"net {number}: y, r and slot were expected ({error})") from error
         found.append(_slot(name, slot, sorted(values), values, opened, 0))
     return found

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from tools.aggregate.slots import Slot
 from tools.dcnet.record import BadRecord
+
+_RING: Final = 1 << 64
 
 
 def from_events(lines: Iterable[str]) -> list[Slot]:
@@ -28,7 +30,7 @@ def from_events(lines: Iterable[str]) -> list[Slot]:
         try:
             event = json.loads(line)
             slot = _slot(event) if event["event"] == "total" else None
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, OverflowError, KeyError, TypeError, RecursionError) as error:
             raise BadRecord(f"line {number} is no event of a supplier ({error})") from error
         if slot is None:
             continue
@@ -40,7 +42,9 @@ def from_events(lines: Iterable[str]) -> list[Slot]:
 
 def _slot(event: dict[str, Any]) -> Slot:
     totalled = event["verdict"] == "totalled"
-    lanes = tuple(int(lane) for lane in event["lanes"])
+    lanes = tuple(int(lane) for lane in list(event["lanes"]))
+    if not isinstance(event["lanes"], list) or not all(0 <= lane < _RING for lane in lanes):
+        raise ValueError("lanes are a list of numbers below 2**64")
     if totalled != bool(lanes):
         raise ValueError("a total has lanes, and nothing else has")
     reason = "" if totalled else "the supplier gave it up"

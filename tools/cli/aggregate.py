@@ -41,7 +41,8 @@ def aggregate(
     faults = [slot for slot in slots if canary and canary_fault(slot)]
     whole = [slot for slot in slots if slot.totals is not None]
     widths = {len(slot.totals) for slot in whole if slot.totals is not None}
-    total = [sum(lane) % (1 << 64) for lane in zip(*(slot.totals or () for slot in whole), strict=True)]
+    lanes = zip(*(slot.totals or () for slot in whole), strict=True) if len(widths) == 1 else ()
+    total = [sum(lane) % (1 << 64) for lane in lanes]
     summary = {
         "slots": len(slots),
         "totalled": len(whole),
@@ -100,7 +101,12 @@ def _opened(source: Path) -> list[Slot]:
             return from_events(_lines(source))
         if source.is_dir():
             return from_record(read(source)[0])
-        document = json.loads(source.read_text(encoding="utf-8"))
+        try:
+            document = json.loads(text := source.read_text(encoding="utf-8"))
+        except ValueError as error:
+            if isinstance(error, (UnicodeDecodeError, json.JSONDecodeError)):
+                raise
+            raise BadRecord(f"a number of thousands of digits in {len(text)} characters") from error
         nets = document.get("net", [document]) if isinstance(document, dict) else document
         return from_nets(nets if isinstance(nets, list) else [document])
     except (BadRecord, OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:

@@ -25,6 +25,8 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_
 _BAD_INPUT: Final = 2
 _DIFFERS: Final = 1
 _MOST_RECORDED: Final = 20_000
+_MOST: Final = 10_000_000
+"""Gateways and slots of a simulation: more than fit into memory, or into a life."""
 
 
 class Recovery(StrEnum):
@@ -62,7 +64,8 @@ def compute(
     except BadNets as error:
         _stop(f"{file}: {error}", 'the form is in docs/dcnet.md, "smgw dcnet compute"')
     for name in unknown(document):
-        sys.stderr.write(f"warning: {file}: {name} is no field of the form and had no effect\n")
+        shown = name if name.isprintable() else repr(name)
+        sys.stderr.write(f"warning: {file}: {shown} is no field of the form and had no effect\n")
     sys.stdout.write(json.dumps(results, indent=None if as_json else 1) + "\n")
     if check and (wrong := differences(document, results)):
         for place in wrong:
@@ -72,8 +75,8 @@ def compute(
 
 @app.command(epilog="Example: smgw dcnet simulate --gateways 2560 --slots 4 --dropout 0.01 --record r")
 def simulate(
-    gateways: Annotated[int, typer.Option(min=3, help="how many take part")] = 1000,
-    slots: Annotated[int, typer.Option(min=1, help="how many slots, one after the other")] = 4,
+    gateways: Annotated[int, typer.Option(min=3, max=_MOST, help="how many take part")] = 1000,
+    slots: Annotated[int, typer.Option(min=1, max=_MOST, help="how many slots, one after the other")] = 4,
     dropout: Annotated[float, typer.Option(min=0, max=1, help="chance to fail in a slot")] = 0.01,
     late: Annotated[
         float, typer.Option(min=0, max=1, help="which part of the drop-outs comes after the manifest")

@@ -30,6 +30,7 @@ from firmware.enforcement.dcnet.messages.reports import (
 from firmware.enforcement.dcnet.messages.roster import Attestation, Roster
 from firmware.enforcement.dcnet.policy import NetRules
 from tools.counterparts.messages import MessageRefused, Trust, check_signed
+from tools.counterparts.net_denied import two_results
 from tools.counterparts.net_ordered import OrderedNet
 from tools.counterparts.server import Emit, gateway_of
 from wan.cms import signed
@@ -229,8 +230,12 @@ class NetOversight:
         rules = NetRules.from_profile(ordered.policy)
         if len(said.objects) < 2:
             raise OrderRefused("proof", "two objects are required")
-        one, two = [_link_of(await self._by_emp(item, ordered)) for item in said.objects[:2]]
-        calendars = [Calendar.from_bytes(await self._by_emp(item, ordered)) for item in said.objects[2:]]
+        contents = [await self._by_emp(item, ordered) for item in said.objects]
+        nets = (rules.net, rules.reconciled().net) if rules.reconcile_slots else (rules.net,)
+        if any(two_results(net, *contents[:2]) for net in nets):
+            return True
+        one, two = map(_link_of, contents[:2])
+        calendars = [Calendar.from_bytes(item) for item in contents[2:]]
         if rules.reconcile_slots and one.net == rules.reconciled().net:
             rules = rules.reconciled()
         if {one.net, two.net} != {rules.net} or one.version != two.version:

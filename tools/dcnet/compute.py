@@ -7,7 +7,7 @@ Form: tests/vectors/dcnet and docs/dcnet.md, "smgw dcnet compute".
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, NoReturn
 
 from firmware.enforcement.dcnet.primitives import arithmetic, graph, kdf
@@ -18,6 +18,7 @@ _U32: Final = 1 << 32
 _MAX_MEMBERS: Final = 1 << 20
 _MAX_LANES: Final = 1 << 16
 _MAX_KDF_BYTES: Final = 8160
+_MAX_PART: Final = (1 << 16) - 1
 _MAX_PRF_BYTES: Final = 1 << 20
 _MAX_EDGES: Final = 10_000_000
 _HASH_BYTES: Final = 32
@@ -36,10 +37,14 @@ def load(text: str) -> Any:
     """
     try:
         return json.loads(text, object_pairs_hook=_unique)
+    except BadNets:
+        raise
     except json.JSONDecodeError as error:
         raise BadNets(f"line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from None
     except RecursionError:
         raise BadNets("nested too deeply") from None
+    except ValueError:  # more digits than Python converts; nothing of the form needs more than 20
+        raise BadNets("a number of thousands of digits") from None
 
 
 def computed(document: Any) -> Any:
@@ -57,7 +62,7 @@ def computed(document: Any) -> Any:
         return [_net(_table(item, f"[{i}]"), f"[{i}]", None) for i, item in enumerate(document)]
     if not isinstance(document, dict):
         _fail("the file", "an object or a list of nets", document)
-    if "readings" in document:
+    if _alone(document):
         return _net(document, "the net", None)
     found = dict(document)
     if "scheme" in found and found["scheme"] != SCHEME.decode():
@@ -80,7 +85,7 @@ def unknown(document: Any) -> list[str]:
     """Name the fields that the form does not have: they are passed through, and may be typing errors."""
     if isinstance(document, list):
         return [f"[{i}].{name}" for i, item in enumerate(document) for name in sorted(item.keys() - _NET)]
-    if "readings" in document:
+    if _alone(document):
         return sorted(document.keys() - _NET)
     found = sorted(document.keys() - {"scheme", "prev", *_PARTS})
     for part, names in _FIELDS.items():
@@ -106,6 +111,11 @@ def differences(given: Any, results: Any, where: str = "") -> list[str]:
     return found
 
 
+def _alone(document: Mapping[str, Any]) -> bool:
+    """Tell whether an object is one net; `net` is its name then, and a list of nets in the whole form."""
+    return not document.keys().isdisjoint(("readings", "seeds", "edge_epoch_keys"))
+
+
 def _whose(given: object, result: object) -> str:
     """Name the members whose results differ, where results are by member."""
     if not isinstance(given, dict) or not isinstance(result, dict):
@@ -122,11 +132,11 @@ def _kdf(case: dict[str, Any], where: str, _: object) -> dict[str, Any]:
     if not isinstance(context, list):
         _fail(f"{where}.ctx", "a list of hex strings", context)
     label = case.get("label")
-    if not isinstance(label, str) or not label.isascii():
-        _fail(f"{where}.label", "an ASCII string", label)
+    if not isinstance(label, str) or not label.isascii() or len(label) > _MAX_PART:
+        _fail(f"{where}.label", f"an ASCII string of at most {_MAX_PART} characters", label)
     parts = [_hex(item, f"{where}.ctx[{i}]") for i, item in enumerate(context)]
-    if any(len(part) >= 1 << 16 for part in parts):
-        raise BadNets(f"{where}.ctx: at most 65535 bytes each")
+    if any(len(part) > _MAX_PART for part in parts):
+        raise BadNets(f"{where}.ctx: at most {_MAX_PART} bytes each")
     length = _number(case.get("n"), f"{where}.n", 1, _MAX_KDF_BYTES + 1)
     key = _hex(case.get("key"), f"{where}.key")
     return case | {"out": kdf.kdf(key, label, *parts, length=length).hex()}
@@ -164,11 +174,11 @@ def _net(case: dict[str, Any], where: str, previous_of_all: object) -> dict[str,
         _hex(case["net"], f"{where}.net", NET_BYTES)
     given = case.get("prev", previous_of_all)
     previous = bytes(_HASH_BYTES) if given is None else _hex(given, f"{where}.prev", _HASH_BYTES)
-    everybody = frozenset(range(1, size + 1))
-    missing = _drop(case.get("drop", []), f"{where}.drop", size)
+    everybody = _everybody(case, where, size)
+    missing = _drop(case.get("drop", []), f"{where}.drop", everybody)
     accepted = sorted(everybody - missing)
-    readings = _members(case.get("readings"), f"{where}.readings", size, _lanes)
-    seeds = _members(case.get("seeds"), f"{where}.seeds", size, lambda x, at: _hex(x, at, KEY_BYTES))
+    readings = _members(case.get("readings"), f"{where}.readings", everybody, _lanes)
+    seeds = _members(case.get("seeds"), f"{where}.seeds", everybody, lambda x, at: _hex(x, at, KEY_BYTES))
     for name, values in (("readings", readings), ("seeds", seeds)):
         if lacking := [member for member in accepted if member not in values]:
             raise BadNets(f"{where}.{name}: member {lacking[0]} is not in drop and has none")
@@ -176,7 +186,7 @@ def _net(case: dict[str, Any], where: str, previous_of_all: object) -> dict[str,
     if len(widths) > 1:
         raise BadNets(f"{where}.readings: members have {sorted(widths)} lanes; one number was expected")
     lanes = widths.pop() if widths else 0
-    edges = _edges(case.get("edge_epoch_keys"), f"{where}.edge_epoch_keys", size)
+    edges = _edges(case.get("edge_epoch_keys"), f"{where}.edge_epoch_keys", everybody)
     submitted, opened = {}, {}
     for index in accepted:
         own = edges.get(index, {})
@@ -211,13 +221,22 @@ _PARTS: Final[Mapping[str, Callable[[dict[str, Any], str, object], dict[str, Any
 # -- values ----------------------------------------------------------------------------------------
 
 
-def _edges(item: object, where: str, size: int) -> dict[int, dict[int, Prf]]:
+def _everybody(case: Mapping[str, Any], where: str, size: int) -> frozenset[int]:
+    """Return the members: 1..n, or those with readings and in `drop` if they are n with gaps between them."""
+    readings, drop = case.get("readings"), case.get("drop", [])
+    named = {_index(name, f"{where}.readings") for name in _table(readings, f"{where}.readings")}
+    if isinstance(drop, list):
+        named.update(item for item in drop if type(item) is int and 0 <= item < _U32)
+    return frozenset(named if len(named) == size else range(1, size + 1))
+
+
+def _edges(item: object, where: str, everybody: Collection[int]) -> dict[int, dict[int, Prf]]:
     found: dict[int, dict[int, Prf]] = {}
     for name, value in _table(item, where).items():
         ends = name.split("-")
         if len(ends) != 2:
             raise BadNets(f"{where}: {name!r} is no edge; 'a-b' with two member numbers was expected")
-        a, b = (_index(end, f"{where}: {name!r}", size) for end in ends)
+        a, b = (_member(_index(end, f"{where}: {name!r}"), f"{where}: {name!r}", everybody) for end in ends)
         if a == b or b in found.get(a, {}):
             raise BadNets(f"{where}: {name!r} {'joins a member to itself' if a == b else 'stands twice'}")
         edge = Prf(_hex(value, f"{where}.{name}", KEY_BYTES))
@@ -225,17 +244,21 @@ def _edges(item: object, where: str, size: int) -> dict[int, dict[int, Prf]]:
     return found
 
 
-def _drop(item: object, where: str, size: int) -> frozenset[int]:
+def _drop(item: object, where: str, everybody: Collection[int]) -> frozenset[int]:
     if not isinstance(item, list):
         _fail(where, "a list of member numbers", item)
-    members = [_number(member, f"{where}[{i}]", 1, size + 1) for i, member in enumerate(item)]
-    return frozenset(members)
+    return frozenset(
+        _member(_number(member, f"{where}[{i}]", 0, _U32), f"{where}[{i}]", everybody)
+        for i, member in enumerate(item)
+    )
 
 
-def _members(item: object, where: str, size: int, read: Callable[[Any, str], Any]) -> dict[int, Any]:
+def _members(
+    item: object, where: str, everybody: Collection[int], read: Callable[[Any, str], Any]
+) -> dict[int, Any]:
     found = {}
     for name, value in _table(item, where).items():
-        found[_index(name, where, size)] = read(value, f"{where}.{name}")
+        found[_member(_index(name, where), where, everybody)] = read(value, f"{where}.{name}")
     return found
 
 
@@ -245,10 +268,16 @@ def _lanes(item: object, where: str) -> tuple[int, ...]:
     return tuple(_number(value, f"{where}[{lane}]", 0, MODULUS) for lane, value in enumerate(item))
 
 
-def _index(name: str, where: str, size: int) -> int:
-    if not (name.isascii() and name.isdigit() and name[0] != "0" and len(name) <= 10):
+def _index(name: str, where: str) -> int:
+    if not (name.isascii() and name.isdigit() and str(int(name[:11])) == name):
         raise BadNets(f"{where}: {name!r} is no member number")
-    return _number(int(name), f"{where}: {name!r}", 1, size + 1)
+    return _number(int(name), f"{where}: {name!r}", 0, _U32)
+
+
+def _member(index: int, where: str, everybody: Collection[int]) -> int:
+    if index not in everybody:
+        raise BadNets(f"{where}: {index} is none of the net's {len(everybody)} members")
+    return index
 
 
 def _number(item: object, where: str, low: int, high: int) -> int:

@@ -6,19 +6,22 @@ masks, and the pads of every edge with a corrupt end. Spec: docs/dcnet.md, "smgw
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from firmware.enforcement.dcnet.errors import MalformedObject
 from firmware.enforcement.dcnet.messages.documents import document_hash, from_bitmap
-from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, Frame, FrameType
+from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, RECONCILE, Frame, FrameType
 from firmware.enforcement.dcnet.messages.manifest import EpochManifest, Manifest
 from firmware.enforcement.dcnet.primitives.graph import neighbours
 from tools.dcnet.oracle import PRIME, Row, Smallest, determined, singles, smallest
 from tools.dcnet.record import BadRecord, PublicNet, Seen, plain_slots
 
 _FRAMES: Final = ("submit", "open", "share")
+_OWED: Final = "owed"
+"""Register of what reconcile slots carry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class Known:
     singles: list[Hashable]
     smallest: Smallest | None
     too_small: list[frozenset[Hashable]]
-    """Determined sets with fewer honest readings than every net's floor allows."""
+    """Determined sets with fewer honest readings than the floors of all nets that hide one of them."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -77,16 +80,12 @@ def known(seen: Iterable[Seen], corrupt: Collection[str]) -> Known:
     """
     messages = list(seen)
     nets = _nets(messages)
-    frames: list[tuple[Seen, Frame]] = []
-    for one in {
-        one.data: one for one in messages if one.kind in _FRAMES
-    }.values():  # a resend says nothing new
-        frame = _read(one, lambda data: Frame.from_bytes(data[:-MAC_BYTES]))
-        frames.append((one, frame))
-        _of(nets, frame.net, frame.version, one).names[frame.index] = one.sender
+    frames = _frames(messages, nets)
     bad_of = {name: _corrupt_members(net, corrupt) for name, net in nets.items()}
+    _everybody_named(corrupt, messages, nets)
+    floors = {name: max(2, net.public.n_min - len(bad_of[name])) for name, net in nets.items()}
     rows: list[Row] = []
-    netted: set[Hashable] = set()
+    netted: dict[Hashable, int] = {}
     readings: set[Hashable] = set()
     shares: dict[tuple[_Key, int, bytes, int], set[int]] = {}
     lost_shares: list[tuple[_Key, int, bytes, int, int]] = []
@@ -108,9 +107,9 @@ def known(seen: Iterable[Seen], corrupt: Collection[str]) -> Known:
             previous = frame.reference
             among = _expected(net, previous, one)
             row = _masks(net, frame, previous, among, bad)
-            symbol = (one.sender, one.register, frame.slot)
+            symbol = (net.names[frame.index], _register(one, frame), frame.slot)
             readings.add(symbol)
-            netted.add(symbol)
+            netted[symbol] = min(floors[key], netted.get(symbol, floors[key]))
             row[symbol] = 1
             held = {holder for holder, _ in frame.shares} & bad
             shares.setdefault((key, frame.slot, previous, frame.index), set()).update(held)
@@ -122,18 +121,61 @@ def known(seen: Iterable[Seen], corrupt: Collection[str]) -> Known:
         rows.append(row)
     for key, slot, reference, owner, holder in lost_shares:
         net = nets[key]
-        if reference in net.accepted:
-            shares.setdefault((key, slot, net.accepted[reference][1], owner), set()).add(holder)
+        if reference not in net.accepted:
+            raise BadRecord(f"member {holder}: a share under a manifest that is not in the record")
+        shares.setdefault((key, slot, net.accepted[reference][1], owner), set()).add(holder)
     for (key, slot, previous, owner), holders in shares.items():
         if 0 < nets[key].public.threshold <= len(holders):
             rows.append({("b", key[0], owner, slot, previous): 1})
     basis = determined(rows, readings)
-    floor = min((max(2, net.public.n_min - len(bad_of[name])) for name, net in nets.items()), default=2)
     least = smallest(basis)
-    too_small = [frozenset(row) for row in basis if len(row) < floor and not netted.isdisjoint(row)]
-    if least is not None and len(least.readings) < floor and not netted.isdisjoint(least.readings):
-        too_small += [] if least.readings in too_small else [least.readings]
+    found = [frozenset(row) for row in basis] + ([] if least is None else [least.readings])
+    too_small = [one for one in dict.fromkeys(found) if len(one) < _floor(one, netted)]
     return Known(len(messages), len(readings), basis, singles(basis), least, too_small)
+
+
+def _frames(messages: Iterable[Seen], nets: Mapping[_Key, _Net]) -> list[tuple[Seen, Frame]]:
+    """Read every frame once, as a resend says nothing new, and find out whose each member number is.
+
+    A supplier that relays frames of others sends those of many members: a member's name is that of the sender
+    who sends for the fewest.
+    """
+    found: dict[bytes, tuple[Seen, Frame]] = {}
+    senders: dict[_Key, dict[int, dict[str, None]]] = {}
+    for one in messages:
+        if one.kind in _FRAMES:
+            frame = _read(one, lambda data: Frame.from_bytes(data[:-MAC_BYTES]))
+            key = _key(nets, frame.net, frame.version, one)
+            found.setdefault(one.data, (one, frame))
+            senders.setdefault(key, {}).setdefault(frame.index, {})[one.sender] = None
+    for key, by_member in senders.items():
+        count = Counter(sender for named in by_member.values() for sender in named)
+        for index, named in by_member.items():
+            nets[key].names[index] = min(named, key=lambda sender: (count[sender], sender))
+    return list(found.values())
+
+
+def _register(one: Seen, frame: Frame) -> str:
+    """Name what a frame is about: a reconcile slot counts periods, its number is no slot of the register."""
+    if not frame.flags & RECONCILE or one.register.endswith(_OWED):
+        return one.register
+    return f"{one.register}/{_OWED}" if one.register else _OWED
+
+
+def _floor(readings: Iterable[Hashable], netted: Mapping[Hashable, int]) -> int:
+    """Return how many readings a determined set must have; 0 if no net hides any of them."""
+    return min((netted[one] for one in readings if one in netted), default=0)
+
+
+def _everybody_named(corrupt: Collection[str], messages: Iterable[Seen], nets: Mapping[_Key, _Net]) -> None:
+    """Refuse a corrupt name that is nobody's: what it knows could not be counted as known."""
+    known = {one.sender for one in messages}
+    for net in nets.values():
+        known |= {*map(str, net.adjacent), *net.names.values()}
+    if strangers := sorted(set(corrupt) - known):
+        raise BadRecord(
+            f"corrupt: {strangers[0]!r} sends nothing in this record and is no member number; give the number"
+        )
 
 
 def _nets(messages: list[Seen]) -> dict[_Key, _Net]:
@@ -142,6 +184,9 @@ def _nets(messages: list[Seen]) -> dict[_Key, _Net]:
     for one in messages:
         if one.kind == "net":
             public = _read(one, PublicNet.from_bytes)
+            before = nets.get((public.net, public.version))
+            if before is not None and before.public != public:
+                raise BadRecord(f"{one.sender}: net {public.net.hex()} is described in two ways")
             nets[public.net, public.version] = _Net(public, neighbours(public.edges))
     for one in messages:
         if one.kind == "epoch":
@@ -187,11 +232,11 @@ def _corrupt_members(net: _Net, corrupt: Collection[str]) -> set[int]:
     return {index for index in net.adjacent if str(index) in corrupt or net.names.get(index, "") in corrupt}
 
 
-def _of(nets: dict[_Key, _Net], net: bytes, version: int, one: Seen) -> _Net:
+def _of(nets: Mapping[_Key, _Net], net: bytes, version: int, one: Seen) -> _Net:
     return nets[_key(nets, net, version, one)]
 
 
-def _key(nets: dict[_Key, _Net], net: bytes, version: int, one: Seen) -> _Key:
+def _key(nets: Mapping[_Key, _Net], net: bytes, version: int, one: Seen) -> _Key:
     """Find the key graph of a roster version, or that of every version."""
     for known_as in ((net, version), (net, 0)):
         if known_as in nets:

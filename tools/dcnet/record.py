@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Self, TextIO
 
+from firmware.enforcement.dcnet.errors import MalformedObject
 from firmware.enforcement.dcnet.messages.canonical import Fields, decode, encode
 from firmware.enforcement.dcnet.primitives.graph import Edge
 from firmware.enforcement.dcnet.primitives.kdf import NET_BYTES
@@ -23,7 +24,9 @@ KINDS: Final = ("net", "epoch", "manifest", "order", "submit", "open", "share", 
 MESSAGES: Final = "messages.jsonl"
 CORRUPT: Final = "corrupt.json"
 _U32: Final = 1 << 32
+_MOST_SLOTS: Final = 3 * 366 * 96
 _FIELDS: Final = 6
+_DIGITS: Final = "a number of thousands of digits"
 _START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _SLOT: Final = timedelta(minutes=15)
 
@@ -95,9 +98,11 @@ def plain(first_slot: int, last_slot: int) -> bytes:
 
 
 def plain_slots(data: bytes) -> range:
-    """Decode a plain delivery."""
+    """Decode a plain delivery; `MalformedObject` if it is none, or of more than three years."""
     fields = Fields(decode(data), 2)
     first, last = fields.number(_U32), fields.number(_U32)
+    if not 0 <= last - first < _MOST_SLOTS:
+        raise MalformedObject(f"a plain delivery of slots {first} to {last}")
     return range(first, last + 1)
 
 
@@ -140,11 +145,14 @@ def read(folder: Path) -> tuple[list[Seen], frozenset[str]]:
                 seen.append(_message(document, f"{file}:{number}"))
     if (file := folder / CORRUPT).is_file():
         try:
-            corrupt |= _names(json.loads(file.read_text(encoding="utf-8")), str(file))
+            named = json.loads(file.read_text(encoding="utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise BadRecord(f"{file}: not JSON: {error}") from None
         except RecursionError:
             raise BadRecord(f"{file}: nested too deeply") from None
+        except ValueError as error:
+            raise BadRecord(f"{file}: {_DIGITS}") from error
+        corrupt |= _names(named, str(file))
     return seen, frozenset(corrupt)
 
 
@@ -161,6 +169,8 @@ def _documents(file: Path) -> Iterator[tuple[int, dict[str, object]]]:
                 raise BadRecord(f"{file}:{number}: not JSON: {error.msg}") from None
             except RecursionError:
                 raise BadRecord(f"{file}:{number}: nested too deeply") from None
+            except ValueError as error:
+                raise BadRecord(f"{file}:{number}: {_DIGITS}") from error
             if not isinstance(document, dict):
                 raise BadRecord(f"{file}:{number}: an object was expected")
             yield number, document

@@ -86,10 +86,10 @@ class CosignatureMissing(DcNetError):
 
 
 class Equivocation(DcNetError):
-    """Two different signed manifests, or orders, for one slot: proof of a lie. `proof` holds both."""
+    """Two signed manifests, orders or results of one slot that differ: proof of a lie. `proof` is both."""
 
     def __init__(self, slot: int, proof: tuple[bytes, bytes]) -> None:
-        super().__init__(f"two manifests or orders for slot {slot}")
+        super().__init__(f"two manifests, orders or results for slot {slot}")
         self.slot, self.proof = slot, proof
 
 

@@ -95,6 +95,8 @@ class FakeEmp:
         self.hello: set[int] = set()
         self.deliveries: list[tuple[str, bytes]] = []
         self.manifests: dict[int, Manifest] = {}
+        self.archived: dict[int, Manifest] = {}
+        """Of the epoch before."""
         self.epoch: EpochManifest | None = None
         self.lost: Callable[[str], bool] = lambda resource: False
         self.tell_results = True
@@ -261,7 +263,7 @@ class FakeEmp:
         )
 
     def _result(self, slot: int) -> SlotResult | None:
-        manifest = self.manifests.get(slot)
+        manifest = self.manifests.get(slot, self.archived.get(slot))
         if manifest is None:
             return None
         verdict = Verdict.TOTALLED if slot in self.opened else Verdict.ABORTED

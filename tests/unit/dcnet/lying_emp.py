@@ -64,6 +64,7 @@ class LyingEmp(NetSlots):
         self._stories: dict[tuple[int, int], set[int]] = {}
         self._hushed: dict[tuple[int, int], bool] = {}
         self._chain: dict[int, Manifest | EpochManifest] = {}
+        self._verdicts: dict[tuple[int, bytes], bool] = {}
         await asyncio.Event().wait()
 
     def _say(self, kind: str, document: Manifest | EpochManifest) -> bytes:
@@ -147,7 +148,10 @@ class LyingEmp(NetSlots):
     def _verdict(self, slot: int, manifest_hash: bytes) -> SlotResult | None:
         if slot < self.first_slot or manifest_hash not in self.documents:
             return None
-        lies = self.plan.source.random() < self.plan.false_results
+        key = slot, manifest_hash
+        if key not in self._verdicts:  # said once: a member that hears both has proof
+            self._verdicts[key] = self.plan.source.random() < self.plan.false_results
+        lies = self._verdicts[key]
         return SlotResult(self.rules.net, slot, manifest_hash, Verdict.ABORTED if lies else Verdict.TOTALLED)
 
     def _reply(self, slot: int, index: int, shown: Manifest) -> web.Response:

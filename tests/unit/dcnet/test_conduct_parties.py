@@ -247,6 +247,28 @@ async def test_a_forged_complaint_is_refused(parties: Parties) -> None:
     assert not [name for name in parties.kept if name.startswith("complaint")]
 
 
+async def test_a_result_that_the_next_manifest_denies_is_proof(parties: Parties) -> None:
+    one = parties.link(parties.start(), 1, 1, 2, 3)
+    said = SlotResult(NET, 1, document_hash(one), Verdict.ABORTED)
+    for other, proof in (
+        (said, False),
+        (replace(said, slot=2, verdict=Verdict.TOTALLED), False),
+        (replace(said, manifest_hash=bytes(32), verdict=Verdict.TOTALLED), False),
+        (replace(said, net=bytes(8), verdict=Verdict.TOTALLED), False),
+        (None, False),
+        (replace(said, verdict=Verdict.TOTALLED), True),
+    ):
+        objects = await parties.signed(said, replace(parties.link(one, 2, 1, 2, 3), result=other))
+        if proof:
+            assert (await parties.complain(*objects))["proven"]
+        else:
+            assert await parties.refused(*objects) in ("proof", "form")
+    away = replace(said, net=bytes(8))
+    objects = await parties.signed(away, replace(away, verdict=Verdict.TOTALLED))
+    with pytest.raises(OrderRefused):
+        await parties.complain(*objects)
+
+
 async def test_receipts_prove_that_a_member_was_left_out(parties: Parties) -> None:
     start = parties.start()
     out = [parties.link(start, slot, 2, 3) for slot in (1, 2)]

@@ -220,7 +220,7 @@ async def test_a_new_epoch_continues_without_a_gap() -> None:
             epochs.append(int(parts[2]) - world.rules.epoch_of(0))
             emp.first_slot = 1 if epochs[-1] == 0 else 2
             if epochs[-1] == 1:
-                emp.archived = dict(emp.manifests)  # type: ignore[attr-defined]
+                emp.archived = dict(emp.manifests)
                 emp.manifests.clear()
         return await answer(method, parts, body)
 

@@ -16,11 +16,12 @@ from typer.testing import CliRunner
 
 from firmware.enforcement.dcnet.messages.frames import Frame, FrameType, digest, seal
 from tests.support.vectors import load as known
+from tests.unit.tools.test_dcnet_leak import recorded
 from tools.aggregate.columns import Columns
 from tools.aggregate.ingest import Intake, Taken, Wanted
-from tools.aggregate.slots import Slot, together
+from tools.aggregate.slots import Slot, from_record, together
 from tools.cli.aggregate import app
-from tools.dcnet.record import Recorder
+from tools.dcnet.record import BadRecord, PublicNet, Recorder, Seen, read
 from tools.dcnet.simulate import Plan, run
 
 word = st.integers(0, (1 << 64) - 1)
@@ -178,12 +179,38 @@ def test_the_word_opens_the_known_answers(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["sums"][0]["reason"] == "1 accepted members did not open"
 
 
+def test_nets_of_other_widths_stand_beside_each_other(tmp_path: Path) -> None:
+    nets = [{"slot": 1, "y": {"1": word}, "r": {"1": word}} for word in ("00" * 8, "00" * 16)]
+    (tmp_path / "nets.json").write_text(json.dumps(nets))
+    done = CliRunner().invoke(app, [str(tmp_path / "nets.json"), "--json"])
+    assert done.exit_code == 0
+    found = json.loads(done.stdout)
+    assert (found["total"], [len(one["totals"]) for one in found["sums"]]) == (None, [1, 2])
+
+
+def test_a_record_with_two_rosters_is_opened_with_the_size_of_each(tmp_path: Path) -> None:
+    recorded(tmp_path / "r", nets=1)
+    seen, _ = read(tmp_path / "r")
+    (public,) = [PublicNet.from_bytes(one.data) for one in seen if one.kind == "net"]
+    other = Seen("emp", "all", "net", replace(public, version=9, size=99).to_bytes())
+    assert from_record([*seen, other]) == from_record(seen)
+    frame = next(one for one in seen if one.kind == "submit")
+    again = replace(frame, data=frame.data[:64] + bytes(8) + frame.data[72:])
+    assert from_record([*seen, again]) == from_record(seen)  # a second value of a member counts for nothing
+    wrong = replace(other, data=replace(public, size=99).to_bytes())
+    with pytest.raises(BadRecord, match="is not one of 99 members"):
+        from_record([*(one for one in seen if one.kind != "net"), wrong])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("{", "Expecting"),
         ("{}", "y, r and slot"),
         ('{"net": [{"y": {"1": "0"}, "r": {}, "slot": 1}]}', "y, r and slot"),
+        ('{"net": [{"y": {"1": "", "01": ""}, "r": {}, "slot": 1}]}', "a member stands twice"),
+        ('{"net": [{"y": {}, "r": {}, "slot": 1e400}]}', "y, r and slot"),
+        ("9" * 5000, "a number of thousands of digits"),
     ],
 )
 def test_bad_sources_are_named(tmp_path: Path, text: str, message: str) -> None:
@@ -249,6 +276,10 @@ def test_what_a_supplier_cannot_have_written_is_refused(tmp_path: Path) -> None:
         _total(7, [1], verdict="aborted"),
         {"no": "event"},
         _total(7, []) | {"verdict": "totalled"},
+        _total(7, [-1, 2, 3]),
+        _total(7, [1 << 64, 2, 3]),
+        _total(7, [1, 2, 3]) | {"lanes": {"1": 2}},
+        _total(7, [1, 2, 3]) | {"slot": float("inf")},
     ):
         answer = CliRunner().invoke(app, [_emp(tmp_path / "emp", event)])
         assert (answer.exit_code, "line 1" in answer.stderr) == (2, True)

@@ -121,6 +121,26 @@ def test_a_hash_for_the_whole_file_serves_nets_that_have_none() -> None:
     assert computed(net)["y"] != computed(net | {"prev": "07" * 32})["y"]
 
 
+def test_members_need_not_be_numbered_without_gaps() -> None:
+    """Numbers name the ends of edges: with gaps between them, in the same order, all else stays."""
+    net = bare(form())["net"][1]
+    far = {str(i): str(7 * i if i < 12 else (1 << 32) - 1) for i in range(1, 13)}
+    moved = net | {
+        "readings": {far[i]: reading for i, reading in net["readings"].items()},
+        "seeds": {far[i]: seed for i, seed in net["seeds"].items()},
+        "drop": [int(far[str(i)]) for i in net["drop"]],
+        "edge_epoch_keys": {
+            "-".join(far[end] for end in name.split("-")): key for name, key in net["edge_epoch_keys"].items()
+        },
+    }
+    found, whole = computed(moved), computed(net)
+    assert found["y"] == {far[i]: y for i, y in whole["y"].items()}
+    assert found["r"] == {far[i]: r for i, r in whole["r"].items()}
+    assert found["total"] == whole["total"]
+    with pytest.raises(BadNets, match="13 is none of the net's 12 members"):  # gaps, but one too few
+        computed(moved | {"readings": net["readings"] | {"13": [1, 0, 1]}, "drop": net["drop"]})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -128,7 +148,8 @@ def test_a_hash_for_the_whole_file_serves_nets_that_have_none() -> None:
         ({"n": True}, "n: a whole number"),
         ({"slot": 1 << 32}, "slot: a whole number"),
         ({"slot": None}, "slot: .* not nothing"),
-        ({"drop": [9]}, r"drop\[0\]: a whole number from 1 to 8"),
+        ({"drop": [9]}, r"drop\[0\]: 9 is none of the net's 8 members"),
+        ({"drop": ["1"]}, r"drop\[0\]: a whole number"),
         ({"drop": 3}, "drop: a list"),
         ({"prev": "00"}, "prev: 32 bytes in hex"),
         ({"net": "zz" * 8}, "net: 8 bytes in hex"),
@@ -139,7 +160,8 @@ def test_a_hash_for_the_whole_file_serves_nets_that_have_none() -> None:
         ({"readings": {"1": [1 << 64]}}, r"readings.1\[0\]: a whole number"),
         ({"readings": {"1": [1.5]}}, r"not a float"),
         ({"seeds": {"1": "00" * 15}}, "seeds.1: 16 bytes in hex was expected, not 30 digits"),
-        ({"edge_epoch_keys": {"1-9": "00" * 16}}, "'1-9': '9': a whole number from 1 to 8"),
+        ({"edge_epoch_keys": {"1-9": "00" * 16}}, "'1-9': 9 is none of the net's 8 members"),
+        ({"edge_epoch_keys": {"1-99999999999": "00" * 16}}, "a whole number from 0"),
         ({"edge_epoch_keys": {"1-1": "00" * 16}}, "joins a member to itself"),
         ({"edge_epoch_keys": {"1-2": "00" * 16, "2-1": "00" * 16}}, "stands twice"),
         ({"edge_epoch_keys": {"1": "00" * 16}}, "'1' is no edge"),
@@ -172,6 +194,9 @@ def test_bad_nets_are_named(change: dict[str, Any], message: str) -> None:
         ),
         ('{"kdf": [{"key": "00", "label": "ä", "n": 1}]}', "an ASCII string"),
         ('{"prf": [{"key": "00"}]}', "key: 16 bytes in hex"),
+        ('{"net": ' + "9" * 5000 + "}", "a number of thousands of digits"),
+        ('{"kdf": [{"key": "00", "label": "' + "a" * 65536 + '", "n": 1}]}', "at most 65535 characters"),
+        ('{"n": 1, "slot": 1, "net": "0000000000000000", "seeds": {}}', "the net.readings: an object"),
     ],
 )
 def test_bad_files_are_named_with_exit_code_2(tmp_path: Path, text: str, message: str) -> None:

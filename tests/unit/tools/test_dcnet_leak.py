@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from firmware.enforcement.dcnet.messages.frames import RECONCILE
 from tests.support import leak_oracle as other
 from tests.unit.dcnet.test_adversary import shown_twice, stripped
 from tools.cli.dcnet import app
@@ -97,6 +99,55 @@ def test_corrupt_members_take_themselves_out_of_the_sum(tmp_path: Path) -> None:
     assert done.exit_code == 1
 
 
+def test_a_supplier_that_relays_frames_of_others_is_nobody_s_name(tmp_path: Path) -> None:
+    """Frames that the supplier hands on to holders are still those of their members."""
+    recorded(tmp_path / "r", nets=1, dropout=0.0, slots=1)
+    seen, _ = read(tmp_path / "r")
+    relayed = [replace(one, sender="emp", to="gw-0-1") for one in seen if one.kind == "submit"]
+    told = [*seen, *relayed, Seen("gw-0-5", "emp", "plain", plain(0, 0))]
+    for order in (told, told[::-1]):
+        found = known(order, ())
+        assert [sorted(one) for one in found.too_small] == [[("gw-0-5", "", 0)]]
+        assert sorted(map(len, found.basis)) == [1, 23]
+    assert [len(row) for row in known([*seen, *relayed], ()).basis] == [24]
+
+
+def test_a_corrupt_name_that_is_nobody_s_is_an_error(tmp_path: Path) -> None:
+    """Its pads would count as unknown, and the answer would be worth nothing."""
+    recorded(tmp_path / "r", nets=1, slots=1)
+    done = CliRunner().invoke(app, ["leak", str(tmp_path / "r"), "--corrupt", "gw-0-99"])
+    assert done.exit_code == 2
+    assert "'gw-0-99' sends nothing in this record and is no member number" in done.stderr
+
+
+def test_each_net_has_a_floor_of_its_own(tmp_path: Path) -> None:
+    """A sum that is large enough for a small net beside it is still too small for its own."""
+    recorded(tmp_path / "r", nets=2, gateways=24, dropout=0.0, slots=1)
+    seen, _ = read(tmp_path / "r")
+    publics = [PublicNet.from_bytes(one.data) for one in seen if one.kind == "net"]
+    assert len(publics) == 2
+    higher = replace(publics[1], n_min=13).to_bytes()
+    changed = [replace(one, data=higher) if one.data == publics[1].to_bytes() else one for one in seen]
+    assert known(seen, ()).too_small == []
+    assert [len(one) for one in known(changed, ()).too_small] == [12]
+    with pytest.raises(BadRecord, match="described in two ways"):
+        known([*changed, *seen], ())
+
+
+def test_a_reconcile_slot_is_no_slot_of_the_register(tmp_path: Path) -> None:
+    """Its number counts periods; what it carries has nothing to do with the slot of that number."""
+    recorded(tmp_path / "r", nets=1, dropout=0.0, slots=1)
+    seen, _ = read(tmp_path / "r")
+
+    def flagged(one: Seen) -> Seen:
+        data = one.data[:2] + RECONCILE.to_bytes(2, "little") + one.data[4:]
+        return replace(one, data=data) if one.kind in ("submit", "open") else one
+
+    told = [Seen("gw-0-5", "emp", "plain", plain(0, 0))]
+    assert known([*map(flagged, seen), *told], ()).too_small == []
+    assert len(known([*map(flagged, seen), *told], ()).basis) == 2
+
+
 @pytest.mark.parametrize(("bridges", "sums"), [(0, 4), (1, 1), (3, 1)])
 def test_with_bridges_only_the_common_sum_remains(tmp_path: Path, bridges: int, sums: int) -> None:
     recorded(tmp_path / "r", gateways=32, nets=4, slots=1, dropout=0.0, bridges=bridges)
@@ -132,6 +183,7 @@ def test_the_three_rules_matter_to_the_word_as_well(tmp_path: Path) -> None:
 NET = PublicNet(bytes(8), 3, 2, 0, 4, ((1, 2),)).to_bytes().hex()
 NET_LINE = f'{{"from": "e", "kind": "net", "hex": "{NET}"}}\n'
 SUBMIT = "01010000" + "00" * 16 + "0100" + "00" * 66
+SHARE = "01040000" + "00" * 18 + "0100" + "00" * 40 + "00" * 36
 OPEN = "01020000" + "00" * 16 + "0100" + "00" * 66
 
 
@@ -146,6 +198,12 @@ OPEN = "01020000" + "00" * 16 + "0100" + "00" * 66
         ('{"from": "a", "kind": "submit", "hex": "00"}', "a submit that cannot be read"),
         ('{"from": "a", "kind": "plain", "hex": "00"}', "a plain that cannot be read"),
         ('{"from": "a", "kind": "net", "hex": "80"}', "a net that cannot be read"),
+        ('{"from": "a", "kind": "plain", "hex": "820500"}', "a plain delivery of slots 5 to 0"),
+        (
+            '{"from": "a", "kind": "plain", "hex": "82001affffffff"}',
+            "a plain delivery of slots 0 to 4294967295",
+        ),
+        ('{"from": ' + "9" * 5000 + "}", "a number of thousands of digits"),
         ('{"corrupt": 5}', "was expected"),
         (
             f'{{"from": "a", "kind": "submit", "hex": "{SUBMIT}"}}',
@@ -158,6 +216,10 @@ OPEN = "01020000" + "00" * 16 + "0100" + "00" * 66
         (
             f'{NET_LINE}{{"from": "a", "kind": "open", "hex": "{OPEN}"}}',
             "under a manifest that is not in the record",
+        ),
+        (
+            f'{NET_LINE}{{"from": "a", "kind": "share", "hex": "{SHARE}"}}',
+            "a share under a manifest that is not in the record",
         ),
     ],
 )

@@ -126,6 +126,8 @@ def test_without_numpy_the_words_say_what_to_install(
         (["--degree", "3"], "an even degree"),
         (["--gateways", "200", "--nets", "1", "--degree", "2"], "no key graph of degree 2"),
         (["--gateways", "100000", "--record", "x"], "--record writes at most"),
+        (["--gateways", "10000001"], "Invalid value for '--gateways'"),
+        (["--slots", "9999999999"], "Invalid value for '--slots'"),
     ],
 )
 def test_options_that_make_no_sense_are_named(options: list[str], message: str) -> None:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from firmware.enforcement.dcnet.errors import Equivocation
+from firmware.enforcement.dcnet.errors import Equivocation, OpeningRefused, Refusal
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
 from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.founding.roster import Signatures
@@ -25,6 +25,7 @@ from firmware.enforcement.dcnet.service.witnessing import content_of
 from firmware.enforcement.dcnet.slot.calendar import Calendars
 from firmware.enforcement.dcnet.slot.chain import ManifestChain
 from firmware.enforcement.dcnet.slot.ledger import RETAINED_SLOTS, Ledger, SlotEntry
+from firmware.enforcement.dcnet.slot.told import ToldResult
 from firmware.enforcement.dcnet.slot.view import View
 from firmware.store.operations import Operation
 
@@ -79,8 +80,9 @@ class Outcomes:
         While there is none, others may be lost: whoever asks for our shares of them in order gets them.
         """
         while self._clock.now_utc() < self.rules.slot_end(slot + 1):
-            if (result := await self._asked(slot)) is not None:
-                await self._take(slot, result)
+            if (told := await self._asked(slot)) is not None:
+                await told.keep(self._ledger)
+                await self._take(slot, told.result)
                 return
             try:
                 await self._recovering.follow(membership, view, slot)
@@ -90,11 +92,37 @@ class Outcomes:
                 self._log.info("slot %d: an order is ignored: %s", slot, error)
             await self._client.pause()
 
+    async def compare(self, manifest: Manifest, signed: bytes, *, opens: bool) -> None:
+        """Hold a manifest against the result that we were told of the slot before.
+
+        Args:
+            manifest: its signature already checked.
+            signed: its signed form.
+            opens: whether we would open under it.
+
+        Raises:
+            Equivocation: it says the opposite.
+            OpeningRefused: it is silent about a total that we were told of; others may then owe it alone.
+        """
+        told = await ToldResult.kept(self._ledger)
+        if told is None or told.slot != self._calendars.before(manifest.slot):
+            return
+        if told.denied(manifest):
+            raise await self._chain.accuse(told.slot, told.signed, signed)
+        if opens and not told.aborted and told.silent(manifest):
+            raise OpeningRefused(Refusal.FORM, f"silent about the total of slot {told.slot}")
+
     async def settle(self, membership: Membership, view: View, manifest: Manifest) -> None:
-        """Take what a manifest says about the slot before; silence means aborted."""
+        """Take what a manifest that was followed says about the slot before; silence means aborted."""
+        told = await ToldResult.kept(self._ledger)
+        if told is not None and told.slot < manifest.slot:
+            await ToldResult.forget(self._ledger)
         slot = self._calendars.before(manifest.slot)
         entry = self._ledger.entry(slot)
-        if entry is not None and entry.state in _UNDECIDED:
+        if entry is not None and entry.state is SlotState.REFUSED and not entry.manifest_hash:
+            await self._look_up(membership, view, slot)  # its manifest was followed, and then the power went
+            entry = self._ledger.entry(slot)
+        if entry is not None and entry.state in _UNDECIDED and entry.manifest_hash:
             await self._take(slot, manifest.result)
         for old in self._ledger.entries():
             if old.state in _UNDECIDED and old.slot < slot:
@@ -109,8 +137,8 @@ class Outcomes:
             await self._look_up(membership, view, old.slot)
         if self._entry(old.slot).state not in _UNDECIDED:
             return
-        if (result := await self._asked(old.slot)) is not None:
-            await self._take(old.slot, result)
+        if (told := await self._asked(old.slot)) is not None:
+            await self._take(old.slot, told.result)
         elif old.slot < slot - RETAINED_SLOTS:
             await self.fail(old.slot, Step.ABORT, "no result")
 
@@ -126,7 +154,7 @@ class Outcomes:
         except REFUSED as error:
             self._log.info("slot %d: a manifest is ignored: %s", slot, error)
 
-    async def _asked(self, slot: int) -> SlotResult | None:
+    async def _asked(self, slot: int) -> ToldResult | None:
         """Ask for a slot's result once: None unless it is about this slot as we know it."""
         if (signed := await self._client.result(slot)) is None:
             return None
@@ -138,7 +166,7 @@ class Outcomes:
         if not self._about(slot, result):
             self._log.info("slot %d: a result of something else is ignored", slot)
             return None
-        return result
+        return ToldResult(result, signed)
 
     def _about(self, slot: int, result: SlotResult) -> bool:
         said = (result.net, result.slot, result.manifest_hash)
@@ -175,15 +203,16 @@ class Outcomes:
         await self._tell(NetEventKind.REFUSED, None, 0, f"slot {slot} is not opened: {reason}")
         head = self._chain.head
         if head is not None and head.slot == slot:  # who submitted is in P of the next slot only if accepted
-            await self.decide(view, slot, head.hash, head.present)
+            accepted = head.present if head.accepted is None else head.accepted
+            await self.decide(view, slot, head.hash, accepted)
 
     async def conclude_before(self, slot: int) -> None:
         """Ask what became of slots that were opened before we left: what a total has must not be owed."""
         for old in self._ledger.entries():
             if old.state not in _UNDECIDED or old.slot >= slot:
                 continue
-            if (result := await self._asked(old.slot)) is not None:
-                await self._take(old.slot, result)
+            if (told := await self._asked(old.slot)) is not None:
+                await self._take(old.slot, told.result)
             elif old.slot < slot - RETAINED_SLOTS:
                 await self.fail(old.slot, Step.ABORT, "no result")
 

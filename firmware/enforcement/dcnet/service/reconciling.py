@@ -24,6 +24,7 @@ from firmware.enforcement.dcnet.service.serving import Admit, Serving
 from firmware.enforcement.dcnet.slot.chain import ManifestChain
 from firmware.enforcement.dcnet.slot.ledger import Ledger, LedgerStore
 from firmware.enforcement.dcnet.slot.reconcile import Carried, carry
+from firmware.enforcement.dcnet.slot.told import ToldResult
 from firmware.store.operations import Operation
 from hsm.api import SecurityModule
 
@@ -190,6 +191,9 @@ class Reconciling:
         name = f"{_CARRIED}-{slot}"
         if (data := await self._owing.kept(name)) is None:
             waiting = await self._waiting()
+            told = await ToldResult.kept(self._owing)
+            if told is not None:  # to us alone, so far: others may have been told otherwise
+                waiting.add((told.slot, told.slot))
             owed = [one for one in self._owing.owed() if (one.first_slot, one.last_slot) not in waiting]
             carried = carry(owed, self._period * (slot + 1), self.rules.max_wh)
             await self._owing.keep(name, carried.to_bytes())
@@ -216,7 +220,9 @@ class Reconciling:
             await self._owing.forget(name)
             await self._told(NetEventKind.RECONCILED, slot, entry.members, f"{len(carried.spans)} entries")
         elif entry.state is SlotState.OWED:
-            await self._owing.forget(name)
+            told = await ToldResult.kept(self._ledger)
+            if told is None or told.slot != slot:  # else the next value must not have it again yet
+                await self._owing.forget(name)
 
     async def _tell(self, kind: NetEventKind, slot: int | None, size: int, reason: str) -> None:
         """Tell what only this net knows; what stays owed was told when it became so."""

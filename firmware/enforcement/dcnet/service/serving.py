@@ -131,11 +131,14 @@ class Serving:
             view = membership.view(self.rules.epoch_of(slot))
             entry = self._entry(slot)
             if entry.state is not SlotState.OPENED:
-                if not await self._catch_up(membership, view, slot):
+                if await self._catch_up(membership, view, slot):
+                    await self._admitted(membership)
+                    await self._submit(membership, view, slot)
+                elif entry.state is SlotState.SUBMITTED:
+                    # A power cut behind the manifest and before the opening: others may recover us.
+                    await self.outcomes.refuse(view, slot, "not opened before an interruption")
+                else:
                     await self.outcomes.fail(slot, Step.LEAVE_OUT, "no manifest to build on")
-                    return
-                await self._admitted(membership)
-                await self._submit(membership, view, slot)
                 entry = self._entry(slot)
             if entry.state is SlotState.REFUSED and entry.manifest_hash:
                 await self.outcomes.wait(membership, view, slot)
@@ -263,6 +266,7 @@ class Serving:
         if (manifest.net, manifest.slot) != (self.rules.net, current.slot):
             raise MalformedObject("not the manifest that was asked for")  # it says nothing about this slot
         signed = signed_by_emp(self.rules, reply.signed)
+        await self.outcomes.compare(manifest, signed, opens=True)
         head = self._chain.head
         assert head is not None
         allowed: Lifted | None = None
@@ -352,6 +356,7 @@ class Serving:
         except OpeningRefused as refused:
             await self._unless_forked(refused, signed)
             raise
+        await self.outcomes.compare(manifest, signed, opens=False)
         await self._conduct.seen(membership, found, signed)
         await self._chain.follow(found, signed)
         await self.outcomes.decide(view, manifest.slot, found.hash, found.accepted)
