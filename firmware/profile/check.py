@@ -22,7 +22,7 @@ from firmware.profile.model import (
     ProcessingProfile,
     ProfileSet,
 )
-from firmware.profile.net_sizes import unservable
+from firmware.profile.net_sizes import cannot_begin, unservable
 from firmware.profile.pem import to_der
 from firmware.profile.validity import INSTANT, check_validity, whole
 from lmn.model import MeterId, Obis
@@ -234,8 +234,11 @@ def _net(
         yield Problem(f"{place}.recover_s", "open_s < recover_s <= slot_s")
     if net.d_min >= net.n_min:
         yield Problem(f"{place}.d_min", "less than n_min")
-    elif net.n_min <= net.n_max and (help_ := unservable(net.n_min, net.n_max, net.d_min)):
-        yield Problem(f"{place}.d_min", f"a number of members that has a key graph: {help_}")
+    elif net.n_min <= net.n_max:
+        if help_ := unservable(net.n_min, net.n_max, net.d_min, net.k):
+            yield Problem(f"{place}.d_min", f"a number of members that has a key graph: {help_}")
+        elif help_ := cannot_begin(net.n_start, net.n_min, net.n_max, net.d_min, net.k):
+            yield Problem(f"{place}.n_start", f"a number of members that has a key graph: {help_}")
     if net.lanes != _LANES:
         yield Problem(f"{place}.lanes", '["import", "export", "canary"]')
     if not whole(net.t0_utc):

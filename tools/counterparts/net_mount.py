@@ -79,6 +79,8 @@ class NetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What is blocked, if the policy has `calendar = "signed"`; never changed once published."""
     patience_s: float = 3600.0
     """How long the supplier waits for members that keep silent."""
+    batch: int = 0
+    """Fewest newcomers for whom a later roster is drafted; those in a net answer for each new roster."""
 
 
 def identity(request: web.Request) -> str:
@@ -104,6 +106,7 @@ def mount_coordinators(app: web.Application, folder: Path, nets: list[NetSetting
             relayed_by=lambda request: peer_common_name(request).endswith(_ADMINISTRATOR),
             identity=identity,
             patience_s=settings.patience_s,
+            batch=settings.batch,
             administrator_of=_contracts(settings),
         )
         app.router.add_routes(coordinator.routes())

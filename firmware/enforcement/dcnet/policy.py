@@ -128,6 +128,7 @@ class NetRules:
             roster_pause_s=policy.roster_pause_s,
             bridges=policy.bridges,
             calendar=policy.calendar == "signed",
+            degree=policy.k,
         )
         rules.check()
         return rules
@@ -146,8 +147,11 @@ class NetRules:
             raise NetRefused("1 <= d_min < n_min <= n_max is required")
         if self.degree < 2 or self.degree % 2:
             raise NetRefused("k is even and at least 2")
-        if ways_out := net_sizes.unservable(self.n_min, self.n_max, self.d_min, self.degree):
+        bounds = (self.n_min, self.n_max, self.d_min, self.degree)
+        if ways_out := net_sizes.unservable(*bounds):
             raise NetRefused(f"no number of members from n_min to n_max has a key graph; needed: {ways_out}")
+        if why := net_sizes.cannot_begin(self.n_start, *bounds):
+            raise NetRefused(f"n_start: {why}")
         if self.recovery is Recovery.WITNESS:
             if not 2 <= self.threshold <= self.holders <= 255 or self.d_min < self.threshold:
                 raise NetRefused("2 <= t <= m <= 255 and t <= d_min are required for recovery")
@@ -255,8 +259,18 @@ class NetRules:
         return max(0, -((self.t0_utc - begin) // timedelta(seconds=self.slot_s)))
 
     def starts_with(self) -> int:
-        """Return how many members a first roster needs."""
-        return max(self.n_start, self.n_min)
+        """Return how many members a first roster needs: fewer would seldom find a key graph."""
+        least = max(self.n_start, self.n_min)
+        return net_sizes.smallest_net(least, self.n_max, self.d_min, self.degree) or least
+
+    def has_graph(self, size: int) -> bool:
+        """Tell whether nearly every roster of so many members finds a key graph."""
+        return net_sizes.has_graph(size, self.d_min, self.degree)
+
+    def largest_net(self, most: int) -> int:
+        """Return the largest permitted number of members up to `most` with a key graph, 0: there is none."""
+        found = net_sizes.largest_net(min(most, self.n_max), self.d_min, self.degree)
+        return found if found >= self.n_min else 0
 
     def enough_of(self, accepted: int, present: int) -> bool:
         """Tell whether |A| >= (1 - delta) |P|, in exact arithmetic."""

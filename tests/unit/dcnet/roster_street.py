@@ -146,6 +146,7 @@ class Net:
         contracts: Iterable[str],
         ordered: Iterable[str],
         patience_s: float = 3 * SLOT_S,
+        batch: int = 0,
         **changes: object,
     ) -> None:
         self.seen = list[Mapping[str, Any]]()
@@ -193,6 +194,7 @@ class Net:
             identity=lambda request: request.headers["X-Gateway"],
             now_utc=VirtualClock().now_utc,
             patience_s=patience_s,
+            batch=batch,
         )
 
     @property
