@@ -175,11 +175,13 @@ class NetPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     roster_pause_s: Annotated[int, msgspec.Meta(ge=0, le=31_536_000)] = 86400
     """Least time between two rosters. Another one than a day needs `insecure_small_nets`."""
     bridges: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
-    """Edges between this net and the supplier's next one. A gateway refuses a net with bridges by name."""
+    """Edges at each joint of two cells; 0 with one cell, else at least 16."""
     calendar: Literal["none", "signed"] = "none"
     """Whether the supplier may block slots by calendars that it signs."""
     k: Annotated[int, msgspec.Meta(ge=2, le=128, multiple_of=2)] = 16
     """Most neighbours of a member of a net of more than 64."""
+    cells: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    """So many nets in a circle, each with a key graph of its own, are joined by `bridges` into this one."""
 
 
 class CommunicationProfile(

@@ -184,7 +184,7 @@ class Rosters:
 
     def _holds(self, members: int, least: int) -> bool:
         """Whether so many are enough, also for the neighbours that each of them insists on."""
-        return members >= max(least, self._rules.required_degree() + 1)
+        return members >= max(least, self._rules.cells * (self._rules.required_degree() + 1))
 
     async def _gather_next(self, founding: Founding, now: Version) -> None:
         """Wait for a change that is large enough, then for the bundles of those who stay."""

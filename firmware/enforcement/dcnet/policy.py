@@ -14,7 +14,7 @@ from typing import Final, Self
 from firmware.enforcement.dcnet.errors import NetRefused
 from firmware.enforcement.dcnet.messages.canonical import encode
 from firmware.enforcement.dcnet.primitives.kdf import NET_BYTES, SCHEME
-from firmware.profile import net_sizes
+from firmware.profile import net_cells, net_sizes
 from firmware.profile.model import NetPolicy
 
 LANES: Final = ("import", "export", "canary")
@@ -87,9 +87,11 @@ class NetRules:
     roster_pause_s: int = _DAY_S
     """Least time between two roster versions."""
     bridges: int = 0
-    """Edges between this net and the next of its supplier; nets in service have none."""
+    """Edges at each joint of two cells; none with one cell."""
     calendar: bool = False
     """Whether the supplier's signed calendars are asked for and obeyed."""
+    cells: int = 1
+    """Into how many nets, joined by bridges into this one, the members are drawn."""
 
     @classmethod
     def from_profile(cls, policy: NetPolicy) -> Self:
@@ -100,11 +102,6 @@ class NetRules:
         """
         if tuple(policy.lanes) != LANES:
             raise NetRefused("only the lanes import, export, canary are built")
-        if policy.bridges:
-            raise NetRefused(
-                f"bridges = {policy.bridges}: nets in service are not joined by edges; set bridges = 0 and "
-                "add their totals up (what bridges would give: smgw dcnet simulate --bridges)"
-            )
         rules = cls(
             net=bytes.fromhex(policy.net_id),
             slot_s=policy.slot_s,
@@ -129,6 +126,7 @@ class NetRules:
             bridges=policy.bridges,
             calendar=policy.calendar == "signed",
             degree=policy.k,
+            cells=policy.cells,
         )
         rules.check()
         return rules
@@ -147,7 +145,12 @@ class NetRules:
             raise NetRefused("1 <= d_min < n_min <= n_max is required")
         if self.degree < 2 or self.degree % 2:
             raise NetRefused("k is even and at least 2")
-        bounds = (self.n_min, self.n_max, self.d_min, self.degree)
+        witnessed, small = self.recovery is Recovery.WITNESS, self.insecure_small_nets
+        for field, expected in net_cells.problems(
+            self.cells, self.bridges, self.n_min, witnessed=witnessed, insecure=small
+        ):
+            raise NetRefused(f"cells = {self.cells}, bridges = {self.bridges}: {field} must be {expected}")
+        bounds = (self.n_min, self.n_max, self.d_min, self.degree, self.cells)
         if ways_out := net_sizes.unservable(*bounds):
             raise NetRefused(f"no number of members from n_min to n_max has a key graph; needed: {ways_out}")
         if why := net_sizes.cannot_begin(self.n_start, *bounds):
@@ -261,15 +264,15 @@ class NetRules:
     def starts_with(self) -> int:
         """Return how many members a first roster needs: fewer would seldom find a key graph."""
         least = max(self.n_start, self.n_min)
-        return net_sizes.smallest_net(least, self.n_max, self.d_min, self.degree) or least
+        return net_sizes.smallest_net(least, self.n_max, self.d_min, self.degree, self.cells) or least
 
     def has_graph(self, size: int) -> bool:
         """Tell whether nearly every roster of so many members finds a key graph."""
-        return net_sizes.has_graph(size, self.d_min, self.degree)
+        return net_sizes.has_graph(size, self.d_min, self.degree, self.cells)
 
     def largest_net(self, most: int) -> int:
         """Return the largest permitted number of members up to `most` with a key graph, 0: there is none."""
-        found = net_sizes.largest_net(min(most, self.n_max), self.d_min, self.degree)
+        found = net_sizes.largest_net(min(most, self.n_max), self.d_min, self.degree, self.cells)
         return found if found >= self.n_min else 0
 
     def enough_of(self, accepted: int, present: int) -> bool:
@@ -289,7 +292,7 @@ class NetRules:
 
     def policy_hash(self) -> bytes:
         """Return the hash by which roster, administrator and gateway know they mean the same rules."""
-        fields = [
+        fields: list[object] = [
             self.net,
             self.slot_s,
             (self.t0_utc - _EPOCH_ZERO) // timedelta(milliseconds=1),
@@ -317,6 +320,8 @@ class NetRules:
             self.bridges,
             self.calendar,
         ]
+        if self.cells > 1:
+            fields.append(["cells", self.cells])  # nets of one cell have the hash that they always had
         return hashlib.sha256(encode(fields)).digest()
 
 
