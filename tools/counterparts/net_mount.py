@@ -18,6 +18,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
+from firmware.enforcement.dcnet.errors import NetRefused
 from firmware.enforcement.dcnet.messages.conduct import Calendar
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.profile.model import CommunicationProfile, NetPolicy
@@ -81,6 +82,14 @@ class NetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """How long the supplier waits for members that keep silent."""
     batch: int = 0
     """Fewest newcomers for whom a later roster is drafted; those in a net answer for each new roster."""
+
+
+def check_policy(policy: NetPolicy) -> None:
+    """Refuse a policy that no member would take; ValueError says what is wrong and what would help."""
+    try:
+        NetRules.from_profile(policy)
+    except NetRefused as refused:
+        raise ValueError(f"emp.toml, net {policy.net_id}: {refused}") from refused
 
 
 def identity(request: web.Request) -> str:

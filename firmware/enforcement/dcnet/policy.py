@@ -266,10 +266,6 @@ class NetRules:
         least = max(self.n_start, self.n_min)
         return net_sizes.smallest_net(least, self.n_max, self.d_min, self.degree, self.cells) or least
 
-    def has_graph(self, size: int) -> bool:
-        """Tell whether nearly every roster of so many members finds a key graph."""
-        return net_sizes.has_graph(size, self.d_min, self.degree, self.cells)
-
     def largest_net(self, most: int) -> int:
         """Return the largest permitted number of members up to `most` with a key graph, 0: there is none."""
         found = net_sizes.largest_net(min(most, self.n_max), self.d_min, self.degree, self.cells)
