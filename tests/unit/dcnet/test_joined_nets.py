@@ -16,6 +16,7 @@ from firmware.enforcement.dcnet.events import NetEventKind
 from firmware.enforcement.dcnet.machines import SlotState
 from firmware.enforcement.dcnet.primitives.cells import Joints
 from firmware.enforcement.dcnet.service.standing import describe
+from firmware.profile import net_cells
 from tests.support.instant_loop import run
 from tests.support.virtual_time import VirtualClock as RosterClock
 from tests.support.virtual_time import run_virtually
@@ -129,7 +130,9 @@ def test_joined_nets_have_one_sum_through_drop_outs_and_nobody_learns_that_of_a_
             heal(net)
             await net.contribute(slot + 2)
             await net.until(slot + 2, 59)
+            await net.restart(net.homes[gone - 1])
             await whole(net, slot + 3)
+            assert joints_of(net) == joints
             record = net.record()
             code, found = leak(tmp_path / "joined", record)
             assert (code, found["singles"]) == (0, [])
@@ -146,6 +149,22 @@ def test_joined_nets_have_one_sum_through_drop_outs_and_nobody_learns_that_of_a_
             code, found = leak(tmp_path / "corrupt", record, "--corrupt", ",".join(corrupt_))
             sizes = sorted(one["readings"] for one in found["sums"])
             assert sizes == sorted([SIZE - 1 - gone_too] * 2 + [SIZE - CELLS] * 2)
+
+    run(main())
+
+
+def test_without_bridges_the_sum_of_each_cell_is_known(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No policy may ask for that; here it runs."""
+    monkeypatch.setattr(net_cells, "problems", lambda *_facts, **_more: ())
+
+    async def main() -> None:
+        async with joined(bridges=0, n_min=8) as net:
+            await whole(net, net.first)
+            code, found = leak(tmp_path / "apart", net.record())
+            assert code == 0  # each cell has n_min members
+            assert [one["readings"] for one in found["sums"]] == [SIZE // CELLS] * CELLS
 
     run(main())
 
