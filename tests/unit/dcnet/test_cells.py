@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from dataclasses import replace
 
@@ -201,6 +202,29 @@ def test_a_policy_with_cells_is_admitted_and_has_a_hash_of_its_own() -> None:
     assert replace(one, cells=1).policy_hash() == one.policy_hash()
     others = {replace(net, cells=c, bridges=b).policy_hash() for c, b in ((2, 16), (2, 18), (3, 16), (4, 16))}
     assert len(others | {one.policy_hash()}) == 5
+
+
+def tail(count: int, least: int, chance: float) -> float:
+    """That at least so many of `count` things happen."""
+    return sum(math.comb(count, n) * chance**n * (1 - chance) ** (count - n) for n in range(least, count + 1))
+
+
+@pytest.mark.parametrize(
+    ("bridges", "needed", "corrupt", "missing"),
+    [
+        (16, 12, (9e-10, 2e-6, 2e-3), (1e-5, 3e-4, 2e-2)),
+        (24, 18, (5e-14, 4e-9, 1e-4), (3e-7, 3e-5, 6e-3)),
+        (32, 24, (3e-18, 1e-11, 8e-6), (9e-9, 3e-6, 3e-3)),
+    ],
+)
+def test_how_safe_a_joint_is_as_the_documentation_says(
+    bridges: int, needed: int, corrupt: tuple[float, ...], missing: tuple[float, ...]
+) -> None:
+    assert cells.needed_bridges(bridges) == needed
+    for said, part in zip(corrupt, (0.05, 0.1, 0.2), strict=True):
+        assert tail(bridges, needed, 1 - (1 - part) ** 2) == pytest.approx(said, rel=0.3)
+    for said, part in zip(missing, (0.01, 0.02, 0.05), strict=True):
+        assert tail(bridges, bridges - needed + 1, 1 - (1 - part) ** 2) == pytest.approx(said, rel=0.3)
 
 
 # -- against a lying supplier --------------------------------------------------------------------------
