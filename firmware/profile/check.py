@@ -23,7 +23,8 @@ from firmware.profile.model import (
     ProcessingProfile,
     ProfileSet,
 )
-from firmware.profile.net_sizes import unservable
+from firmware.profile.net_cells import problems as cell_problems
+from firmware.profile.net_sizes import cannot_begin, unservable
 from firmware.profile.pem import to_der
 from firmware.profile.validity import check_validity
 from lmn.model import MeterId, Obis
@@ -235,8 +236,16 @@ def _net(
         yield Problem(f"{place}.recover_s", "open_s < recover_s <= slot_s")
     if net.d_min >= net.n_min:
         yield Problem(f"{place}.d_min", "less than n_min")
-    elif net.n_min <= net.n_max and (help_ := unservable(net.n_min, net.n_max, net.d_min)):
-        yield Problem(f"{place}.d_min", f"a number of members that has a key graph: {help_}")
+    elif net.n_min <= net.n_max:
+        bounds = (net.n_min, net.n_max, net.d_min, net.k, net.cells)
+        if help_ := unservable(*bounds):
+            yield Problem(f"{place}.d_min", f"a number of members that has a key graph: {help_}")
+        elif help_ := cannot_begin(net.n_start, *bounds):
+            yield Problem(f"{place}.n_start", f"a number of members that has a key graph: {help_}")
+    cells = (net.cells, net.bridges, net.n_min)
+    witnessed = net.recovery == "witness"
+    for field, expected in cell_problems(*cells, witnessed=witnessed, insecure=net.insecure_small_nets):
+        yield Problem(f"{place}.{field}", expected)
     if net.lanes != _LANES:
         yield Problem(f"{place}.lanes", '["import", "export", "canary"]')
     if not whole(net.t0_utc):

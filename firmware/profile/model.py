@@ -167,7 +167,7 @@ class NetPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     reconcile_slots: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 2976
     """So many slots make one period, at whose end all that is owed goes into one sum; 0: never."""
     n_start: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
-    """Fewest members of a net's first roster; 0: n_min."""
+    """Fewest members of a net's first roster; 0: n_min, or the next number that has a key graph."""
     churn_min: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 4
     """Between two rosters nobody changes, or at least so many do."""
     epoch_s: Annotated[int, msgspec.Meta(ge=1, le=86400)] = 86400
@@ -175,9 +175,13 @@ class NetPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     roster_pause_s: Annotated[int, msgspec.Meta(ge=0, le=31_536_000)] = 86400
     """Least time between two rosters. Another one than a day needs `insecure_small_nets`."""
     bridges: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
-    """Edges between this net and the supplier's next one. A gateway refuses a net with bridges by name."""
+    """Edges at each joint of two cells; 0 with one cell, else at least 16."""
     calendar: Literal["none", "signed"] = "none"
     """Whether the supplier may block slots by calendars that it signs."""
+    k: Annotated[int, msgspec.Meta(ge=2, le=128, multiple_of=2)] = 16
+    """Most neighbours of a member of a net of more than 64."""
+    cells: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    """So many nets in a circle, each with a key graph of its own, are joined by `bridges` into this one."""
 
 
 class CommunicationProfile(

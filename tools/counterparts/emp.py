@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from tools.counterparts.flows import recording
 from tools.counterparts.keys import load_private_key
 from tools.counterparts.messages import MessageRefused, Trust, open_delivery, open_envelope
-from tools.counterparts.net_mount import NetSettings, mount_coordinators
+from tools.counterparts.net_mount import NetSettings, check_policy, mount_coordinators
 from tools.counterparts.server import (
     MAX_BODY_BYTES,
     Emit,
@@ -97,8 +97,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_settings(folder: Path) -> Settings:
-    """Read DIR/emp.toml; ValueError if it is broken."""
-    return msgspec.convert(tomllib.loads((folder / "emp.toml").read_text(encoding="utf-8")), Settings)
+    """Read DIR/emp.toml; ValueError if it is broken, or a net of it could never run."""
+    text = (folder / "emp.toml").read_text(encoding="utf-8")
+    settings = msgspec.convert(tomllib.loads(text), Settings)
+    for one in settings.net:
+        check_policy(one.policy)
+    return settings
 
 
 class Supplier:

@@ -46,6 +46,7 @@ class NetCoordinator:
         version: of the first roster.
         patience_s: how long it waits for members that keep silent.
         look_s: at most so long between two looks at what has come in for the next roster.
+        batch: fewest newcomers for whom a later roster is drafted.
         tell_totals: whether members learn the totals.
         calendars: what is blocked.
         overseers: administrators that are told how often members took part, by their names.
@@ -70,6 +71,7 @@ class NetCoordinator:
         version: int = 1,
         patience_s: float = 3600.0,
         look_s: float = 1.0,
+        batch: int = 0,
         tell_totals: bool = True,
         calendars: Sequence[Calendar] = (),
         overseers: Mapping[str, Overseer] | None = None,
@@ -94,6 +96,7 @@ class NetCoordinator:
             version=version,
             patience_s=patience_s,
             look_s=look_s,
+            batch=batch,
         )
         slots = partial(
             self.slots_type,

@@ -39,6 +39,7 @@ class Confirmed:
         """Begin without a roster: nothing is taken yet."""
         self._rules, self._keys, self._emit = rules, keys, emit
         self._roster: Roster | None = None
+        self._roster_hash = b""
         self._members: tuple[str, ...] = ()
         self._neighbours: dict[int, frozenset[int]] = {}
         self._shown: dict[int, tuple[Attestation, EdgeConfirm]] = {}
@@ -50,6 +51,7 @@ class Confirmed:
     def begin(self, roster: Roster, members: Iterable[str], edges: Iterable[graph.Edge]) -> None:
         """Take confirmations of these edges from now on."""
         self._roster, self._members = roster, tuple(members)
+        self._roster_hash = document_hash(roster)
         self._neighbours = graph.neighbours(edges)
 
     @property
@@ -75,7 +77,7 @@ class Confirmed:
             said = EdgeConfirm.from_bytes(content)
         except (DcNetError, MessageRefused) as error:
             raise ConfirmationRefused(str(error)) from error
-        self._own(gateway, signer, said.index, said.roster_hash, roster)
+        self._own(gateway, signer, said.index, said.roster_hash)
         if hashlib.sha256(item.certificate).digest() != roster.entries[said.index - 1].certificate_hash:
             raise ConfirmationRefused("signed with another certificate than in the roster")
         if {peer for peer, _ in said.tags} != self._neighbours.get(said.index, frozenset()):
@@ -89,14 +91,14 @@ class Confirmed:
 
     async def dispute(self, gateway: str, certificate: bytes, body: bytes) -> int:
         """Take a dispute; HTTP status of the answer. Raises `ConfirmationRefused`."""
-        if (roster := self._roster) is None:
+        if self._roster is None:
             return 425
         try:
             signer, content = await self._keys.open_bundle(SignedBundle(certificate, body))
             said = EdgeDispute.from_bytes(content)
         except (DcNetError, MessageRefused) as error:
             raise ConfirmationRefused(str(error)) from error
-        self._own(gateway, signer, said.index, said.roster_hash, roster)
+        self._own(gateway, signer, said.index, said.roster_hash)
         shown = self._shown.get(said.peer)
         if shown is None or document_hash(shown[1]) != said.shown:
             raise ConfirmationRefused("it disputes what nobody has shown")
@@ -114,10 +116,10 @@ class Confirmed:
         peers = sorted(self._neighbours.get(own, frozenset()) & self._shown.keys())
         return Confirmations(tuple(self._shown[peer][0] for peer in peers)).to_bytes()
 
-    def _own(self, gateway: str, signer: str, index: int, roster_hash: bytes, roster: Roster) -> None:
+    def _own(self, gateway: str, signer: str, index: int, roster_hash: bytes) -> None:
         if signer != gateway or not 1 <= index <= len(self._members) or self._members[index - 1] != gateway:
             raise ConfirmationRefused("another member's")
-        if roster_hash != document_hash(roster):
+        if roster_hash != self._roster_hash:
             raise ConfirmationRefused("for another roster")
 
     def _tell(self, event: str, gateway: str, **more: str) -> None:

@@ -327,8 +327,6 @@ class Founding:
         if self._all_here.is_set():
             return 425  # the roster is drafted: the next one
         self._bundles[gateway] = (signed, bundle)
-        if self._previous == NO_ROSTER and len(self._bundles) == len(self._members):
-            self._all_here.set()
         return 201
 
     async def reveal(self, gateway: str, body: bytes) -> int:

@@ -18,6 +18,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
+from firmware.enforcement.dcnet.errors import NetRefused
 from firmware.enforcement.dcnet.messages.conduct import Calendar
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.profile.model import CommunicationProfile, NetPolicy
@@ -79,6 +80,16 @@ class NetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What is blocked, if the policy has `calendar = "signed"`; never changed once published."""
     patience_s: float = 3600.0
     """How long the supplier waits for members that keep silent."""
+    batch: int = 0
+    """Fewest newcomers for whom a later roster is drafted; those in a net answer for each new roster."""
+
+
+def check_policy(policy: NetPolicy) -> None:
+    """Refuse a policy that no member would take; ValueError says what is wrong and what would help."""
+    try:
+        NetRules.from_profile(policy)
+    except NetRefused as refused:
+        raise ValueError(f"emp.toml, net {policy.net_id}: {refused}") from refused
 
 
 def identity(request: web.Request) -> str:
@@ -104,6 +115,7 @@ def mount_coordinators(app: web.Application, folder: Path, nets: list[NetSetting
             relayed_by=lambda request: peer_common_name(request).endswith(_ADMINISTRATOR),
             identity=identity,
             patience_s=settings.patience_s,
+            batch=settings.batch,
             administrator_of=_contracts(settings),
         )
         app.router.add_routes(coordinator.routes())

@@ -6,7 +6,7 @@ Shares the codecs of the product and none of its checks.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -24,6 +24,7 @@ from firmware.enforcement.dcnet.messages.documents import document_hash
 from firmware.enforcement.dcnet.messages.roster import Attestation, Roster, SignedBundle
 from firmware.enforcement.dcnet.policy import NetRules
 from tools.counterparts.messages import MessageRefused
+from tools.counterparts.net_filling import Filling
 from tools.counterparts.net_founding import (
     CoordinatorKeys,
     Countersigner,
@@ -72,6 +73,7 @@ class Rosters:
         version: of the first roster.
         patience_s: so long it waits for who keeps silent.
         look_s: at most so long between two looks at what has come in.
+        batch: fewest newcomers for whom a later roster is drafted.
     """
 
     def __init__(
@@ -86,7 +88,10 @@ class Rosters:
         version: int = 1,
         patience_s: float = 3600.0,
         look_s: float = 1.0,
+        batch: int = 0,
     ) -> None:
+        self._filling = Filling(rules, batch)
+        self._told_waiting: Mapping[str, object] = {}
         self._rules, self.contracts = rules, dict(contracts)
         self._keys, self._emit = keys, emit
         self._administrators, self._now_utc = administrators, now_utc
@@ -149,22 +154,37 @@ class Rosters:
             self.open = self._new(founding.version + 1)
 
     async def _gather_first(self, founding: Founding) -> None:
-        """Wait for everybody; after a while also for enough."""
+        """Wait for everybody; after a while also for enough. Who is one too many for a graph waits."""
         begun, enough = self._now_utc(), self._rules.starts_with()
         if len(self.contracts.keys() - self._silent) < enough <= len(self.contracts):
             self._silent = frozenset()  # too few are left: whoever is back by now may be in it again
         while True:
-            expected = self.contracts.keys() - self._silent - self._excluded
-            here = founding.offered & expected
+            here = self._come(founding, ())
             late = (self._now_utc() - begun).total_seconds() >= self._patience_s
-            if (here and here >= expected) or (late and self._holds(len(here), enough)):
+            everybody = len(here) == len(self.contracts.keys() - self._silent - self._excluded)
+            chosen = self._filling.first(here) if everybody or late else []
+            if chosen:
                 break
+            if late:
+                self._tell_waiting(len(here), 0)
             await self._poll()
-        founding.settle(here)
+        self._tell_waiting(len(here) - len(chosen), len(chosen))
+        founding.settle(chosen)
+
+    def _come(self, founding: Founding, stay: Collection[str]) -> list[str]:
+        """Return who has offered a bundle and may come, in the order of the contracts."""
+        barred = self._silent | self._excluded | set(stay)
+        return [name for name in self.contracts if name in founding.offered and name not in barred]
+
+    def _tell_waiting(self, waiting: int, members: int) -> None:
+        """Tell the operator, once, that some wait, and why."""
+        if waiting and (said := self._filling.waiting(waiting, members)) != self._told_waiting:
+            self._told_waiting = said
+            self._tell("waits", **said)
 
     def _holds(self, members: int, least: int) -> bool:
         """Whether so many are enough, also for the neighbours that each of them insists on."""
-        return members >= max(least, self._rules.required_degree() + 1)
+        return members >= max(least, self._rules.cells * (self._rules.required_degree() + 1))
 
     async def _gather_next(self, founding: Founding, now: Version) -> None:
         """Wait for a change that is large enough, then for the bundles of those who stay."""
@@ -172,21 +192,21 @@ class Rosters:
         while True:
             epoch = self._next_epoch()
             gone = {name for name in now.members if self._gone(name, epoch)}
-            come = founding.offered - set(now.members) - self._silent - self._excluded
-            changed = len(gone | (set(now.members) & self._silent)) + len(come)
             stay = [name for name in now.members if name not in gone and name not in self._silent]
-            large = changed >= self._rules.churn_min and self._in_time(epoch)
+            here = self._come(founding, now.members)
+            come = self._filling.later(stay, here)
+            self._tell_waiting(len(here) - len(come), len(stay) + len(come))
+            left = len(gone | (set(now.members) & self._silent))
+            changed = left + len(come)
+            waited = small_since is not None and epoch - small_since >= WAITING_EPOCHS
+            large = self._filling.worth(left, len(come), waited=waited) and self._in_time(epoch)
             if large and self._holds(len(stay) + len(come), self._rules.n_min):
                 founding.first_epoch, self._wanted = epoch, True
                 if await self._stayers(founding, now, epoch):
                     return
             elif changed and small_since is None:
                 small_since = epoch
-            elif (
-                0 < changed < self._rules.churn_min
-                and small_since is not None
-                and epoch - small_since >= WAITING_EPOCHS
-            ):
+            elif waited and 0 < changed < self._rules.churn_min:
                 self._tell("change-waits", changed=changed, needed=self._rules.churn_min)
                 small_since = epoch
             await self._poll()
@@ -198,10 +218,11 @@ class Rosters:
             if epoch != self._next_epoch():
                 return False
             stay = {name for name in now.members if not self._gone(name, epoch) and name not in self._silent}
-            come = founding.offered - set(now.members) - self._silent - self._excluded
             late = (self._now_utc() - begun).total_seconds() >= self._patience_s
             if late or founding.offered >= stay:
-                members = (stay & founding.offered) | come
+                stayers = stay & founding.offered
+                come = self._filling.later(stayers, self._come(founding, now.members))
+                members = stayers | set(come)
                 changed = len(members ^ set(now.members))
                 enough = self._holds(len(members), self._rules.n_min)
                 if enough and not 0 < changed < self._rules.churn_min:
@@ -274,7 +295,7 @@ class Rosters:
         """Whether everybody has confirmed, or those who have are enough and the others had their time."""
         if len(version.present) == version.terms.size:
             return True
-        return version.late and len(version.present) >= self._rules.starts_with()
+        return version.late and len(version.present) >= max(self._rules.n_start, self._rules.n_min)
 
     def _begin(self, version: Version) -> Version:
         self._before, self.in_force, self.ready = self.in_force, version, None

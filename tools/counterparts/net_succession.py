@@ -60,8 +60,10 @@ def check_next(
     if not current:
         if roster.previous != bytes(32):
             raise OrderRefused("previous", "it follows a roster that we do not know")
-        if len(roster.entries) < max(rules.n_start, rules.n_min):
-            raise OrderRefused("start", f"{len(roster.entries)} members are too few to begin")
+        if len(roster.entries) < (enough := rules.starts_with()):
+            raise OrderRefused(
+                "start", f"{len(roster.entries)} members are too few to begin, {enough} are not"
+            )
         return
     content = kept[f"roster-{net}-{current}"]
     before = Roster.from_bytes(content)

@@ -57,6 +57,7 @@ class Tally:
         """The submissions taken."""
         self._submitted: dict[int, tuple[bytes, arithmetic.Lanes]] = {}
         self._opened: dict[int, arithmetic.Lanes] = {}
+        self._paths: dict[int, tuple[bytes, ...]] = {}
 
     @property
     def accepted(self) -> list[int]:
@@ -94,11 +95,13 @@ class Tally:
         if (known := self._submitted.get(index)) is not None:
             return (Taken.KNOWN if known[0] == name else Taken.CONFLICT), frame
         self._submitted[index], self.frames[index] = (name, frame.lanes), frame
+        self._paths = {}
         return Taken.NEW, frame
 
     def exclude(self, members: Collection[int]) -> None:
         """Take nothing of these, and forget what was taken: an audit has named them."""
         self._excluded |= set(members)
+        self._paths = {}
         for index in self._excluded:
             self._submitted.pop(index, None)
             self.frames.pop(index, None)
@@ -152,10 +155,11 @@ class Tally:
 
     def siblings(self, index: int) -> tuple[bytes, ...]:
         """The Merkle path of a member, empty if it is not accepted."""
-        accepted = self.accepted
-        if index not in accepted:
-            return ()
-        return merkle.path([self._submitted[one][0] for one in accepted], accepted.index(index))
+        if not self._paths:  # one tree for all: a large net would build as many as it has members
+            accepted = self.accepted
+            leaves = [self._submitted[one][0] for one in accepted]
+            self._paths = dict(zip(accepted, merkle.paths(leaves), strict=True))
+        return self._paths.get(index, ())
 
     def open(self, index: int, sealed: bytes) -> Taken:
         """Take an Open frame."""

@@ -22,6 +22,7 @@ _FONT: Final = 'font-family="system-ui, sans-serif"'
 _THERE: Final = "#1f77b4"
 _AWAY: Final = "#c0392b"
 _OWN: Final = "#e6a100"
+_BRIDGE: Final = "#2e8b57"
 _SLOT_COLOURS: Final = {
     "totalled": "#2e8b57",
     "settled": "#8fc9a8",
@@ -58,7 +59,7 @@ def _ring(net: dict[str, Any]) -> list[str]:
     members = roster["members"]
     count = len(members)
     places = {}
-    for number, member in enumerate(members):
+    for number, member in enumerate(sorted(members, key=lambda one: (one.get("cell", 0), one["index"]))):
         angle = 2 * pi * number / count - pi / 2
         places[member["index"]] = (_CENTRE + _RADIUS * cos(angle), _CENTRE + _RADIUS * sin(angle))
     absent = {member["index"] for member in members if member["absent"]}
@@ -66,19 +67,22 @@ def _ring(net: dict[str, Any]) -> list[str]:
     # Many chords must not become one grey disc: the more there are, the thinner and fainter each.
     faint = max(0.12, min(0.5, 120 / max(1, len(roster["edges"]))))
     thin = 0.6 if count > 64 else 1.0
-    drawn: dict[str, list[str]] = {"there": [], "away": [], "own": []}
+    drawn: dict[str, list[str]] = {"there": [], "bridge": [], "away": [], "own": []}
+    cell_of = {member["index"]: member.get("cell", 0) for member in members}
     for low, high in roster["edges"]:
-        kind = "away" if {low, high} & absent else "own" if own in (low, high) else "there"
+        within = "there" if cell_of[low] == cell_of[high] else "bridge"
+        kind = "away" if {low, high} & absent else "own" if own in (low, high) else within
         (x1, y1), (x2, y2) = places[low], places[high]
         drawn[kind].append(f"M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}")
     looks = {
         "away": f'stroke="{_AWAY}" stroke-opacity="{faint:.2f}" stroke-width="{thin}" stroke-dasharray="4 4"',
         "there": f'stroke="{_THERE}" stroke-opacity="{faint:.2f}" stroke-width="{thin}"',
+        "bridge": f'stroke="{_BRIDGE}" stroke-opacity="0.9" stroke-width="{thin + 0.3}"',
         "own": f'stroke="{_OWN}" stroke-opacity="0.85" stroke-width="{thin + 0.6}"',
     }
     found = [
         f'<path fill="none" {looks[kind]} d="{"".join(drawn[kind])}"/>'
-        for kind in ("away", "there", "own")
+        for kind in ("away", "there", "bridge", "own")
         if drawn[kind]
     ]
     size = max(3.5, min(26.0, 0.36 * 2 * pi * _RADIUS / count))
@@ -174,6 +178,10 @@ def _people(net: dict[str, Any], roster: dict[str, Any]) -> list[str]:
             "#333333",
         ),
     ]
+    if joints := roster.get("joints"):
+        apart = sum(one["left"] < one["needed"] for one in joints)
+        said = f"{apart} joints do not hold" if apart else "all joints hold"
+        lines.append((f"{roster['cells']} cells with bridges, {said}", "", 13, _AWAY if apart else _BRIDGE))
     found, y = [], 150
     for text, _, points, ink in lines:
         y += max(20, int(points * 0.95))

@@ -74,8 +74,22 @@ def _members(text: Text, net: dict[str, Any], roster: dict[str, Any]) -> None:
     if len(sets) > 1:
         groups = ", ".join(f"{count} members among {size}" for size, count in sorted(sets.items()))
         text.append(f"anonymity sets  {groups}\n", style="red")
+    _cells(text, roster)
     text.append(f"absent  {', '.join(map(str, absent)) or 'nobody'}\n")
     (_matrix if len(members) <= MATRIX_UP_TO else _grid)(text, roster)
+
+
+def _cells(text: Text, roster: dict[str, Any]) -> None:
+    """The joint that has lost most, and every joint that does not hold."""
+    if not (joints := roster.get("joints")):
+        return
+    weakest = min(joints, key=lambda one: one["left"])
+    text.append(f"cells  {roster['cells']} in a circle; fewest bridges left {weakest['left']} ")
+    text.append(f"of {weakest['bridges']}, {weakest['needed']} needed\n")
+    for one in joints:
+        if one["left"] < one["needed"]:
+            near, far = one["cells"]
+            text.append(f"cells {near} and {far} do not count as joined\n", style="red")
 
 
 def _mark(member: dict[str, Any], own: int) -> tuple[str, str]:

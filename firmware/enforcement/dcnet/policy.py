@@ -14,7 +14,7 @@ from typing import Final, Self
 from firmware.enforcement.dcnet.errors import NetRefused
 from firmware.enforcement.dcnet.messages.canonical import encode
 from firmware.enforcement.dcnet.primitives.kdf import NET_BYTES, SCHEME
-from firmware.profile import net_sizes
+from firmware.profile import net_cells, net_sizes
 from firmware.profile.model import NetPolicy
 
 LANES: Final = ("import", "export", "canary")
@@ -87,9 +87,11 @@ class NetRules:
     roster_pause_s: int = _DAY_S
     """Least time between two roster versions."""
     bridges: int = 0
-    """Edges between this net and the next of its supplier; nets in service have none."""
+    """Edges at each joint of two cells; none with one cell."""
     calendar: bool = False
     """Whether the supplier's signed calendars are asked for and obeyed."""
+    cells: int = 1
+    """Into how many nets, joined by bridges into this one, the members are drawn."""
 
     @classmethod
     def from_profile(cls, policy: NetPolicy) -> Self:
@@ -100,11 +102,6 @@ class NetRules:
         """
         if tuple(policy.lanes) != LANES:
             raise NetRefused("only the lanes import, export, canary are built")
-        if policy.bridges:
-            raise NetRefused(
-                f"bridges = {policy.bridges}: nets in service are not joined by edges; set bridges = 0 and "
-                "add their totals up (what bridges would give: smgw dcnet simulate --bridges)"
-            )
         rules = cls(
             net=bytes.fromhex(policy.net_id),
             slot_s=policy.slot_s,
@@ -128,6 +125,8 @@ class NetRules:
             roster_pause_s=policy.roster_pause_s,
             bridges=policy.bridges,
             calendar=policy.calendar == "signed",
+            degree=policy.k,
+            cells=policy.cells,
         )
         rules.check()
         return rules
@@ -146,8 +145,16 @@ class NetRules:
             raise NetRefused("1 <= d_min < n_min <= n_max is required")
         if self.degree < 2 or self.degree % 2:
             raise NetRefused("k is even and at least 2")
-        if ways_out := net_sizes.unservable(self.n_min, self.n_max, self.d_min, self.degree):
+        witnessed, small = self.recovery is Recovery.WITNESS, self.insecure_small_nets
+        for field, expected in net_cells.problems(
+            self.cells, self.bridges, self.n_min, witnessed=witnessed, insecure=small
+        ):
+            raise NetRefused(f"cells = {self.cells}, bridges = {self.bridges}: {field} must be {expected}")
+        bounds = (self.n_min, self.n_max, self.d_min, self.degree, self.cells)
+        if ways_out := net_sizes.unservable(*bounds):
             raise NetRefused(f"no number of members from n_min to n_max has a key graph; needed: {ways_out}")
+        if why := net_sizes.cannot_begin(self.n_start, *bounds):
+            raise NetRefused(f"n_start: {why}")
         if self.recovery is Recovery.WITNESS:
             if not 2 <= self.threshold <= self.holders <= 255 or self.d_min < self.threshold:
                 raise NetRefused("2 <= t <= m <= 255 and t <= d_min are required for recovery")
@@ -255,8 +262,14 @@ class NetRules:
         return max(0, -((self.t0_utc - begin) // timedelta(seconds=self.slot_s)))
 
     def starts_with(self) -> int:
-        """Return how many members a first roster needs."""
-        return max(self.n_start, self.n_min)
+        """Return how many members a first roster needs: fewer would seldom find a key graph."""
+        least = max(self.n_start, self.n_min)
+        return net_sizes.smallest_net(least, self.n_max, self.d_min, self.degree, self.cells) or least
+
+    def largest_net(self, most: int) -> int:
+        """Return the largest permitted number of members up to `most` with a key graph, 0: there is none."""
+        found = net_sizes.largest_net(min(most, self.n_max), self.d_min, self.degree, self.cells)
+        return found if found >= self.n_min else 0
 
     def enough_of(self, accepted: int, present: int) -> bool:
         """Tell whether |A| >= (1 - delta) |P|, in exact arithmetic."""
@@ -275,7 +288,7 @@ class NetRules:
 
     def policy_hash(self) -> bytes:
         """Return the hash by which roster, administrator and gateway know they mean the same rules."""
-        fields = [
+        fields: list[object] = [
             self.net,
             self.slot_s,
             (self.t0_utc - _EPOCH_ZERO) // timedelta(milliseconds=1),
@@ -303,6 +316,8 @@ class NetRules:
             self.bridges,
             self.calendar,
         ]
+        if self.cells > 1:
+            fields.append(["cells", self.cells])  # nets of one cell have the hash that they always had
         return hashlib.sha256(encode(fields)).digest()
 
 

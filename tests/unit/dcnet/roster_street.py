@@ -82,6 +82,7 @@ def believe_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """Administrators believe signatures that are a name in front of the content."""
     monkeypatch.setattr("tools.counterparts.net_witness.check_signed", cheap_check)
     monkeypatch.setattr("tools.counterparts.net_witness.open_bundle", cheap_open)
+    monkeypatch.setattr("tools.counterparts.net_cosigning.check_signed", cheap_check)
 
 
 SLOT_S = 45
@@ -118,6 +119,9 @@ class Asked:
     async def reveal(self, version: int) -> bytes:
         return await self._ask(self.witness.reveal(self.net, version))
 
+    async def cosign(self, signed: bytes) -> bytes:
+        return await self._ask(self.witness.cosign(self.net, signed))
+
     async def revoked(self) -> bytes:
         return await self._ask(self.witness.revoked(self.net))
 
@@ -146,6 +150,7 @@ class Net:
         contracts: Iterable[str],
         ordered: Iterable[str],
         patience_s: float = 3 * SLOT_S,
+        batch: int = 0,
         **changes: object,
     ) -> None:
         self.seen = list[Mapping[str, Any]]()
@@ -193,6 +198,7 @@ class Net:
             identity=lambda request: request.headers["X-Gateway"],
             now_utc=VirtualClock().now_utc,
             patience_s=patience_s,
+            batch=batch,
         )
 
     @property

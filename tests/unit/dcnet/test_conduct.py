@@ -315,8 +315,8 @@ def test_fault_4_with_a_notice_the_rest_is_summed_and_floors_still_hold() -> Non
 # -- policy --------------------------------------------------------------------------------------------
 
 
-def test_bridges_are_refused_by_name_with_a_hint() -> None:
-    with pytest.raises(NetRefused, match=r"bridges = 2.*set bridges = 0"):
+def test_bridges_that_join_nothing_are_refused_by_name_with_a_hint() -> None:
+    with pytest.raises(NetRefused, match=r"bridges = 2.*at least two cells that they join"):
         NetRules.from_profile(policy(bridges=2))
 
 

@@ -403,6 +403,7 @@ async def test_a_net_is_founded_step_by_step(tmp_path: Path) -> None:
     for gateway, bundle in zip(GATEWAYS, draft.bundles, strict=True):
         assert await founding.reveal(gateway, nonce(1).to_bytes()) == 425
         assert await founding.bundle(gateway, bundle.to_bytes()) == 201
+    founding.settle(GATEWAYS)
     async with asyncio.timeout(20):
         while founding.publication is None:  # noqa: ASYNC110 - what is seen is no event
             await asyncio.sleep(0.01)
@@ -451,6 +452,7 @@ async def test_an_administrator_that_answers_junk_is_asked_again(tmp_path: Path)
     task = asyncio.ensure_future(founding.found())
     for gateway, bundle in zip(GATEWAYS, draft.bundles, strict=True):
         assert await founding.bundle(gateway, bundle.to_bytes()) == 201
+    founding.settle(GATEWAYS)
     async with asyncio.timeout(20):
         while founding.publication is None:  # noqa: ASYNC110 - what is seen is no event
             await asyncio.sleep(0.01)

@@ -13,9 +13,11 @@ from firmware.enforcement.dcnet.events import NetEventKind
 from firmware.enforcement.dcnet.founding import beacon
 from firmware.enforcement.dcnet.primitives import graph
 from firmware.profile import net_sizes
+from firmware.profile.check import _net
 from tests.support.instant_loop import run
 from tests.unit.dcnet.hostile_net import WholeNet
-from tests.unit.dcnet.support import rules
+from tests.unit.dcnet.support import policy, rules
+from tools.counterparts.net_filling import MOST_CARRIED, Filling
 
 
 def test_the_profile_and_the_core_mean_the_same_graph() -> None:
@@ -73,13 +75,105 @@ def test_a_policy_that_no_net_can_serve_is_refused(n_min: int, n_max: int, d_min
             replace(rules(n_min=n_min, d_min=d_min), n_max=n_max).check()
 
 
-def test_the_three_ways_out_are_named() -> None:
-    assert net_sizes.ways_out(12) == "15 to 64 members, or at least 192 members, or d_min of at most 10"
-    assert net_sizes.ways_out(13) == "16 to 64 members, or d_min of at most 10"
+def test_the_ways_out_are_named() -> None:
+    assert (
+        net_sizes.ways_out(12) == "15 to 64 members, or at least 192 members, or d_min of at most 10, or k "
+        "of at least 20"
+    )
+    assert net_sizes.ways_out(13) == "16 to 64 members, or d_min of at most 10, or k of at least 22"
+    assert net_sizes.ways_out(24, 32) == "27 to 64 members, or at least 175 members"
     assert net_sizes.ways_out(1) == "4 to 64 members, or at least 65 members"
     assert net_sizes.ways_out(70) == "d_min of at most 10"
 
 
+@pytest.mark.parametrize(("d_min", "degree", "size"), [(12, 20, 65), (24, 32, 175), (14, 20, 98)])
+def test_where_another_k_is_estimated_to_serve_a_draw_finds_a_graph(
+    d_min: int, degree: int, size: int
+) -> None:
+    assert net_sizes.smallest_random_net(d_min, degree) == size
+    asked = replace(rules(n_min=d_min + 1), d_min=d_min, degree=degree)
+    for number in range(4):
+        found = graph.neighbours(beacon.draw(asked, size, b"%d" % number))
+        assert all(d_min + 2 <= len(found[member]) <= degree for member in range(1, size + 1))
+
+
+def test_a_net_begins_with_a_size_that_has_a_graph_or_says_which_one_has() -> None:
+    usual = rules(n_min=128, d_min=12)
+    assert usual.starts_with() == 192
+    assert rules(n_min=128, d_min=12, k=20).starts_with() == 128
+    assert rules(n_min=16, d_min=12).starts_with() == 16
+    assert rules(n_min=128, d_min=12, n_start=256).starts_with() == 256
+    with pytest.raises(NetRefused, match="n_start: 150 members seldom find a key graph; n_start = 192 does"):
+        rules(n_min=128, d_min=12, n_start=150)
+    with pytest.raises(NetRefused, match="k of at least 20"):
+        rules(n_min=65, d_min=12, n_max=150)
+    assert rules(n_min=65, d_min=12, n_max=150, k=20).degree == 20
+    assert rules().policy_hash() == rules(k=16).policy_hash() != rules(k=18).policy_hash()
+
+
+def test_a_profile_whose_net_cannot_begin_is_refused_where_it_stands() -> None:
+    def problems(**changes: object) -> list[tuple[str, str]]:
+        fields: dict[str, object] = {"n_min": 128, "d_min": 12, "max_wh": 1000}
+        found = _net("net", policy(**(fields | changes)), None, small_nets_allowed=True)
+        return [(one.place, one.expected) for one in found]
+
+    assert problems() == []
+    ((place, needed),) = problems(n_start=150)
+    assert place == "net.n_start"
+    assert "n_start = 192 does" in needed
+    ((place, needed),) = problems(n_min=65, n_max=150)
+    assert place == "net.d_min"
+    assert "k of at least 20" in needed
+    assert problems(n_min=65, n_max=150, k=20) == problems(n_start=150, k=20) == []
+
+
+@pytest.mark.parametrize(
+    ("size", "taken"), [(13, 0), (14, 0), (15, 15), (64, 64), (66, 64), (191, 64), (192, 192), (300, 256)]
+)
+def test_a_supplier_drafts_a_first_roster_of_a_size_with_a_graph_alone(size: int, taken: int) -> None:
+    filling = Filling(rules(n_min=14, d_min=12, n_max=256))
+    assert filling.first([str(n) for n in range(size)]) == [str(n) for n in range(taken)]
+    large = Filling(rules(n_min=128, d_min=12))
+    assert len(large.first([str(n) for n in range(size)])) == (size if size >= 192 else 0)
+    assert len(large.first([str(n) for n in range(5000)])) == MOST_CARRIED
+
+
+@pytest.mark.parametrize(
+    ("stay", "come", "taken"),
+    [
+        (64, 4, 0),  # 68 have no graph: they wait
+        (60, 10, 4),
+        (64, 127, 0),
+        (64, 128, 128),
+        (200, 20, 20),
+        (170, 5, 5),  # nobody is put out, and more find a graph sooner
+        (250, 20, 6),  # n_max
+        (256, 3, 0),
+        (257, 3, 0),
+    ],
+)
+def test_newcomers_fit_or_wait_and_nobody_is_put_out(stay: int, come: int, taken: int) -> None:
+    filling = Filling(rules(n_min=14, d_min=12, n_max=256), batch=4)
+    staying, coming = {f"s{n}" for n in range(stay)}, [str(n) for n in range(come)]
+    assert filling.later(staying, coming) == coming[:taken]
+
+
+def test_a_batch_is_waited_for_but_not_for_ever() -> None:
+    filling = Filling(rules(), batch=16)
+    assert not filling.worth(0, 15)
+    assert filling.worth(0, 16)
+    assert filling.worth(1, 3)
+    assert not filling.worth(0, 3, waited=True)
+    assert filling.worth(0, 4, waited=True)
+
+
+@pytest.fixture
+def careless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supplier that drafts rosters of any size."""
+    monkeypatch.setattr(Filling, "first", lambda _self, here: list(here))
+
+
+@pytest.mark.usefixtures("careless")
 def test_a_running_net_of_an_impossible_size_does_not_stall_in_silence() -> None:
     """66 members and d_min 12: every member says why and what would help, and the supplier does."""
     net = WholeNet(
@@ -93,6 +187,7 @@ def test_a_running_net_of_an_impossible_size_does_not_stall_in_silence() -> None
     assert [version for version, reason in _beacons(net) if "at least 192 members" in reason] == [1]
 
 
+@pytest.mark.usefixtures("careless")
 def test_redrawing_an_impossible_net_for_a_silent_member_does_not_hide_why_it_stalls() -> None:
     """A member goes silent after the roster is drafted; the next one, without it, is impossible as well."""
     net = WholeNet(

@@ -79,6 +79,27 @@ def test_an_override_is_ordered_by_name_and_remembered_as_the_set_alone(tmp_path
     assert run("memory-limit", "0", "--admin", admin, "--gateway", "ESGW0100000001").exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("lines", "place", "help_"),
+    [
+        ("n_start = 150", "net.n_start", "n_start = 192 does"),
+        ("n_max = 190", "net.d_min", "k of at least 20"),
+        ("bridges = 16", "net.bridges", "at least two cells"),
+        ("cells = 2\nbridges = 16", "net.recovery", "another story"),
+    ],
+)
+def test_a_net_that_could_not_run_is_refused_with_what_would_help(tmp_path, lines, place, help_):
+    (tmp_path / "example-emp.pem").write_bytes((EXAMPLES / "example-emp.pem").read_bytes())
+    path = tmp_path / "net.toml"
+    path.write_text(HOUSEHOLD.read_text().replace("[communication.net]", f"[communication.net]\n{lines}"))
+    order = ("--admin", tmp_path, "--gateway", "esgw0100000001")
+    for words in (("validate", path), ("plan", path, *order)):
+        result = run(*words)
+        assert result.exit_code == 3
+        assert f"{place}: " in result.stderr
+        assert help_ in result.stderr
+
+
 def test_a_recipient_without_right_is_a_warning(tmp_path):
     (tmp_path / "example-emp.pem").write_bytes((EXAMPLES / "example-emp.pem").read_bytes())
     path = tmp_path / "odd.toml"

@@ -100,6 +100,23 @@ def test_broken_configuration(folder: Path, text: str) -> None:
         Supplier(folder / "emp", Events())
 
 
+@pytest.mark.parametrize(
+    ("changes", "help_"),
+    [
+        ({"n_min": 128, "d_min": 12, "n_start": 150}, "n_start = 192 does"),
+        ({"bridges": 4}, "at least two cells"),
+    ],
+)
+def test_a_supplier_refuses_a_net_that_could_not_run(
+    folder: Path, changes: dict[str, Any], help_: str
+) -> None:
+    net = msgspec.structs.replace(settings(1, OTHERS), policy=policy(**changes))
+    with (folder / "emp" / "emp.toml").open("a", encoding="utf-8") as file:
+        file.write(net_mount.to_toml(net))
+    with pytest.raises(ValueError, match=f"net {NET}: .*{help_}"):
+        Supplier(folder / "emp", Events())
+
+
 def test_what_is_countersigned_is_what_the_newest_orders_say(folder: Path) -> None:
     gwa = folder / "gwa"
     assert net_mount.ordered_net(gwa, NET) is None

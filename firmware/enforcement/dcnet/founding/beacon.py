@@ -7,7 +7,7 @@ Spec: docs/dcnet.md, membership.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Final, Self
 
@@ -15,7 +15,7 @@ from firmware.enforcement.dcnet.errors import MembershipRefused
 from firmware.enforcement.dcnet.messages.canonical import Fields, decode, encode, octets
 from firmware.enforcement.dcnet.messages.documents import HASH_BYTES, NET_BYTES, document_hash
 from firmware.enforcement.dcnet.policy import NetRules
-from firmware.enforcement.dcnet.primitives import graph, merkle
+from firmware.enforcement.dcnet.primitives import cells, graph, merkle
 from firmware.profile import net_sizes
 
 NONCE_BYTES: Final = 32
@@ -112,19 +112,38 @@ def beacon_of(roster_hash: bytes, nonces: Nonces) -> bytes:
 
 
 def draw(rules: NetRules, size: int, beacon: bytes) -> frozenset[graph.Edge]:
-    """Return the key graph of a roster: the first of at most `MAX_DRAWS` in which every degree suffices.
+    """Return the key graph of a roster: that of each cell, and the bridges between them.
 
     Raises:
-        MembershipRefused: `degree`; there is none.
+        MembershipRefused: `degree`; in some cell there is none.
     """
+    if rules.cells == 1:
+        return _drawn(rules, range(1, size + 1), beacon)
+    found: set[graph.Edge] = set()
+    drawn = cells.divided(range(1, size + 1), rules.cells, beacon)
+    for number, members in enumerate(drawn):
+        found |= _drawn(rules, members, cells.beacon_of_cell(beacon, number))
+    return frozenset(found | graph.bridges(drawn, rules.bridges, beacon))
+
+
+def joints(rules: NetRules, size: int, beacon: bytes) -> cells.Joints | None:
+    """Return the cells and bridges of the key graph that `draw` returns; None for a net of one cell."""
+    if rules.cells == 1:
+        return None
+    drawn = cells.divided(range(1, size + 1), rules.cells, beacon)
+    return cells.joints_of(drawn, graph.bridges(drawn, rules.bridges, beacon))
+
+
+def _drawn(rules: NetRules, members: Collection[int], beacon: bytes) -> frozenset[graph.Edge]:
+    """Return the first of at most `MAX_DRAWS` key graphs in which every degree suffices."""
     for seed in _seeds(beacon):
-        edges = graph.drawn(range(1, size + 1), rules.degree, seed, rules.required_degree())
+        edges = graph.drawn(members, rules.degree, seed, rules.required_degree())
         if edges is not None:
             return edges
     raise MembershipRefused(
         "degree",
-        f"no key graph of {size} members gives everybody {rules.required_degree()} neighbours; "
-        f"needed: {net_sizes.ways_out(rules.d_min, rules.degree)}",
+        f"no key graph of {len(members)} members gives everybody {rules.required_degree()} neighbours; "
+        f"needed: {net_sizes.ways_out(rules.d_min, rules.degree, rules.cells)}",
     )
 
 

@@ -122,7 +122,9 @@ def dispute_of(roster: Roster, index: int, shown: EdgeConfirm) -> EdgeDispute:
     )
 
 
-def tag_for(roster: Roster, index: int, certificate: bytes, shown: EdgeConfirm) -> bytes:
+def tag_for(
+    roster: Roster, index: int, certificate: bytes, shown: EdgeConfirm, roster_hash: bytes = b""
+) -> bytes:
     """Return the tag that a signed confirmation holds for member `index`.
 
     Args:
@@ -130,11 +132,13 @@ def tag_for(roster: Roster, index: int, certificate: bytes, shown: EdgeConfirm) 
         index: its own.
         certificate: DER, of whose key signed.
         shown: what was signed.
+        roster_hash: of the roster, if it is known: a large one takes its time.
 
     Raises:
         MembershipRefused: `confirmation`; for another roster, not by that member, or not for us.
     """
-    if (shown.net, shown.version, shown.roster_hash) != (roster.net, roster.version, document_hash(roster)):
+    meant = (roster.net, roster.version, roster_hash or document_hash(roster))
+    if (shown.net, shown.version, shown.roster_hash) != meant:
         raise MembershipRefused("confirmation", "it is for another roster")
     if not 1 <= shown.index <= len(roster.entries):
         raise MembershipRefused("confirmation", "no such member")

@@ -12,7 +12,7 @@ from typing import Final
 
 from firmware.enforcement.dcnet.errors import MembershipRefused
 from firmware.enforcement.dcnet.founding.authorisation import PeerAuthorisation, authorised_edges
-from firmware.enforcement.dcnet.founding.beacon import Nonces, beacon_of, draw
+from firmware.enforcement.dcnet.founding.beacon import Nonces, beacon_of, draw, joints
 from firmware.enforcement.dcnet.founding.keyring import KeyRing, edge_keys
 from firmware.enforcement.dcnet.founding.roster import (
     MAX_ROSTER_EPOCHS,
@@ -26,6 +26,7 @@ from firmware.enforcement.dcnet.messages.roster import KeyBundle, KeyExchange, R
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.primitives import graph, kdf
 from firmware.enforcement.dcnet.primitives.arithmetic import Prf
+from firmware.enforcement.dcnet.primitives.cells import Joints, reach
 from firmware.enforcement.dcnet.slot.view import View
 from hsm.api import KeySlot, SecurityModule
 from hsm.errors import CommandRefused
@@ -49,9 +50,10 @@ class Membership:
         valid_until: int,
         ring: KeyRing,
         reconcile: Membership | None = None,
+        joints: Joints | None = None,
     ) -> None:
         """Hold what `join` has checked and derived; `reconcile` is the same roster in the reconcile net."""
-        self.reconcile = reconcile
+        self.reconcile, self.joints = reconcile, joints
         self.rules, self.roster, self.index = rules, roster, index
         self.roster_hash = document_hash(roster)
         self.size = len(roster.entries)
@@ -87,9 +89,8 @@ class Membership:
             net = self.rules.net
             self.ring.move(net, epoch)
             edges = {peer: Prf(key) for peer, key in self.ring.epoch_keys(net).items()}
-            self._view = View(
-                self.rules, self.roster.version, epoch, self.size, self.index, edges, self._adjacent
-            )
+            said = (self.rules, self.roster.version, epoch, self.size, self.index)
+            self._view = View(*said, edges, self._adjacent, self.joints)
         return self._view
 
     def check_epoch(self, manifest: EpochManifest, epoch: int) -> None:
@@ -160,8 +161,9 @@ async def join(
         raise MembershipRefused("key", "the key of our bundle is no longer in the module")
     check_nonces(checked, nonces)
     roster_hash = document_hash(roster)
-    drawn = draw(rules, len(roster.entries), beacon_of(roster_hash, nonces))
-    adjacent = check_graph(rules, mine.index, authorised_edges(roster, drawn, authorised))
+    beacon = beacon_of(roster_hash, nonces)
+    drawn, between = draw(rules, len(roster.entries), beacon), joints(rules, len(roster.entries), beacon)
+    adjacent = check_graph(rules, mine.index, authorised_edges(roster, drawn, authorised), between)
     valid_until = min(found.valid_until for found in authorised.values())
     if rings is None:
         rings = await _agreed(rules, checked, adjacent[mine.index], module, key_slot, emp_point)
@@ -170,8 +172,10 @@ async def join(
         raise MembershipRefused("key", "the kept keys are those of another graph")
     reconcile = None
     if beside is not None:
-        reconcile = Membership(rules.reconciled(), roster, mine.index, adjacent, valid_until, beside)
-    return Membership(rules, roster, mine.index, adjacent, valid_until, ring, reconcile)
+        reconcile = Membership(
+            rules.reconciled(), roster, mine.index, adjacent, valid_until, beside, joints=between
+        )
+    return Membership(rules, roster, mine.index, adjacent, valid_until, ring, reconcile, between)
 
 
 async def _agreed(
@@ -216,8 +220,16 @@ async def holds(module: SecurityModule, key_slot: KeySlot, point: bytes) -> bool
         return False
 
 
-def check_graph(rules: NetRules, index: int, edges: Iterable[graph.Edge]) -> Mapping[int, frozenset[int]]:
+def check_graph(
+    rules: NetRules, index: int, edges: Iterable[graph.Edge], between: Joints | None = None
+) -> Mapping[int, frozenset[int]]:
     """Return who is whose neighbour, if member `index` may take part in such a key graph.
+
+    Args:
+        rules: the policy.
+        index: our own.
+        edges: authorised at both ends.
+        between: the cells and the bridges that were drawn, if there is more than one cell.
 
     Raises:
         MembershipRefused: `degree`, fewer neighbours than d_min + 2; `component`, fewer than N_min members
@@ -226,6 +238,6 @@ def check_graph(rules: NetRules, index: int, edges: Iterable[graph.Edge]) -> Map
     adjacent = graph.neighbours(edges)
     if (degree := len(adjacent.get(index, ()))) < rules.required_degree():
         raise MembershipRefused("degree", f"{degree} neighbours, {rules.required_degree()} required")
-    if (connected := len(graph.component(index, adjacent, adjacent.keys()))) < rules.n_min:
+    if (connected := len(reach(index, adjacent, adjacent.keys(), between))) < rules.n_min:
         raise MembershipRefused("component", f"{connected} members hang together, {rules.n_min} required")
     return adjacent

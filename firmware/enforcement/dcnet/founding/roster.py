@@ -174,8 +174,8 @@ def check_content(rules: NetRules, roster: Roster, own: KeyBundle, today: int) -
         raise MembershipRefused("policy", "the roster was made for another policy")
     if not rules.n_min <= size <= rules.n_max:
         raise MembershipRefused("size", f"{size} members")
-    if size - 1 < rules.required_degree():
-        raise MembershipRefused("degree", f"{size - 1} neighbours, {rules.required_degree()} required")
+    if (smallest := size // rules.cells) - 1 < rules.required_degree():
+        raise MembershipRefused("degree", f"{smallest - 1} neighbours, {rules.required_degree()} required")
     if not today - MAX_ROSTER_EPOCHS <= roster.first_epoch <= today + 1:
         raise MembershipRefused("epoch", f"the roster's first epoch is {roster.first_epoch}")
     for what, values in (

@@ -162,13 +162,12 @@ def component(member: int, adjacent: Mapping[int, Collection[int]], among: Colle
     """
     if member not in among:
         return frozenset()
-    allowed = among if isinstance(among, (set, frozenset)) else frozenset(among)
-    seen = {member}
-    frontier = [member]
-    while frontier:
-        fresh = [
-            other for other in adjacent.get(frontier.pop(), ()) if other in allowed and other not in seen
-        ]
-        seen.update(fresh)
+    left = set(among)
+    left.discard(member)
+    seen, frontier = {member}, [member]
+    while frontier and left:  # by whole sets: in a large net every member does this in every slot
+        fresh = left.intersection(adjacent.get(frontier.pop(), ()))
+        left -= fresh
+        seen |= fresh
         frontier.extend(fresh)
     return frozenset(seen)

@@ -102,7 +102,8 @@ class Confirming:
             try:
                 content = await self._signatures.by_member(item.signed, item.certificate)
                 shown = EdgeConfirm.from_bytes(content)
-                tag = tag_for(membership.roster, membership.index, item.certificate, shown)
+                own = (membership.roster, membership.index)
+                tag = tag_for(*own, item.certificate, shown, membership.roster_hash)
             except REFUSED as error:  # as good as none; others may have confirmed
                 self._log.info("a confirmation is ignored: %s", error)
                 continue

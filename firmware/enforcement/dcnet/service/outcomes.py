@@ -190,7 +190,7 @@ class Outcomes:
         if entry is None or entry.state is not SlotState.REFUSED:
             return
         if view.index in accepted:
-            await self._ledger.accepted(slot, manifest_hash=manifest_hash, members=len(accepted))
+            await self._ledger.accepted(slot, manifest_hash=manifest_hash, members=len(view.reach(accepted)))
         else:
             await self.fail(slot, Step.LEAVE_OUT, entry.reason)
 

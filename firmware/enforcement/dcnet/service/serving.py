@@ -296,7 +296,7 @@ class Serving:
         await OpenedSlot(head, manifest, canary).keep(self._ledger, view.size)
         frame = seal(body, membership.mac_key)
         await self._ledger.opening(
-            current.slot, manifest_hash=found.hash, members=len(found.accepted), frame=frame
+            current.slot, manifest_hash=found.hash, members=len(view.reach(found.accepted)), frame=frame
         )
         return True
 

@@ -12,6 +12,7 @@ from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.machines import MemberState, Mode
 from firmware.enforcement.dcnet.policy import MEMBER_FLOOR, NetRules
 from firmware.enforcement.dcnet.primitives import graph
+from firmware.enforcement.dcnet.primitives.cells import Joints, needed_bridges
 from firmware.enforcement.dcnet.service.auditing import LastAudit
 from firmware.enforcement.dcnet.slot.ledger import Owed, SlotEntry
 from firmware.enforcement.dcnet.slot.view import Head
@@ -20,17 +21,23 @@ SHOWN_SLOTS: Final = 96
 """So many of the newest slots are told: a day of quarter hours."""
 
 
-def anonymity_sets(adjacent: Mapping[int, frozenset[int]], accepted: Collection[int]) -> dict[int, int]:
+def anonymity_sets(
+    adjacent: Mapping[int, frozenset[int]], accepted: Collection[int], joints: Joints | None = None
+) -> dict[int, int]:
     """Return for each member among how many its value hides; 0: it took no part.
 
     That is the connected component of the accepted members it is in: the supplier learns a component's sum.
+    Nobody counts through a joint that has lost too many of its bridges.
 
     Args:
         adjacent: the key graph.
         accepted: members whose submissions were taken.
+        joints: of a net of several cells.
     """
     sizes = dict.fromkeys(adjacent, 0)
     left = set(accepted) & adjacent.keys()
+    if joints is not None:
+        adjacent = joints.without_loose(adjacent, left)
     while left:
         reached = graph.component(next(iter(left)), adjacent, left)
         sizes.update(dict.fromkeys(reached, len(reached)))
@@ -113,8 +120,10 @@ def _roster(membership: Membership, head: Head | None) -> dict[str, Any]:
     everybody = frozenset(adjacent)
     expected = everybody if head is None else head.present
     accepted = expected if head is None or head.accepted is None else head.accepted
-    hidden = anonymity_sets(adjacent, accepted)
+    joints = membership.joints
+    hidden = anonymity_sets(adjacent, accepted, joints)
     return {
+        **({} if joints is None else _cells(joints, adjacent, accepted)),
         "version": membership.roster.version,
         "own": membership.index,
         "members": [
@@ -124,8 +133,28 @@ def _roster(membership: Membership, head: Head | None) -> dict[str, Any]:
                 "absent": index not in accepted,
                 "expected": index in expected,
                 "anonymity_set": hidden[index],
+                **({} if joints is None else {"cell": joints.cell_of[index] + 1}),
             }
             for index in sorted(adjacent)
         ],
         "edges": [[low, high] for low in sorted(adjacent) for high in sorted(adjacent[low]) if low < high],
+    }
+
+
+def _cells(
+    joints: Joints, adjacent: Mapping[int, frozenset[int]], accepted: frozenset[int]
+) -> dict[str, Any]:
+    """Return the cells of a net and how its joints hold; cells are numbered from 1."""
+    alive = joints.alive(adjacent, accepted)
+    return {
+        "cells": max(joints.cell_of.values()) + 1,
+        "joints": [
+            {
+                "cells": [near + 1, far + 1],
+                "bridges": len(drawn),
+                "left": alive[near, far],
+                "needed": needed_bridges(len(drawn)),
+            }
+            for (near, far), drawn in joints.bridges.items()
+        ],
     }

@@ -62,7 +62,7 @@ class SlotEntry:
     opened: bytes = field(default=b"", repr=False)
     """The Open frame with its MAC."""
     members: int = 0
-    """|A|, the anonymity set of a totalled slot."""
+    """Accepted members that hang together with us, the anonymity set of a totalled slot."""
     reason: str = ""
     """Why it is owed."""
 

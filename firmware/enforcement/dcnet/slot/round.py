@@ -21,7 +21,7 @@ from firmware.enforcement.dcnet.messages.faults import RecoveryOrder
 from firmware.enforcement.dcnet.messages.frames import RECONCILE, Frame, FrameType, digest
 from firmware.enforcement.dcnet.messages.manifest import Manifest
 from firmware.enforcement.dcnet.policy import LANES, Recovery
-from firmware.enforcement.dcnet.primitives import graph, merkle
+from firmware.enforcement.dcnet.primitives import merkle
 from firmware.enforcement.dcnet.primitives.arithmetic import opening, submission
 from firmware.enforcement.dcnet.slot import recovery
 from firmware.enforcement.dcnet.slot.outage import Lifted, enough_of
@@ -53,7 +53,7 @@ def check_opening(
         raise OpeningRefused(Refusal.NOT_PRESENT, "a member was accepted that was not expected")
     if not enough_of(rules, accepted, head.present, allowed):
         raise OpeningRefused(Refusal.EXCLUDED, f"{len(accepted)} of {len(head.present)} members accepted")
-    if (reached := len(graph.component(view.index, view.adjacent, accepted))) < rules.n_min:
+    if (reached := len(view.reach(accepted))) < rules.n_min:
         raise OpeningRefused(Refusal.COMPONENT, f"component of {reached} members")
     if (degree := len(view.adjacent.get(view.index, frozenset()) & accepted)) < rules.d_min:
         raise OpeningRefused(Refusal.DEGREE, f"{degree} accepted neighbours")

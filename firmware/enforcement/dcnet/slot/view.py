@@ -13,6 +13,7 @@ from firmware.enforcement.dcnet.messages.documents import document_hash, from_bi
 from firmware.enforcement.dcnet.messages.manifest import EpochManifest, Manifest
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.primitives.arithmetic import Prf
+from firmware.enforcement.dcnet.primitives.cells import Joints, reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,12 @@ class View:
     """Neighbour -> PRF under the edge's epoch key."""
     adjacent: Mapping[int, frozenset[int]]
     """The whole key graph."""
+    joints: Joints | None = None
+    """The cells and the bridges that were drawn between them; None in a net of one cell."""
+
+    def reach(self, accepted: frozenset[int]) -> frozenset[int]:
+        """Return the accepted members that hang together with us: among them our value hides."""
+        return reach(self.index, self.adjacent, accepted, self.joints)
 
 
 @dataclass(frozen=True, slots=True)
