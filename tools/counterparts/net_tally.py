@@ -41,6 +41,20 @@ class Terms:
     """Of Submit and Open frames: RECONCILE in a reconcile net."""
 
 
+@dataclass(frozen=True, slots=True)
+class Leaves:
+    """The submissions of a slot by their digests."""
+
+    digests: Mapping[int, bytes]
+
+    def siblings(self, index: int) -> tuple[bytes, ...]:
+        """The Merkle path of a member, empty if it is not accepted."""
+        accepted = sorted(self.digests)
+        if index not in self.digests:
+            return ()
+        return merkle.path([self.digests[one] for one in accepted], accepted.index(index))
+
+
 class Tally:
     """Collects submissions, closes with a manifest, collects openings, ends with a total."""
 
@@ -152,10 +166,12 @@ class Tally:
 
     def siblings(self, index: int) -> tuple[bytes, ...]:
         """The Merkle path of a member, empty if it is not accepted."""
-        accepted = self.accepted
-        if index not in accepted:
-            return ()
-        return merkle.path([self._submitted[one][0] for one in accepted], accepted.index(index))
+        return self.leaves.siblings(index)
+
+    @property
+    def leaves(self) -> Leaves:
+        """The submissions by their digests."""
+        return Leaves({index: name for index, (name, _) in self._submitted.items()})
 
     def open(self, index: int, sealed: bytes) -> Taken:
         """Take an Open frame."""
