@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 from tests.unit.dcnet.running_net import Answer, RunningNet, energy_of
@@ -98,9 +98,12 @@ class Asked:
 class MortalNet(RunningNet):
     """Its supplier is started again `down_s` after each death."""
 
-    def __init__(self, size: int = 8, down_s: float = 1.0, **changes: object) -> None:
+    def __init__(
+        self, size: int = 8, down_s: float = 1.0, lives: Iterator[int] = iter(()), **changes: object
+    ) -> None:
+        """Make a net; `lives` says after how many points each process dies, the later ones live on."""
         super().__init__(size, **changes)
-        self.disk, self.down_s = Disk(), down_s
+        self.disk, self.down_s, self.lives = Disk(), down_s, lives
         self.deaths: list[str] = []
         self.said: dict[tuple[str, int], Mapping[str, Any]] = {}
         """(net, slot) -> total."""
@@ -114,6 +117,8 @@ class MortalNet(RunningNet):
 
     def supplied(self) -> dict[str, Any]:
         self.disk.life = life = Life()
+        journal = Journal(self.disk, NET)
+        life.die_in = next(self.lives, None)
 
         def emit(event: Mapping[str, Any]) -> None:
             life.alive()
@@ -127,7 +132,7 @@ class MortalNet(RunningNet):
         return {
             "emit": emit,
             "administrators": {name: Asked(one, life) for name, one in self.administrators.items()},
-            "journal": Journal(self.disk, NET),
+            "journal": journal,
         }
 
     def start_supplier(self) -> None:

@@ -1,0 +1,372 @@
+"""A supplier that is killed wherever it says or keeps something, and started again: the same net goes on."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from firmware.enforcement.dcnet.machines import SlotState
+from tests.support.instant_loop import run
+from tests.unit.dcnet.mortal_net import MortalNet
+from tests.unit.dcnet.running_net import Home, energies
+from tests.unit.dcnet.support import NET
+from tools.counterparts import net_slots
+from tools.counterparts.net import NetCoordinator
+from tools.counterparts.net_conduct import calendar_of
+from tools.counterparts.net_journal import Journal, JournalDamaged, JournalForeign
+from tools.counterparts.net_slot_book import SlotBook
+from tools.homes.liar import Lie, corrupt
+
+SIZE = 8
+SLOT_S = 60
+
+
+def open_of(resource: str) -> bool:
+    return "/open/" in resource
+
+
+def version(net: MortalNet) -> int:
+    """Of the roster in force; 0: none, or it is being restored."""
+    now = net.coordinator.rosters.in_force
+    return 0 if now is None else now.roster.version
+
+
+async def dying(net: MortalNet, lost: bool, stride: int, calm: int) -> dict[str, str]:
+    """Let it die at every `stride`-th point of a slot, one point a slot; point -> verdict of that slot."""
+    found, slot, point = {}, net.first, 1
+    while True:
+        await net.until(slot - 1, SLOT_S - 0.5)
+        net.life.die_in, deaths = point, len(net.deaths)
+        if lost:
+            net.homes[2].cut = open_of
+        await net.contribute(slot)
+        await net.until(slot, SLOT_S - 1)
+        net.homes[2].cut = lambda _resource: False
+        net.life.die_in = None
+        if len(net.deaths) == deaths:
+            return found
+        for later in range(slot + 1, slot + calm + 1):
+            await net.contribute(later)
+            await net.until(later, SLOT_S - 1)
+        verdicts = [await net.judged(one) for one in range(slot, slot + calm + 1)]
+        found[f"{point} {net.deaths[-1]}"] = verdicts[0]
+        assert verdicts[-1] == "totalled", (point, net.deaths[-1])
+        slot, point = slot + calm + 1, point + stride
+
+
+@pytest.mark.parametrize(
+    ("recovery", "lost", "stride"), [("none", False, 1), ("witness", False, 1), ("witness", True, 6)]
+)
+def test_a_supplier_that_is_back_at_once_loses_no_slot(recovery: str, lost: bool, stride: int) -> None:
+    async def main() -> None:
+        async with MortalNet(SIZE, recovery=recovery, poll_s=4.0 if lost else 1.0) as net:
+            found = await dying(net, lost, stride, 1)
+            assert set(found.values()) == {"totalled"}, found
+            places = " ".join(found)
+            wanted = ["before a write", "in a write", "after a write", "answer to submit", "a total was told"]
+            if stride == 1 and recovery == "witness":
+                wanted += ["before cosign", "after cosign", "answer to open", "answer to manifest"]
+            assert all(one in places for one in wanted) or lost, places
+            assert [one.version for one in (net.coordinator.rosters.open,)] == [2]
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("recovery", "lost", "down_s", "stride"),
+    [("none", False, 17, 4), ("witness", True, 17, 16), ("witness", True, 35, 19), ("witness", True, 200, 23)],
+)
+def test_a_supplier_that_was_away_for_long_owes_what_it_missed(
+    recovery: str, lost: bool, down_s: float, stride: int
+) -> None:
+    async def main() -> None:
+        async with MortalNet(SIZE, down_s, recovery=recovery, poll_s=4.0) as net:
+            found = await dying(net, lost, stride, 3 + int(down_s) // SLOT_S)
+            assert set(found.values()) == {"totalled", "aborted"}
+
+    run(main())
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("down_s", [1, 8, 17, 35, 70, 200])
+@pytest.mark.parametrize("recovery", ["none", "witness"])
+def test_every_point_with_every_absence(recovery: str, down_s: float) -> None:
+    async def main() -> None:
+        async with MortalNet(SIZE, down_s, recovery=recovery, poll_s=4.0) as net:
+            await dying(net, True, 1, 3 + int(down_s) // SLOT_S)
+
+    run(main())
+
+
+@pytest.mark.parametrize("recovery", ["none", "witness"])
+def test_a_supplier_dies_at_every_point_of_the_founding(recovery: str) -> None:
+    """One roster comes of it, that of the first draft, with the first nonces."""
+    for point in range(1, 160, 7):
+
+        async def main(point: int = point) -> None:
+            async with MortalNet(SIZE, lives=iter([point, point // 2 + 1]), recovery=recovery) as net:
+                assert net.deaths, point
+                await net.contribute(net.first)
+                await net.until(net.first, SLOT_S - 1)
+                assert await net.judged(net.first) == "totalled", net.deaths
+                assert version(net) == 1
+
+        run(main())
+
+
+def test_a_supplier_that_lives_longer_each_time_founds_its_net() -> None:
+    async def main() -> None:
+        async with MortalNet(SIZE, lives=iter(range(3, 60, 4)), recovery="witness") as net:
+            assert len(net.deaths) > 5
+            await net.contribute(net.first)
+            await net.until(net.first, SLOT_S - 1)
+            assert await net.judged(net.first) == "totalled"
+
+    run(main())
+
+
+def test_an_audit_outlives_its_supplier() -> None:
+    """Killed anywhere between the lie and its finding: the liar is named once, to everybody the same."""
+    for point in range(1, 400, 24):
+
+        async def main(point: int = point) -> bool:
+            async with MortalNet(SIZE, recovery="none", poll_s=2.0) as net:
+                slot, liar = net.first, net.homes[3]
+                corrupt(liar.member, Lie.CONTRADICTION)
+                await net.until(slot - 1, SLOT_S - 0.5)
+                net.life.die_in = point
+                for one in range(slot, slot + 4):
+                    for home in net.homes:
+                        if home is not liar or one == slot:
+                            await net.until(one, 0)
+                            await home.member.contribute(one, 100)  # type: ignore[union-attr]
+                    await net.until(one, SLOT_S - 1)
+                died, net.life.die_in = bool(net.deaths), None
+                totals = {event["slot"]: event for event in net.said.values()}
+                assert totals[slot]["verdict"] == "aborted"
+                assert liar.name not in totals[slot + 3]["members"]
+                assert totals[slot + 3]["lanes"] == [7000, 0, 7], net.deaths
+                for administrator in net.administrators.values():
+                    assert len({report.to_bytes() for report in administrator.reports}) == 1, net.deaths
+                return died
+
+        if not run(main()):
+            assert point > 100
+            break
+
+
+def test_a_later_roster_outlives_its_supplier() -> None:
+    for seed in range(4):
+        chance = random.Random(seed)
+        run(succession(chance))
+
+
+async def succession(chance: random.Random) -> None:
+    """Two come while the supplier dies again and again; they are in from an epoch's beginning on."""
+    changes = {"epoch_s": 480, "roster_pause_s": 0, "churn_min": 2, "poll_s": 4.0, "delta": 0.4}
+    async with MortalNet(SIZE, recovery=chance.choice(["none", "witness"]), **changes) as net:
+        slot = net.first
+        for number in (9, 10):
+            home = Home(f"gw{number}", f"gwa{1 + number % 2}")
+            net.homes.append(home)
+            net.start(home)
+        net.coordinator.follow({home.name: home.administrator for home in net.homes})
+        while version(net) < 2:
+            await net.until(slot - 1, SLOT_S - 0.5)
+            net.life.die_in = chance.randrange(1, 70)
+            for home in net.homes[:SIZE]:
+                await net.until(slot, 0)
+                await home.member.contribute(slot, 100)  # type: ignore[union-attr]
+            await net.until(slot, SLOT_S - 1)
+            net.life.die_in = None
+            assert slot < net.first + 60, net.deaths
+            slot += 1
+        for _ in range(2):
+            await net.contribute(slot)
+            await net.until(slot, SLOT_S - 1)
+            slot += 1
+        assert net.deaths
+        total = net.totals()[slot - 1]
+        assert total["lanes"] == [energies(net, slot - 1) * 10, 0, SIZE + 2]
+        assert version(net) == 2
+
+
+def test_epochs_that_nobody_served_are_passed_over() -> None:
+    async def main() -> None:
+        async with MortalNet(SIZE, 2000, epoch_s=480, roster_pause_s=0, recovery="witness", poll_s=4.0) as net:
+            slot = net.first
+            await net.contribute(slot)
+            net.life.die_in = 3
+            for later in range(slot + 1, slot + 38):
+                await net.contribute(later)
+            await net.until(slot + 37, SLOT_S - 1)
+            assert len(net.deaths) == 1
+            assert await net.judged(slot + 37) == "totalled"
+            played = sorted(of for net_id, of in net.said if net_id == NET.hex())
+            assert len(played) < 20, "whole epochs were not played"
+            for one in range(slot, slot + 38):
+                await net.judged(one)
+
+    run(main())
+
+
+# -- the reconcile net, members and witnesses that fall out as well ---------------------------------------
+
+
+def measured_energy_arrives_once(seed: int) -> int:
+    """Everybody is killed at random: totals, reconcile totals and what is owed are what was measured."""
+    chance, period = random.Random(seed), 4
+
+    async def main() -> int:
+        recovery = chance.choice(["none", "witness"])
+        async with MortalNet(SIZE, recovery=recovery, reconcile_slots=period, poll_s=4.0) as net:
+            measured, begin = 0, net.first
+            last = begin + 2 * period - begin % period - 1
+            for slot in range(begin, last + period):
+                await net.until(slot, -1)
+                net.down_s = chance.choice([0.5, 5, 20, 50, 130])
+                if not net.life.dead:
+                    net.life.die_in = chance.choice([None, chance.randrange(1, 200)])
+                for one in net.administrators.values():
+                    one.away = chance.random() < 0.1
+                await net.until(slot, 0)
+                for home in net.homes:
+                    assert home.member is not None
+                    measured += 100 + slot
+                    await home.member.contribute(slot, 100 + slot)
+                for home in chance.sample(net.homes, chance.choice([0, 0, 1, 2])):
+                    await net.until(slot, chance.uniform(0, 50))
+                    await net.restart(home)
+            net.life.die_in = None
+            for one in net.administrators.values():
+                one.away = False
+            await net.until(slot + 2 * period + 2, 55)
+            for later in (slot + 2 * period + 3, slot + 2 * period + 4):
+                for home in net.homes:  # so that everybody learns every result
+                    await net.until(later, 0)
+                    await home.member.contribute(later, 0)  # type: ignore[union-attr]
+                await net.until(later, 59)
+            still = 0
+            for home in net.homes:
+                assert home.member is not None
+                await net.kill(home)
+                still += sum(one.import_wh for one in await home.member.owed())
+                undecided = (SlotState.MEASURED, SlotState.SUBMITTED, SlotState.OPENED, SlotState.REFUSED)
+                entries = await home.member.slots()
+                assert not [e for e in entries if e.state in undecided and e.import_wh], (seed, home.name)
+            summed = sum(total["lanes"][0] for total in net.said.values() if total["lanes"]) // 10
+            assert summed + still == measured, (seed, summed, still, measured, net.deaths)
+            assert all(one.refused == 0 for one in net.administrators.values())
+            return len(net.deaths)
+
+    return run(main())
+
+
+def test_measured_energy_arrives_once_whoever_dies() -> None:
+    assert sum(measured_energy_arrives_once(seed) for seed in range(5)) > 8
+
+
+@pytest.mark.nightly
+def test_measured_energy_arrives_once_in_many_nets() -> None:
+    for seed in range(200):
+        measured_energy_arrives_once(seed)
+
+
+# -- what is kept ----------------------------------------------------------------------------------------
+
+
+def test_the_journal_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(net_slots, "KEPT_SLOTS", 6)
+
+    async def main() -> None:
+        async with MortalNet(SIZE, recovery="witness", poll_s=4.0) as net:
+            for slot in range(net.first, net.first + 20):
+                await net.contribute(slot)
+            await net.until(slot, SLOT_S - 1)
+            kept = Journal(net.disk, NET)
+            assert SlotBook(kept).slots() == list(range(slot - 5, slot + 2))
+            assert kept.room(f"slot/{slot - 2:010d}").items("submit/") == []
+            assert len(kept.room(f"slot/{slot:010d}").items("submit/")) == SIZE
+            net.life.end("so that it reads what is kept")
+            await net.until(slot, SLOT_S + 20)
+            assert sorted(net.coordinator.slots.manifests) == list(range(slot - 4, slot + 2))
+
+    run(main())
+
+
+def test_a_full_disk_stops_the_net_and_breaks_no_promise() -> None:
+    async def main() -> None:
+        async with MortalNet(SIZE, recovery="witness") as net:
+            slot, append = net.first, net.disk.append
+
+            def full(_data: bytes) -> None:
+                raise OSError(28, "no space left on device")
+
+            net.disk.append = full  # type: ignore[method-assign]
+            await net.contribute(slot)
+            await net.until(slot, 25)
+            assert (NET.hex(), slot) not in net.said
+            assert not [one for home in net.homes for one in home.bodies("/open/")]
+            assert net.of("refused")[-1]["what"] == "journal"
+            net.disk.append = append  # type: ignore[method-assign]
+            for later in (slot + 1, slot + 2):
+                await net.contribute(later)
+                await net.until(later, SLOT_S - 1)
+            assert await net.judged(slot) in ("none", "aborted")
+            assert await net.judged(slot + 2) == "totalled"
+            assert not net.deaths
+
+    run(main())
+
+
+async def founded() -> MortalNet:
+    async with MortalNet(SIZE, recovery="none", calendar="signed") as net:
+        await net.contribute(net.first)
+        await net.until(net.first, SLOT_S - 1)
+    return net
+
+
+def again(net: MortalNet, **changes: object) -> NetCoordinator:
+    options: dict[str, object] = {
+        "identity": lambda _request: "gw1",
+        "administrators": net.administrators,
+        "now_utc": net.clock.now_utc,
+        "journal": Journal(net.disk, NET),
+        "policy": net.policy,
+        "keys": net.keys,
+    }
+    chosen = options | changes
+    policy, keys = chosen.pop("policy"), chosen.pop("keys")
+    return NetCoordinator(policy, ["gw1"], keys, net.events.append, **chosen)  # type: ignore[arg-type]
+
+
+def test_another_policy_or_calendar_than_was_kept_is_refused_by_name() -> None:
+    async def main() -> None:
+        net = await founded()
+        with pytest.raises(JournalForeign, match=r"another policy; hint: put the policy back"):
+            again(net, policy=MortalNet(SIZE, recovery="witness", calendar="signed").policy)
+        said = calendar_of(net.rules, 100, 20, [(103, 104)])
+        first = again(net, calendars=[said])
+        assert await first.slots.conduct.publication() is not None
+        await first._journal.sync()
+        assert again(net).slots.conduct.blocked(103), "what was said holds, in emp.toml or not"
+        again(net, calendars=[said, calendar_of(net.rules, 120, 20, [])])
+        with pytest.raises(JournalForeign, match=r"slots 100 \.\. 119 have another calendar"):
+            again(net, calendars=[calendar_of(net.rules, 110, 20, [])])
+
+    run(main())
+
+
+def test_frames_that_do_not_fit_our_keys_are_named_and_nothing_is_begun() -> None:
+    async def main() -> None:
+        net = await founded()
+        await net.keys.prepare()  # another ENC key
+        other = again(net)
+        with pytest.raises(JournalDamaged, match="was enc.key exchanged"):
+            await other.run()
+        assert other.slots.now is None
+
+    run(main())
+
+
