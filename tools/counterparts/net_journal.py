@@ -69,7 +69,7 @@ class FileMedium:
 
     def __init__(self, path: Path) -> None:
         """Lock it. Raises `JournalInUse`."""
-        self._path, self._file = path, -1
+        self._path, self._file, self._size = path, -1, 0
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -89,15 +89,17 @@ class FileMedium:
         """Write behind the end; if it fails, nothing of it stays."""
         if self._file < 0:
             self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        size = os.fstat(self._file).st_size
+            self._size = os.fstat(self._file).st_size
         try:
+            os.ftruncate(self._file, self._size)  # nothing, unless the last try failed and so did its undoing
             view = memoryview(data)
             while view:
                 view = view[os.write(self._file, view) :]
             os.fsync(self._file)
         except OSError:
-            os.ftruncate(self._file, size)
+            os.ftruncate(self._file, self._size)
             raise
+        self._size += len(data)
 
     def replace(self, data: bytes) -> None:
         """Have this instead of everything, or what was before."""

@@ -1,7 +1,7 @@
 """What a supplier keeps of its slots: frames that it took, what it signed of them, how they ended.
 
-A slot has a room of the journal. What was taken in it stays until the next slot is over, as an audit may look back; then
-only what members that were away may ask for.
+A slot has a room of the journal. What was taken in it stays until the next slot is over, as an audit may look
+back; then only what members that were away may ask for.
 """
 
 from __future__ import annotations

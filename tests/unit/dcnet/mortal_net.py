@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
+from firmware.enforcement.dcnet.machines import SlotState
 from tests.unit.dcnet.running_net import Answer, RunningNet, energy_of
 from tests.unit.dcnet.support import NET
-from firmware.enforcement.dcnet.machines import SlotState
 from tools.counterparts.net_journal import Journal
 from wan.errors import PeerUnavailable
 
@@ -99,11 +99,11 @@ class MortalNet(RunningNet):
     """Its supplier is started again `down_s` after each death."""
 
     def __init__(
-        self, size: int = 8, down_s: float = 1.0, lives: Iterator[int] = iter(()), **changes: object
+        self, size: int = 8, down_s: float = 1.0, lives: Iterable[int] = (), **changes: object
     ) -> None:
         """Make a net; `lives` says after how many points each process dies, the later ones live on."""
         super().__init__(size, **changes)
-        self.disk, self.down_s, self.lives = Disk(), down_s, lives
+        self.disk, self.down_s, self.lives = Disk(), down_s, iter(lives)
         self.deaths: list[str] = []
         self.said: dict[tuple[str, int], Mapping[str, Any]] = {}
         """(net, slot) -> total."""

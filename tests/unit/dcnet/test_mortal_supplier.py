@@ -56,26 +56,27 @@ async def dying(net: MortalNet, lost: bool, stride: int, calm: int) -> dict[str,
 
 
 @pytest.mark.parametrize(
-    ("recovery", "lost", "stride"), [("none", False, 1), ("witness", False, 1), ("witness", True, 6)]
+    ("recovery", "lost", "stride"), [("none", False, 4), ("witness", False, 2), ("witness", True, 18)]
 )
 def test_a_supplier_that_is_back_at_once_loses_no_slot(recovery: str, lost: bool, stride: int) -> None:
-    async def main() -> None:
-        async with MortalNet(SIZE, recovery=recovery, poll_s=4.0 if lost else 1.0) as net:
+    every_slot_is_totalled(recovery, lost, stride)
+
+
+def every_slot_is_totalled(recovery: str, lost: bool, stride: int) -> list[str]:
+    async def main() -> list[str]:
+        async with MortalNet(SIZE, recovery=recovery, poll_s=4.0) as net:
             found = await dying(net, lost, stride, 1)
             assert set(found.values()) == {"totalled"}, found
-            places = " ".join(found)
-            wanted = ["before a write", "in a write", "after a write", "answer to submit", "a total was told"]
-            if stride == 1 and recovery == "witness":
-                wanted += ["before cosign", "after cosign", "answer to open", "answer to manifest"]
-            assert all(one in places for one in wanted) or lost, places
-            assert [one.version for one in (net.coordinator.rosters.open,)] == [2]
+            assert len(net.deaths) >= 8
+            assert (version(net), net.coordinator.rosters.open.version) == (1, 2)
+            return net.deaths
 
-    run(main())
+    return run(main())
 
 
 @pytest.mark.parametrize(
     ("recovery", "lost", "down_s", "stride"),
-    [("none", False, 17, 4), ("witness", True, 17, 16), ("witness", True, 35, 19), ("witness", True, 200, 23)],
+    [("none", False, 17, 8), ("witness", True, 17, 32), ("witness", True, 200, 46)],
 )
 def test_a_supplier_that_was_away_for_long_owes_what_it_missed(
     recovery: str, lost: bool, down_s: float, stride: int
@@ -89,6 +90,23 @@ def test_a_supplier_that_was_away_for_long_owes_what_it_missed(
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(900)
+def test_every_point_of_a_slot_without_a_loss() -> None:
+    deaths = every_slot_is_totalled("witness", True, 1) + every_slot_is_totalled("none", False, 1)
+    for place in ("before a write", "in a write", "after a write", "a total was told", "before cosign"):
+        assert place in deaths
+    for place in (
+        "after cosign",
+        "answer to submit",
+        "answer to open",
+        "answer to manifest",
+        "answer to order",
+    ):
+        assert place in deaths
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("down_s", [1, 8, 17, 35, 70, 200])
 @pytest.mark.parametrize("recovery", ["none", "witness"])
 def test_every_point_with_every_absence(recovery: str, down_s: float) -> None:
@@ -102,7 +120,7 @@ def test_every_point_with_every_absence(recovery: str, down_s: float) -> None:
 @pytest.mark.parametrize("recovery", ["none", "witness"])
 def test_a_supplier_dies_at_every_point_of_the_founding(recovery: str) -> None:
     """One roster comes of it, that of the first draft, with the first nonces."""
-    for point in range(1, 160, 7):
+    for point in range(1, 160, 23):
 
         async def main(point: int = point) -> None:
             async with MortalNet(SIZE, lives=iter([point, point // 2 + 1]), recovery=recovery) as net:
@@ -128,7 +146,7 @@ def test_a_supplier_that_lives_longer_each_time_founds_its_net() -> None:
 
 def test_an_audit_outlives_its_supplier() -> None:
     """Killed anywhere between the lie and its finding: the liar is named once, to everybody the same."""
-    for point in range(1, 400, 24):
+    for point in range(1, 400, 48):
 
         async def main(point: int = point) -> bool:
             async with MortalNet(SIZE, recovery="none", poll_s=2.0) as net:
@@ -157,7 +175,7 @@ def test_an_audit_outlives_its_supplier() -> None:
 
 
 def test_a_later_roster_outlives_its_supplier() -> None:
-    for seed in range(4):
+    for seed in range(2):
         chance = random.Random(seed)
         run(succession(chance))
 
@@ -194,7 +212,9 @@ async def succession(chance: random.Random) -> None:
 
 def test_epochs_that_nobody_served_are_passed_over() -> None:
     async def main() -> None:
-        async with MortalNet(SIZE, 2000, epoch_s=480, roster_pause_s=0, recovery="witness", poll_s=4.0) as net:
+        async with MortalNet(
+            SIZE, 2000, epoch_s=480, roster_pause_s=0, recovery="witness", poll_s=4.0
+        ) as net:
             slot = net.first
             await net.contribute(slot)
             net.life.die_in = 3
@@ -264,10 +284,11 @@ def measured_energy_arrives_once(seed: int) -> int:
 
 
 def test_measured_energy_arrives_once_whoever_dies() -> None:
-    assert sum(measured_energy_arrives_once(seed) for seed in range(5)) > 8
+    assert sum(measured_energy_arrives_once(seed) for seed in range(3)) > 4
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(900)
 def test_measured_energy_arrives_once_in_many_nets() -> None:
     for seed in range(200):
         measured_energy_arrives_once(seed)
@@ -363,10 +384,8 @@ def test_frames_that_do_not_fit_our_keys_are_named_and_nothing_is_begun() -> Non
         net = await founded()
         await net.keys.prepare()  # another ENC key
         other = again(net)
-        with pytest.raises(JournalDamaged, match="was enc.key exchanged"):
+        with pytest.raises(JournalDamaged, match=r"was enc\.key exchanged"):
             await other.run()
         assert other.slots.now is None
 
     run(main())
-
-

@@ -217,7 +217,9 @@ def test_it_holds_what_a_dictionary_holds(changes: list[tuple[str, str, str, byt
                 model.pop((room, key), None)
             elif what in ("clear", "prefix"):
                 journal.room(room).clear(*([key] if what == "prefix" else []))
-                gone = [one for one in model if one[0] == room and (what == "clear" or one[1].startswith(key))]
+                gone = [
+                    one for one in model if one[0] == room and (what == "clear" or one[1].startswith(key))
+                ]
                 for one in gone:
                     del model[one]
             elif what == "sync":
