@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from firmware.enforcement.dcnet.machines import SlotState
-from tests.unit.dcnet.running_net import Answer, RunningNet, energy_of
+from tests.unit.dcnet.running_net import Answer, RunningNet, SupplierKeys, energy_of
 from tests.unit.dcnet.support import NET
 from tools.counterparts.net_journal import Journal
 from wan.errors import PeerUnavailable
@@ -26,15 +26,23 @@ class Life:
     """One process of the supplier; it ends at the point that `die_in` counts down to."""
 
     def __init__(self) -> None:
-        self.dead, self.passed = False, 0
+        self.dead = False
+        self.passed: list[str] = []
         self.die_in: int | None = None
+        self.die_at: tuple[str, int] | None = None
+        """Where, and when for how many more times it is there."""
         self.where = ""
         self.ended = asyncio.Event()
 
     def point(self, where: str) -> None:
         """Something is about to leave or to be kept, or just was."""
         self.alive()
-        self.passed += 1
+        self.passed.append(where)
+        if self.die_at is not None and self.die_at[0] == where:
+            self.die_at = (where, self.die_at[1] - 1)
+            if self.die_at[1] <= 0:
+                self.end(where)
+                raise Died(where)
         if self.die_in is not None:
             self.die_in -= 1
             if self.die_in <= 0:
@@ -81,18 +89,33 @@ class Disk:
 class Asked:
     """An administrator: the supplier may die before it asks, and before it hears the answer."""
 
-    def __init__(self, one: Any, life: Life) -> None:
-        self._one, self._life = one, life
+    def __init__(self, one: Any, life: Life, signed: dict[bytes, bytes]) -> None:
+        self._one, self._life, self._signed = one, life, signed
 
     def __getattr__(self, what: str) -> Callable[..., Awaitable[bytes]]:
         async def ask(*args: Any) -> bytes:
             self._life.point(f"before {what}")
+            if what == "cosign":
+                content = args[0].partition(b"|")[2]
+                assert self._signed.setdefault(content, args[0]) == args[0], "signed a second time"
             answer = await getattr(self._one, what)(*args)
             await asyncio.sleep(0.01)
             self._life.point(f"after {what}")
             return bytes(answer)
 
         return ask
+
+
+class NumberedKeys(SupplierKeys):
+    """No two signatures are alike, as with real ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made = 0
+
+    async def sign(self, content: bytes) -> bytes:
+        self.made += 1
+        return b"emp#%d|" % self.made + content
 
 
 class MortalNet(RunningNet):
@@ -103,6 +126,9 @@ class MortalNet(RunningNet):
     ) -> None:
         """Make a net; `lives` says after how many points each process dies, the later ones live on."""
         super().__init__(size, **changes)
+        self.keys = NumberedKeys()
+        self.signed: dict[bytes, bytes] = {}
+        """What administrators were asked to sign -> as the supplier signed it."""
         self.disk, self.down_s, self.lives = Disk(), down_s, iter(lives)
         self.deaths: list[str] = []
         self.said: dict[tuple[str, int], Mapping[str, Any]] = {}
@@ -131,7 +157,9 @@ class MortalNet(RunningNet):
 
         return {
             "emit": emit,
-            "administrators": {name: Asked(one, life) for name, one in self.administrators.items()},
+            "administrators": {
+                name: Asked(one, life, self.signed) for name, one in self.administrators.items()
+            },
             "journal": journal,
         }
 

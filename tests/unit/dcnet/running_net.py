@@ -89,7 +89,11 @@ class Administrator:
 
     async def countersign(self, draft: bytes) -> bytes:
         content = RosterDraft.from_bytes(draft).signed.partition(b"|")[2]
-        self.roster = Roster.from_bytes(content)
+        roster = Roster.from_bytes(content)
+        if self.roster is not None and self.roster.version == roster.version and self.roster != roster:
+            self.refused += 1
+            raise OrderRefused("version", "another roster of this version was countersigned before")
+        self.roster = roster
         return attested_by(self.name, content).to_bytes()
 
     async def reveal(self, version: int) -> bytes:

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from firmware.enforcement.dcnet.machines import SlotState
+from firmware.enforcement.dcnet.messages.faults import RecoveryOrder
 from tests.support.instant_loop import run
 from tests.unit.dcnet.mortal_net import MortalNet
 from tests.unit.dcnet.running_net import Home, energies
@@ -172,6 +173,83 @@ def test_an_audit_outlives_its_supplier() -> None:
         if not run(main()):
             assert point > 100
             break
+
+
+def test_statements_that_were_taken_outlive_the_supplier() -> None:
+    """Their members do not say it again: who would seem silent was heard."""
+
+    async def main() -> None:
+        async with MortalNet(SIZE, recovery="none", poll_s=2.0) as net:
+            slot = net.first
+            corrupt(net.homes[3].member, Lie.CONTRADICTION)
+            await net.until(slot - 1, SLOT_S - 0.5)
+            net.life.die_at = ("answer to canary", 5)
+            await net.contribute(slot)
+            await net.until(slot + 1, SLOT_S)
+            assert net.deaths == ["answer to canary"]
+            (found,) = net.of("audit")
+            assert (found["members"], found["edges"], found["silent"]) == ([4], [], [])
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("place", "count"),
+    [("answer to share", 9), ("after cosign", 3), ("before cosign", 4), ("after cosign", 4)],
+)
+def test_an_order_and_its_shares_outlive_the_supplier(place: str, count: int) -> None:
+    """Two are lost; one of them opens after the order, which stays the same for all that."""
+
+    async def main() -> None:
+        async with MortalNet(SIZE, recovery="witness", delta=0.3) as net:
+            slot, late = net.first, net.homes[4]
+            for home in (net.homes[2], late):
+                home.cut = open_of
+            await net.until(slot - 1, SLOT_S - 0.5)
+            net.life.die_at = (place, count)
+            await net.contribute(slot)
+            await net.until(slot, 30 if place == "answer to share" else 29)
+            while not net.deaths:
+                await net.clock.sleep(0.1)
+            while net.coordinator.slots.now is None or net.life.dead:
+                await net.clock.sleep(0.01)
+            assert late.member is not None
+            (entry,) = [one for one in await late.member.slots() if one.slot == slot]
+            resource = f"/dcnet/v1/{net.rules.net.hex()}/open/{slot}/5"
+            assert (await net.ask(late.name, "PUT", resource, entry.opened)).status in (200, 201, 410)
+            await net.until(slot, SLOT_S - 1)
+            for home in net.homes:
+                home.cut = lambda _resource: False
+            await net.contribute(slot + 1)
+            await net.until(slot + 1, SLOT_S - 1)
+            assert await net.judged(slot) == "totalled"
+            orders = [content for content in net.signed if content[1] == RecoveryOrder.KIND]
+            assert len(orders) <= 1
+
+    run(main())
+
+
+def test_a_draft_that_somebody_countersigned_stays_the_only_one() -> None:
+    """Killed before the next one has, and back in another epoch: no second roster of this version."""
+
+    async def main() -> None:
+        async with MortalNet(SIZE, 1000, epoch_s=480, roster_pause_s=0, recovery="none", n_start=SIZE) as net:
+            assert net.deaths
+            assert all(one.refused == 0 for one in net.administrators.values())
+            assert version(net) == 1
+
+    founding = MortalNet.supplied
+    for place in ("after countersign", "before countersign"):
+
+        def supplied(self: MortalNet, place: str = place) -> dict[str, object]:
+            given = founding(self)
+            if not self.deaths:
+                self.life.die_at = (place, 1 if place == "after countersign" else 2)
+            return given
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(MortalNet, "supplied", supplied)
+            run(main())
 
 
 def test_a_later_roster_outlives_its_supplier() -> None:
