@@ -9,6 +9,7 @@ from typing import Protocol
 
 import typer
 
+from tools.counterparts.net_journal import JournalError
 from tools.counterparts.server import Emit, Listening, emit_jsonl, emit_text, split_address
 
 FolderOption = typer.Option("--dir", help="the party's folder, made by `smgw pki make`")
@@ -47,7 +48,10 @@ async def serve(factory: PartyFactory, folder: Path, address: str, *, jsonl: boo
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    listening = await party.start(host, port)
+    try:
+        listening = await party.start(host, port)
+    except JournalError as error:
+        raise typer.BadParameter(str(error)) from error
     try:
         await stop.wait()
     finally:

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +20,7 @@ from tools.counterparts.flows import recording
 from tools.counterparts.keys import load_private_key
 from tools.counterparts.messages import MessageRefused, Trust, open_delivery, open_envelope
 from tools.counterparts.net_mount import NetSettings, check_policy, mount_coordinators
+from tools.counterparts.net_totals import KeptTotals
 from tools.counterparts.server import (
     MAX_BODY_BYTES,
     Emit,
@@ -73,18 +73,6 @@ class DeliveredIds:
         self._known[gateway, message_id] = digest
 
 
-def _keeping_totals(path: Path, emit: Emit) -> Emit:
-    """Return what emits, and appends every slot's result to a file that `smgw aggregate` reads."""
-
-    def both(event: Mapping[str, Any]) -> None:
-        if event["event"] == "total":
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(event) + "\n")
-        emit(event)
-
-    return both
-
-
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """DIR/emp.toml."""
 
@@ -109,7 +97,7 @@ class Supplier:
     """The supplier whose folder is DIR, see `tools.counterparts.pki`."""
 
     def __init__(self, folder: Path, emit: Emit) -> None:
-        self._folder, self._emit = folder, _keeping_totals(folder / TOTALS, emit)
+        self._folder, self._emit = folder, KeptTotals(folder / TOTALS, emit)
         self._settings = read_settings(folder)
         self._trust = Trust.load(folder)
         self._key = load_private_key(folder / "enc.key")
@@ -131,11 +119,11 @@ class Supplier:
         app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
         app.router.add_put("/emp/v1/gateways/{gateway}/deliveries/{message_id}", self._take)
         app.router.add_put("/emp/v1/forwarded/{message_id}", self._take_forwarded)
-        mount_coordinators(app, self._folder, self._settings.net, self._emit)
+        mount_coordinators(app, self._folder, self._settings.net, self._emit, self._emit.told)
         return app
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> Listening:
-        """Listen; port 0 takes a free one."""
+        """Listen; port 0 takes a free one. Raises `JournalError` if a net cannot go on where it was."""
         return await listen(self.app(), server_context(self._folder), host, port, self._emit)
 
     async def _take(self, request: web.Request) -> web.Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
@@ -23,10 +24,19 @@ class KeptFiles(MutableMapping[str, bytes]):
             raise KeyError(name) from None
 
     def __setitem__(self, name: str, data: bytes) -> None:
-        """Keep `data`."""
+        """Keep `data`; durable on return, readable by us alone."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with replacing(self._folder / name) as path:
-            path.write_bytes(data)
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(file, "wb") as whole:
+                whole.write(data)
+                whole.flush()
+                os.fsync(whole.fileno())
+        folder = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def __delitem__(self, name: str) -> None:
         """Forget; KeyError if nothing is kept."""

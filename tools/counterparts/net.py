@@ -9,22 +9,28 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar, Final
 
 from aiohttp import web
 
+from firmware.enforcement.dcnet.messages.canonical import decode, encode
 from firmware.enforcement.dcnet.messages.conduct import Calendar
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.profile.model import NetPolicy
+from tools.counterparts.net_asking import durably_asked, durably_told
 from tools.counterparts.net_conduct import Overseer
 from tools.counterparts.net_conduct_routes import relayed_routes
 from tools.counterparts.net_confirmed import ConfirmationRefused
 from tools.counterparts.net_founding import CoordinatorKeys, Countersigner, Founding, FoundingRefused
+from tools.counterparts.net_journal import Journal, JournalForeign
 from tools.counterparts.net_reconcile import BELOW
 from tools.counterparts.net_request import answer, body_of, number
 from tools.counterparts.net_rosters import Rosters, Version
 from tools.counterparts.net_slots import NetSlots
 from tools.counterparts.server import Emit
+
+_RULED: Final = 4
+"""So many rosters that were in force last are known by their epochs."""
 
 
 def _by_nobody(_request: web.Request) -> bool:
@@ -52,6 +58,10 @@ class NetCoordinator:
         overseers: administrators that are told how often members took part, by their names.
         report_slots: after so many slots.
         relayed_by: whether a request comes from an administrator that may speak for its gateways.
+        journal: outlives this process: the net goes on as it is kept there; None: it begins anew each time.
+
+    Raises:
+        JournalForeign: the journal is of another policy, or of other calendars.
     """
 
     slots_type: ClassVar[type[NetSlots]] = NetSlots
@@ -77,8 +87,13 @@ class NetCoordinator:
         overseers: Mapping[str, Overseer] | None = None,
         report_slots: int | None = None,
         relayed_by: Callable[[web.Request], bool] = _by_nobody,
+        journal: Journal | None = None,
     ) -> None:
         self.rules = NetRules.from_profile(policy)
+        self._journal = journal or Journal()
+        self._kept = self._journal.room("net")
+        self._own_journal()
+        administrators = durably_asked(administrators, self._journal)
         self.net = self.rules.net.hex()
         self.name = f"net.{self.net}"
         self._emit, self._now_utc = emit, now_utc
@@ -97,6 +112,7 @@ class NetCoordinator:
             patience_s=patience_s,
             look_s=look_s,
             batch=batch,
+            journal=self._journal,
         )
         slots = partial(
             self.slots_type,
@@ -107,20 +123,32 @@ class NetCoordinator:
             now_utc=now_utc,
             tell_totals=tell_totals,
             accused=self.rosters.exclude,
+            journal=self._journal,
         )
-        known = overseers or {}
+        known = durably_told(overseers or {}, self._journal)
         told = {name: known[name] for name in sorted(set(contracts.values())) if name in known}
         self.slots = slots(
             self.rules, marks={}, calendars=calendars, overseers=told, report_slots=report_slots
         )
         self.reconciling = (
-            slots(self.rules.reconciled(), marks={"reconciles": self.net})
+            slots(self.rules.reconciled(), marks={"reconciles": self.net}, prefix="reconcile/")
             if self.rules.reconcile_slots
             else None
         )
         self._epoch = -1
         self._ruled: list[tuple[int, Version]] = []
-        """(first epoch, roster) of all that were in force, in their order."""
+        """(first epoch, roster) of those that were in force last, in their order."""
+        self._restored = self._kept.get("ruled") is None
+
+    def _own_journal(self) -> None:
+        policy = self.rules.policy_hash()
+        if (kept := self._kept.get("policy")) is None:
+            self._kept.put("policy", policy)
+        elif kept != policy:
+            raise JournalForeign(
+                f"net {self.rules.net.hex()} was founded under another policy",
+                "put the policy back into emp.toml; another one needs a net of another id",
+            )
 
     def follow(self, contracts: Mapping[str, str]) -> None:
         """Take up a changed list of contracts: newcomers may offer bundles, who is not in it any more goes.
@@ -133,18 +161,50 @@ class NetCoordinator:
     # -- the timeline --------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Serve until cancelled."""
+        """Serve until cancelled.
+
+        Raises:
+            JournalDamaged: what is kept contradicts itself, or the keys.
+        """
+        await self._restore()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.rosters.run())
             group.create_task(self._serve())
             group.create_task(self._watch_withdrawals())
 
+    async def _restore(self) -> None:
+        """Bring back what a process before this one has kept of the net."""
+        await self.rosters.restore()
+        if (data := self._kept.get("ruled")) is not None:
+            record: Any = decode(data)
+            self._epoch, ruled = record
+            known = [(first, self.rosters.version(number)) for first, number in ruled]
+            self._ruled = [(first, version) for first, version in known if version is not None]
+            self.slots.restore(self.rosters.version, self._members_of)
+            if self.reconciling is not None:
+                self.reconciling.restore(self.rosters.version, self._members_of)
+        self._restored = True
+
+    def _members_of(self, version: int) -> tuple[str, ...]:
+        founding = self.rosters.founding(version)
+        return () if founding is None else founding.members
+
+    def _keep(self) -> None:
+        del self._ruled[:-_RULED]
+        ruled = [[first, version.roster.version] for first, version in self._ruled]
+        self._kept.put("ruled", encode([self._epoch, ruled]))
+
     async def _serve(self) -> None:
-        now, rules = await self.rosters.first(), self.rules
-        begin = rules.first_slot_of(now.roster.first_epoch)
-        slot = max(0, rules.slot_at(self._now_utc()) + 1, begin)
-        self._epoch = rules.epoch_of(slot)
-        self._ruled.append((self._epoch, now))
+        rules = self.rules
+        if not self._ruled:
+            now = await self.rosters.first()
+            begin = rules.first_slot_of(now.roster.first_epoch)
+            slot = max(0, rules.slot_at(self._now_utc()) + 1, begin)
+            self._epoch = rules.epoch_of(slot)
+            self._ruled.append((self._epoch, now))
+            self._keep()
+        else:
+            slot = max(0, rules.slot_at(self._now_utc()) + 1)  # where nothing was played yet
         async with asyncio.TaskGroup() as group:
             group.create_task(self.slots.play(slot, self._of_slot))
             if self.reconciling is not None:
@@ -155,8 +215,10 @@ class NetCoordinator:
         epoch = self.rules.epoch_of(slot)
         if epoch != self._epoch:
             self._epoch = epoch
+            self._keep()
             if (later := self.rosters.due(epoch)) is not None:
                 self._ruled.append((epoch, later))
+                self._keep()
                 self._emit({"event": "in-force", "net": self.net, "version": later.roster.version})
         return self._ruled[-1][1]
 
@@ -174,7 +236,8 @@ class NetCoordinator:
         assert self.reconciling is not None
         rules = self.reconciling.rules
         await asyncio.sleep(max(0.0, (rules.slot_end(period) - self._now_utc()).total_seconds()))
-        return next(one for first, one in reversed(self._ruled) if first <= rules.epoch_of(period))
+        epoch = rules.epoch_of(period)
+        return next((one for first, one in reversed(self._ruled) if first <= epoch), self._ruled[0][1])
 
     async def _watch_withdrawals(self) -> None:
         while True:
@@ -185,6 +248,34 @@ class NetCoordinator:
 
     def routes(self) -> list[web.RouteDef]:
         """What the EMP's server mounts."""
+        return [self._durable(route) for route in self._routes()]
+
+    def _durable(self, route: web.RouteDef) -> web.RouteDef:
+        """Let no answer leave before all that was changed until then is durable; see `Journal`."""
+        if not self._journal.keeps:
+            return route
+
+        async def answered(request: web.Request) -> web.StreamResponse:
+            if not self._restored:
+                raise web.HTTPServiceUnavailable(text="the net is being restored")
+            try:
+                response: web.StreamResponse = await route.handler(request)
+            except web.HTTPException as refused:
+                await self._synced()
+                raise refused
+            await self._synced()
+            return response
+
+        return web.RouteDef(route.method, route.path, answered, route.kwargs)
+
+    async def _synced(self) -> None:
+        try:
+            await self._journal.sync()
+        except OSError as error:
+            self._emit({"event": "refused", "net": self.net, "what": "journal", "reason": str(error)})
+            raise web.HTTPServiceUnavailable(text="nothing can be kept now") from error
+
+    def _routes(self) -> list[web.RouteDef]:
         base = f"/dcnet/v1/{self.net}"
         return [
             web.put(base + "/bundle/{version:\\d+}/{gateway}", self._put_bundle),

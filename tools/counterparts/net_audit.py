@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from aiohttp import ClientError
 
 from firmware.enforcement.dcnet.errors import DcNetError
+from firmware.enforcement.dcnet.messages.canonical import decode, encode
 from firmware.enforcement.dcnet.messages.documents import document_hash, from_bitmap, to_bitmap
 from firmware.enforcement.dcnet.messages.faults import AuditOrder, AuditReport, CanaryStatement
 from firmware.enforcement.dcnet.messages.roster import Roster, SignedBundle
 from firmware.enforcement.dcnet.policy import CANARY_LANE, reconcile_net
 from tools.counterparts.messages import MessageRefused, Trust, check_signed
 from tools.counterparts.net_founding import CoordinatorKeys
+from tools.counterparts.net_journal import Journal, Room
 from tools.counterparts.net_tally import Taken, Tally
 from tools.counterparts.server import Emit
 from wan.errors import OrderRefused, WanError
@@ -103,6 +105,7 @@ class Auditor:
         administrators: who is told, by name.
         certificates: member -> DER of its SIG certificate, in the roster.
         emit: takes events.
+        kept: outlives this process.
     """
 
     def __init__(
@@ -111,15 +114,30 @@ class Auditor:
         administrators: Mapping[str, ToldAdministrator],
         certificates: Mapping[int, bytes],
         emit: Emit,
+        kept: Room | None = None,
     ) -> None:
+        self._kept = kept or Journal().room("audit")
         self._keys, self._administrators = keys, dict(administrators)
         self._certificates, self._emit = certificates, emit
         self._tally: Tally | None = None
         self._order = b""
         self._statements: dict[int, tuple[CanaryStatement, bytes]] = {}
-        self._stated: dict[int, int] = {}
         self._spoke = asyncio.Event()
-        self._untold: list[tuple[str, bytes]] = []
+        kept_reports = [kept_pair(data) for _, data in self._kept.items("untold/")]
+        self._untold = [(name, report) for name, report in kept_reports if name in self._administrators]
+        self._stated = {int(index): int(epoch) for index, epoch in self._kept.items("stated/")}
+
+    def resume(self, tally_of: Callable[[int], Tally | None]) -> None:
+        """Go on with the audit that a process before this one has ordered.
+
+        Args:
+            tally_of: slot -> what was taken in it.
+        """
+        for slot, order in self._kept.items("order/"):
+            self._order, self._tally = order, tally_of(int(slot))
+        for index, body in self._kept.items("statement/"):
+            content, signed = kept_pair(body)
+            self._statements[int(index)] = (CanaryStatement.from_bytes(content), signed)
 
     async def begin(self, tally: Tally) -> None:
         """Order an audit of a slot whose canary lane does not count its members.
@@ -128,12 +146,15 @@ class Auditor:
         """
         assert tally.manifest is not None
         terms = tally.terms
+        if self._tally is tally:
+            return  # a process before this one has ordered it
         if self._excused(tally) >= set(tally.accepted):
             self._emit({"event": "audit impossible", "net": terms.net.hex(), "slot": tally.slot})
             return
         order = AuditOrder(terms.net, terms.version, tally.slot, document_hash(tally.manifest))
         self._statements, self._order = {}, await self._keys.sign(order.to_bytes())
         self._tally = tally
+        self._kept.put(f"order/{tally.slot}", self._order)
         self._emit({"event": "audit ordered", "net": terms.net.hex(), "slot": tally.slot})
 
     def order(self, slot: int) -> bytes | None:
@@ -159,11 +180,12 @@ class Auditor:
         if (known := self._statements.get(index)) is not None:
             return Taken.KNOWN if known[0] == said else Taken.CONFLICT
         self._statements[index] = (said, body)
+        self._kept.put(f"statement/{index}", encode([content, body]))
         self._spoke.set()
         return Taken.NEW
 
     async def end(self, until: datetime, now_utc: Callable[[], datetime]) -> Judgement | None:
-        """Wait for the statements, judge, and tell the administrators; None if no audit runs."""
+        """Wait for the statements and judge; `tell` tells the administrators. None if no audit runs."""
         if (tally := self._tally) is None:
             return None
         assert tally.manifest is not None
@@ -192,11 +214,19 @@ class Auditor:
             to_bitmap(excused & words.keys(), terms.size),
         )
         self._emit({"event": "audit", "net": terms.net.hex(), "slot": tally.slot, **_listed(found)})
-        self._tally, self._order = None, b""
         signed = await self._keys.sign(report.to_bytes())
+        self._tally, self._order = None, b""
         self._untold += [(name, signed) for name in self._administrators]
-        await self.tell()
+        for index, epoch in self._stated.items():
+            self._kept.put(f"stated/{index}", str(epoch).encode())
+        self._kept.clear("order/", "statement/")
+        self._keep_untold()
         return found
+
+    def _keep_untold(self) -> None:
+        self._kept.clear("untold/")
+        for number, (name, report) in enumerate(self._untold):
+            self._kept.put(f"untold/{number:06d}", encode([name, report]))
 
     def _excused(self, tally: Tally) -> set[int]:
         """Return the accepted members whose budget is spent."""
@@ -216,7 +246,15 @@ class Auditor:
                 self._emit({"event": "refused", "what": f"faults by {name}", "reason": str(refused)})
             except (WanError, OSError, ClientError):
                 left.append((name, report))
-        self._untold = left
+        if self._untold != left:
+            self._untold = left
+            self._keep_untold()
+
+
+def kept_pair(data: bytes) -> tuple[Any, bytes]:
+    """Return the two fields of a record of ours."""
+    record: Any = decode(data)
+    return record[0], record[1]
 
 
 def _listed(found: Judgement) -> dict[str, Any]:
@@ -278,7 +316,10 @@ class FaultKeeper:
                 return b""
             raise OrderRefused("second", "another audit of this slot was reported before")
         found = judge(words, statements, present, excused)
-        self._note(net, report, found)
+        noting = f"noting-{net}"
+        again = self._kept.get(noting) == name.encode()
+        self._kept[noting] = name.encode()
+        self._note(net, report, found, again=again)
         self._kept[name] = checked.content
         return b""
 
@@ -304,7 +345,7 @@ class FaultKeeper:
             found[said.index] = said
         return found
 
-    def _note(self, net: str, report: AuditReport, found: Judgement) -> None:
+    def _note(self, net: str, report: AuditReport, found: Judgement, *, again: bool) -> None:
         names = json.loads(self._kept[f"names-{net}-{report.version}"])["gateways"]
         standing = self.standing(net)
         disputed = {end for edge in found.edges for end in edge}
@@ -312,6 +353,8 @@ class FaultKeeper:
             about = standing.setdefault(
                 names[index - 1], {"disputes": 0, "silent": 0, "contradictions": 0, "slots": []}
             )
+            if again and report.slot in about["slots"]:
+                continue  # noted, and killed before the report was kept
             about["disputes"] += index in disputed
             about["silent"] += index in found.silent
             about["contradictions"] += index in found.members

@@ -9,15 +9,17 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from firmware.enforcement.dcnet.errors import DcNetError
 from firmware.enforcement.dcnet.founding.confirmation import Confirmations, EdgeConfirm, EdgeDispute
+from firmware.enforcement.dcnet.messages.canonical import decode, encode
 from firmware.enforcement.dcnet.messages.documents import document_hash
 from firmware.enforcement.dcnet.messages.roster import Attestation, Roster, SignedBundle
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.primitives import graph
 from tools.counterparts.messages import MessageRefused
+from tools.counterparts.net_journal import Journal, Room
 from tools.counterparts.server import Emit
 
 
@@ -35,8 +37,9 @@ class ConfirmationRefused(Exception):
 class Confirmed:
     """Confirmations and disputes of one roster."""
 
-    def __init__(self, rules: NetRules, keys: OpensMembers, emit: Emit) -> None:
-        """Begin without a roster: nothing is taken yet."""
+    def __init__(self, rules: NetRules, keys: OpensMembers, emit: Emit, kept: Room | None = None) -> None:
+        """Begin without a roster: nothing is taken yet. What is taken outlives this process in `kept`."""
+        self._kept = kept or Journal().room("confirmed")
         self._rules, self._keys, self._emit = rules, keys, emit
         self._roster: Roster | None = None
         self._roster_hash = b""
@@ -53,6 +56,23 @@ class Confirmed:
         self._roster, self._members = roster, tuple(members)
         self._roster_hash = document_hash(roster)
         self._neighbours = graph.neighbours(edges)
+        for _, data in self._kept.items("confirm/"):
+            shown, content = _pair(data)
+            said = EdgeConfirm.from_bytes(content)
+            self._shown[said.index] = (Attestation.from_bytes(shown), said)
+        for edge, _ in self._kept.items("dispute/"):
+            a, b = edge.split("-")
+            self._disputed.add((int(a), int(b)))
+        self.withdrawn = {int(index) for index, _ in self._kept.items("withdrawn/")}
+
+    def withdraw(self, indices: Iterable[int]) -> None:
+        """Have these withdrawn by their administrators, and no others."""
+        wanted = set(indices)
+        for index in self.withdrawn - wanted:
+            self._kept.drop(f"withdrawn/{index}")
+        for index in wanted - self.withdrawn:
+            self._kept.put(f"withdrawn/{index}", b"")
+        self.withdrawn = wanted
 
     @property
     def present(self) -> frozenset[int]:
@@ -86,6 +106,7 @@ class Confirmed:
         if known is not None:
             return 200 if known[1] == said else 409
         self._shown[said.index] = (item, said)
+        self._kept.put(f"confirm/{said.index}", encode([body, content]))
         self._tell("confirmed", gateway)
         return 201
 
@@ -104,7 +125,9 @@ class Confirmed:
             raise ConfirmationRefused("it disputes what nobody has shown")
         if said.peer not in self._neighbours.get(said.index, ()):
             raise ConfirmationRefused("no such edge")
-        self._disputed.add((min(said.index, said.peer), max(said.index, said.peer)))
+        edge = (min(said.index, said.peer), max(said.index, said.peer))
+        self._disputed.add(edge)
+        self._kept.put(f"dispute/{edge[0]}-{edge[1]}", b"")
         self._tell("dispute", gateway, peer=self._members[said.peer - 1])
         return 201
 
@@ -127,3 +150,8 @@ class Confirmed:
         version = 0 if self._roster is None else self._roster.version
         self._emit({"event": event, "net": net, "version": version, "gateway": gateway} | more)
         self.changed.set()
+
+
+def _pair(data: bytes) -> tuple[bytes, bytes]:
+    record: Any = decode(data)
+    return record[0], record[1]

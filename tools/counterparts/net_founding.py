@@ -10,7 +10,7 @@ import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from aiohttp import ClientError
 
@@ -29,6 +29,7 @@ from firmware.enforcement.dcnet.founding.beacon import (
     draw,
 )
 from firmware.enforcement.dcnet.founding.succession import NO_ROSTER
+from firmware.enforcement.dcnet.messages.canonical import decode, encode
 from firmware.enforcement.dcnet.messages.documents import document_hash
 from firmware.enforcement.dcnet.messages.roster import (
     Administrator,
@@ -45,6 +46,7 @@ from firmware.enforcement.dcnet.primitives import graph, kdf
 from hsm.errors import HsmError
 from tools.counterparts.messages import MessageRefused
 from tools.counterparts.net_confirmed import Confirmed
+from tools.counterparts.net_journal import Journal, Room
 from tools.counterparts.net_reconcile import terms_of
 from tools.counterparts.net_tally import Terms
 from tools.counterparts.server import Emit
@@ -109,8 +111,12 @@ class MembersSilent(Exception):
         self.names = names
 
 
+class DraftStale(Exception):
+    """The epoch of a draft has begun before every administrator countersigned it: it is given up."""
+
+
 class Founding:
-    """The way to one roster of one net.
+    """The way to one roster of one net. With what was kept of it, it goes on where it was.
 
     Args:
         rules: of the net.
@@ -122,6 +128,7 @@ class Founding:
         version: of the roster.
         previous: hash of the roster in force, zeros for none.
         patience_s: so long members may take to reveal their nonces; None: for ever.
+        kept: outlives this process.
     """
 
     def __init__(
@@ -136,15 +143,21 @@ class Founding:
         version: int,
         previous: bytes = NO_ROSTER,
         patience_s: float | None = None,
+        kept: Room | None = None,
     ) -> None:
-        self._previous, self._patience_s = previous, patience_s
+        self._kept = kept or Journal().room("founding")
+        self._patience_s = patience_s
         self.version, self.first_epoch = version, 0
         """Which roster, and in which epoch it shall begin; 0: in the one of its draft."""
         self._rules, self._members, self._keys, self._emit = rules, dict(members), keys, emit
         self._all_administrators = administrators
         self._administrators: dict[str, Countersigner] = {}
         self._now_utc, self._version = now_utc, version
-        self._reveal = BeaconReveal(rules.net, version, secrets.token_bytes(NONCE_BYTES))
+        if (nonce := self._kept.get("nonce")) is None:
+            self._kept.put("nonce", nonce := secrets.token_bytes(NONCE_BYTES))
+            self._kept.put("previous", previous)
+        self._previous = self._kept.get("previous") or NO_ROSTER
+        self._reveal = BeaconReveal(rules.net, version, nonce)
         self._bundles: dict[str, tuple[SignedBundle, KeyBundle]] = {}
         self._revealed: dict[str, bytes] = {}
         self._all_here, self._all_revealed = asyncio.Event(), asyncio.Event()
@@ -157,7 +170,36 @@ class Founding:
         self.reconcile_terms: Terms | None = None
         """Of the reconcile net, if there is one."""
         self.edges: frozenset[tuple[int, int]] = frozenset()
-        self.confirming = Confirmed(rules, keys, emit)
+        self.confirming = Confirmed(rules, keys, emit, self._kept)
+        self._restore()
+
+    def _restore(self) -> None:
+        """Bring back what was kept; the graph and what follows from it comes with `found`."""
+        for member, data in self._kept.items("bundle/"):
+            signed, content = _list(data)
+            self._bundles[member] = (SignedBundle.from_bytes(signed), KeyBundle.from_bytes(content))
+        self._revealed = dict(self._kept.items("reveal/"))
+        self.publication = self._kept.get("publication")
+        if (graph_kept := self._kept.get("graph")) is not None:
+            self.graph = _list(graph_kept)[0]
+        if (members_kept := self._kept.get("members")) is not None:
+            self.first_epoch, members = _list(members_kept)
+            self._members = dict(members)
+            self._all_here.set()
+            if len(self._revealed) == len(self._members):
+                self._all_revealed.set()
+
+    def archive(self) -> None:
+        """Keep of a roster that is long past only what others may still follow it by."""
+        self._bundles, self._revealed = {}, {}
+        self._kept.clear(
+            "bundle/", "reveal/", "draft", "countersigned/", "confirm/", "dispute/", "withdrawn/"
+        )
+
+    @property
+    def archived(self) -> bool:
+        """Whether nothing more can be done with it."""
+        return self.settled and not self._bundles
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -181,23 +223,34 @@ class Founding:
     def allow(self, members: Mapping[str, str]) -> None:
         """Let others than before offer bundles; only until the members are settled."""
         self._members = dict(members)
+        for name in self._bundles.keys() - members.keys():
+            self._kept.drop(f"bundle/{name}")
         self._bundles = {name: one for name, one in self._bundles.items() if name in members}
 
     def settle(self, members: Iterable[str]) -> None:
         """Let these, whose bundles are here, be the roster's members."""
         chosen = set(members)
         self._members = {name: by for name, by in self._members.items() if name in chosen}
+        entries = [list(entry) for entry in self._members.items()]
+        self._kept.put("members", encode([self.first_epoch, entries]))
         self._all_here.set()
 
     async def found(self) -> tuple[Roster, Terms]:
-        """Draft the roster, have it countersigned, publish it; then collect and publish the nonces."""
+        """Draft the roster, have it countersigned, publish it; then collect and publish the nonces.
+
+        What was done before, by a process before this one as well, is not done again.
+
+        Raises:
+            MembersSilent: members did not reveal in time.
+            DraftStale: its epoch began before it was countersigned.
+        """
         await self._all_here.wait()
         names = sorted(set(self._members.values()))
         self._administrators = {name: self._all_administrators[name] for name in names}
-        roster = self._draft([await self._ask(name, "commit", self._commitment) for name in names])
+        roster, signed = await self._drafted(names)
         bundles = tuple(self._bundles[member][0] for member in self._members)
-        draft = RosterDraft(await self._keys.sign(roster.to_bytes()), bundles)
-        countersigned = [await self._ask(name, "countersign", self._countersigner(draft)) for name in names]
+        draft = RosterDraft(signed, bundles)
+        countersigned = [await self._countersigned(name, draft, roster) for name in names]
         roster_hash = document_hash(roster)
         secrets_of = {
             index: await self._keys.agree(self._bundles[member][1].point)
@@ -210,9 +263,44 @@ class Founding:
         terms = Terms(self._rules.net, self._version, len(self._members), len(LANES), mac_keys)
         if self._rules.reconcile_slots:
             self.reconcile_terms = terms_of(terms, self._rules.reconciled(), secrets_of, roster_hash)
-        self.publication = RosterPublication(draft.signed, tuple(countersigned), bundles).to_bytes()
-        net = self._rules.net.hex()
-        self._emit({"event": "roster", "net": net, "version": self._version, "members": [*self._members]})
+        if self.publication is None:
+            self.publication = RosterPublication(draft.signed, tuple(countersigned), bundles).to_bytes()
+            self._kept.put("publication", self.publication)
+            net = self._rules.net.hex()
+            self._emit({"event": "roster", "net": net, "version": self._version, "members": [*self._members]})
+        told = self.graph is not None
+        nonces, authorised = await self._graph(names)
+        self._try_graph(roster, nonces, authorised, self._emit if not told else _nobody)
+        return roster, terms
+
+    async def _drafted(self, names: Iterable[str]) -> tuple[Roster, bytes]:
+        """Return the one roster of this version, and the same signed by us."""
+        if (data := self._kept.get("draft")) is None:
+            roster = self._draft([await self._ask(name, "commit", self._commitment) for name in names])
+            content = roster.to_bytes()
+            self._kept.put("draft", data := encode([content, await self._keys.sign(content)]))
+        content, signed = _list(data)
+        return Roster.from_bytes(content), signed
+
+    async def _countersigned(self, name: str, draft: RosterDraft, roster: Roster) -> Attestation:
+        if (given := self._kept.get(f"countersigned/{name}")) is None:
+
+            def stale() -> bool:
+                later = self._previous != NO_ROSTER
+                return (
+                    later and self._rules.epoch_of(self._rules.slot_at(self._now_utc())) >= roster.first_epoch
+                )
+
+            asked = await self._ask(name, "countersign", self._countersigner(draft), stale)
+            self._kept.put(f"countersigned/{name}", given := asked.to_bytes())
+        return Attestation.from_bytes(given)
+
+    async def _graph(self, names: Iterable[str]) -> tuple[Nonces, dict[str, PeerAuthorisation]]:
+        """Collect all nonces and authorisations, publish them, and return them."""
+        if (data := self._kept.get("graph")) is not None:
+            self.graph, contents = _list(data)
+            allowed = {name: PeerAuthorisation.from_bytes(content) for name, content in contents}
+            return GraphPublication.from_bytes(self.graph).nonces, allowed
         try:
             async with asyncio.timeout(self._patience_s):
                 await self._all_revealed.wait()
@@ -227,20 +315,23 @@ class Founding:
         )
         given = {name: await self._ask(name, "authorise", self._authorisation) for name in names}
         self.graph = GraphPublication(nonces, tuple(item for item, _ in given.values())).to_bytes()
-        self._try_graph(roster, nonces, {name: authorised for name, (_, authorised) in given.items()})
-        return roster, terms
+        contents = [[name, authorised.to_bytes()] for name, (_, authorised) in given.items()]
+        self._kept.put("graph", encode([self.graph, contents]))
+        return nonces, {name: authorised for name, (_, authorised) in given.items()}
 
-    def _try_graph(self, roster: Roster, nonces: Nonces, authorised: Mapping[str, PeerAuthorisation]) -> None:
+    def _try_graph(
+        self, roster: Roster, nonces: Nonces, authorised: Mapping[str, PeerAuthorisation], emit: Emit
+    ) -> None:
         """Tell what key graph there is; members find out for themselves."""
         event = {"net": self._rules.net.hex(), "version": self._version}
         try:
             edges = draw(self._rules, len(self._members), beacon_of(document_hash(roster), nonces))
         except MembershipRefused as error:
-            self._emit({"event": "refused", "what": "beacon", "reason": str(error)} | event)
+            emit({"event": "refused", "what": "beacon", "reason": str(error)} | event)
         else:
             self.edges = authorised_edges(roster, edges, authorised)
             self.adjacent = graph.neighbours(self.edges)
-            self._emit({"event": "beacon", "edges": len(self.edges)} | event)
+            emit({"event": "beacon", "edges": len(self.edges)} | event)
         self.confirming.begin(roster, self.members, self.edges)
 
     @property
@@ -295,9 +386,17 @@ class Founding:
         content = await self._keys.open_attestation(attestation)
         return attestation, PeerAuthorisation.from_bytes(content)
 
-    async def _ask(self, name: str, what: str, question: Callable[[str, Countersigner], Awaitable[_T]]) -> _T:
+    async def _ask(
+        self,
+        name: str,
+        what: str,
+        question: Callable[[str, Countersigner], Awaitable[_T]],
+        stale: Callable[[], bool] = lambda: False,
+    ) -> _T:
         """Ask until it answers well; a refusal may end when the administrator's lists change."""
         while True:
+            if stale():
+                raise DraftStale(f"roster {self._version} was not countersigned before its epoch")
             try:
                 return await question(name, self._administrators[name])
             except (WanError, OSError, ClientError, DcNetError, MessageRefused) as error:
@@ -327,6 +426,7 @@ class Founding:
         if self._all_here.is_set():
             return 425  # the roster is drafted: the next one
         self._bundles[gateway] = (signed, bundle)
+        self._kept.put(f"bundle/{gateway}", encode([body, content]))
         return 201
 
     async def reveal(self, gateway: str, body: bytes) -> int:
@@ -337,11 +437,12 @@ class Founding:
             reveal = BeaconReveal.from_bytes(body)
         except DcNetError as error:
             raise FoundingRefused(str(error)) from error
-        if gateway not in self._members:
-            raise FoundingRefused("not in this roster")
+        if gateway not in self._members or gateway not in self._bundles:
+            raise FoundingRefused("not in this roster, or it is past")
         if reveal.commitment != self._bundles[gateway][1].commitment:
             raise FoundingRefused("not the nonce that the bundle commits to")
         self._revealed[gateway] = reveal.nonce
+        self._kept.put(f"reveal/{gateway}", reveal.nonce)
         if len(self._revealed) == len(self._members):
             self._all_revealed.set()
         return 201
@@ -351,3 +452,13 @@ class Founding:
         if gateway not in self._bundles:
             raise FoundingRefused("not in this roster")
         return await self.confirming.dispute(gateway, self._bundles[gateway][0].certificate, body)
+
+
+def _nobody(_event: Mapping[str, Any]) -> None:
+    """Take what was told before."""
+
+
+def _list(data: bytes) -> list[Any]:
+    items = decode(data)
+    assert isinstance(items, list), "our own record"
+    return items

@@ -26,8 +26,10 @@ from hsm.x509.certificate import load_pem_chain
 from tools.counterparts.kept_files import KeptFiles
 from tools.counterparts.net import NetCoordinator
 from tools.counterparts.net_conduct import calendar_of
+from tools.counterparts.net_journal import MEND, FileMedium, Journal, JournalDamaged
 from tools.counterparts.net_keys import CmsKeys
 from tools.counterparts.net_ordered import OrderedNet
+from tools.counterparts.net_slot_book import SlotBook
 from tools.counterparts.net_witness import NetWitness
 from tools.counterparts.server import Emit, client_context, gateway_of, peer_common_name, split_address
 from tools.counterparts.spool import profiles_ordered
@@ -100,9 +102,27 @@ def identity(request: web.Request) -> str:
     return gateway
 
 
-def mount_coordinators(app: web.Application, folder: Path, nets: list[NetSettings], emit: Emit) -> None:
-    """Add the routes of each net to the supplier's server, and run its coordinator while it is up."""
+def mount_coordinators(
+    app: web.Application,
+    folder: Path,
+    nets: list[NetSettings],
+    emit: Emit,
+    told: Callable[[str], tuple[int, int]] = lambda _net: (0, -1),
+) -> None:
+    """Add the routes of each net to the supplier's server, and run its coordinator while it is up.
+
+    Args:
+        app: the server.
+        folder: the supplier's; a net's journal is DIR/dcnet/{net}.journal.
+        nets: as in emp.toml.
+        emit: takes events.
+        told: net id (hex) -> number of totals that were told, slot of the last one.
+
+    Raises:
+        JournalError: a net cannot go on where it was.
+    """
     for settings in nets:
+        journal = open_journal(folder, settings.policy.net_id, emit, told)
         administrators = _administrators(folder, settings)
         coordinator = NetCoordinator(
             settings.policy,
@@ -117,10 +137,37 @@ def mount_coordinators(app: web.Application, folder: Path, nets: list[NetSetting
             patience_s=settings.patience_s,
             batch=settings.batch,
             administrator_of=_contracts(settings),
+            journal=journal,
         )
         app.router.add_routes(coordinator.routes())
+        app.on_cleanup.append(_closing(journal))
         app.cleanup_ctx.append(_running(coordinator.run, coordinator, emit))
         app.cleanup_ctx.append(_running(partial(_follow, folder, coordinator), coordinator, emit))
+
+
+def open_journal(folder: Path, net: str, emit: Emit, told: Callable[[str], tuple[int, int]]) -> Journal:
+    """Return the journal of a net of the supplier in `folder`.
+
+    Raises:
+        JournalError: it is damaged, another's, or older than what was told.
+    """
+    journal = Journal(FileMedium(folder / "dcnet" / f"{net}.journal"), bytes.fromhex(net))
+    if journal.dropped_bytes:
+        emit({"event": "journal", "net": net, "dropped_bytes": journal.dropped_bytes})
+    kept, (count, last) = journal.room("totals"), told(net)
+    if (before := kept.get("before")) is None:
+        kept.put("before", str(count).encode())
+    elif count > int(before) and last > max(SlotBook(journal).slots(), default=-1):
+        journal.close()
+        raise JournalDamaged(f"the journal of net {net} ends before slot {last}, whose total was told", MEND)
+    return journal
+
+
+def _closing(journal: Journal) -> Callable[[web.Application], Awaitable[None]]:
+    async def close(_app: web.Application) -> None:
+        journal.close()
+
+    return close
 
 
 def _contracts(settings: NetSettings) -> dict[str, str]:

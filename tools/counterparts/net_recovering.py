@@ -13,7 +13,7 @@ from typing import Protocol
 from aiohttp import ClientError
 
 from firmware.enforcement.dcnet.errors import DcNetError
-from firmware.enforcement.dcnet.messages.documents import Document, document_hash
+from firmware.enforcement.dcnet.messages.documents import Document, document_hash, from_bitmap
 from firmware.enforcement.dcnet.messages.frames import FrameType
 from firmware.enforcement.dcnet.messages.roster import Attestation
 from firmware.enforcement.dcnet.messages.witnessed import LostMember, OrderReply, Witnessed
@@ -21,6 +21,7 @@ from firmware.enforcement.dcnet.policy import NetRules, Recovery
 from tools.counterparts.messages import MessageRefused
 from tools.counterparts.net_founding import CoordinatorKeys
 from tools.counterparts.net_recovery import combined, order_for, recoverable
+from tools.counterparts.net_slot_book import SlotBook
 from tools.counterparts.net_tally import Taken, Tally
 from tools.counterparts.server import Emit
 from wan.errors import WanError
@@ -42,6 +43,7 @@ class Recovering:
         administrators: by their names, in the order of the roster.
         emit: takes events.
         now_utc: the supplier's clock.
+        book: keeps orders and shares.
     """
 
     def __init__(
@@ -51,7 +53,9 @@ class Recovering:
         administrators: Mapping[str, CosigningAdministrator],
         emit: Emit,
         now_utc: Callable[[], datetime],
+        book: SlotBook | None = None,
     ) -> None:
+        self._book = book or SlotBook()
         self._rules, self._keys, self._emit, self._now_utc = rules, keys, emit, now_utc
         self.begin(administrators)
         self._told: set[str] = set()
@@ -73,17 +77,20 @@ class Recovering:
         """Return what we signed in an envelope of ours."""
         return Witnessed.from_bytes(envelope).signed if self.witnessed else envelope
 
-    async def envelope(self, document: Document, until: datetime | None = None) -> bytes | None:
+    async def envelope(
+        self, document: Document, until: datetime | None = None, signed: bytes = b""
+    ) -> bytes | None:
         """Sign a document and, where there are witnesses, have every one of them co-sign it.
 
         Args:
             document: a manifest or an order.
             until: when to give up; None: ask for ever, since the chain cannot go on without it.
+            signed: what we signed of it before; empty: nothing yet.
 
         Returns:
             What members get, None if it could not be had in time.
         """
-        signed = await self._keys.sign(document.to_bytes())
+        signed = signed or await self._keys.sign(document.to_bytes())
         if not self.witnessed:
             return signed
         given: list[Attestation] = []
@@ -119,18 +126,28 @@ class Recovering:
         assert tally.manifest is not None
         terms, rules, lost = tally.terms, self._rules, tally.lost
         until = rules.final_until(tally.slot)
-        absent = tally.present - frozenset(tally.accepted)
-        if not self.witnessed or not recoverable(lost, absent, adjacent, rules.f_max):
-            return
-        name = document_hash(tally.manifest)
-        order = order_for(terms.net, terms.version, tally.slot, name, lost, terms.size)
-        if (envelope := await self.envelope(order, until)) is None:
-            return
+        if (kept := self._book.order(tally.slot)) is None:
+            absent = tally.present - frozenset(tally.accepted)
+            if not self.witnessed or not recoverable(lost, absent, adjacent, rules.f_max):
+                return
+            name = document_hash(tally.manifest)
+            order = order_for(terms.net, terms.version, tally.slot, name, lost, terms.size)
+            signed = await self._keys.sign(order.to_bytes())
+            self._book.keep_order(order, signed)
+        else:  # before this process began: there is no other one
+            order, signed = kept
+            lost = from_bitmap(order.lost, terms.size)
+        room = self._book.room(tally.slot)
+        if (envelope := room.get("order-envelope")) is None:
+            if (envelope := await self.envelope(order, until, signed)) is None:
+                return
+            room.put("order-envelope", envelope)
         tally.ordered()
-        self._given = {member: {} for member in lost}
+        self._given = {member: self._book.shares(tally.slot, member) for member in lost}
         self._tally, self._order = tally, envelope
         event = {"net": rules.net.hex(), "slot": tally.slot}
-        self._emit({"event": "recovery ordered", "lost": sorted(lost)} | event)
+        if kept is None:
+            self._emit({"event": "recovery ordered", "lost": sorted(lost)} | event)
         while not self._combined(tally, event) and (left_s := (until - self._now_utc()).total_seconds()) > 0:
             self._shared.clear()
             try:
@@ -153,6 +170,7 @@ class Recovering:
                 continue
             lanes, wrong = found
             tally.recovered(member, lanes)
+            self._book.recovered(tally.slot, member, lanes)
             said = {"member": member, "shares": len(given), "wrong": sorted(wrong)}
             self._emit({"event": "recovered"} | said | dict(event))
         return not tally.lost
@@ -183,5 +201,6 @@ class Recovering:
         if (known := self._given[member].get(holder)) is not None:
             return Taken.KNOWN if known == share else Taken.CONFLICT
         self._given[member][holder] = share
+        self._book.keep_share(slot, member, holder, share)
         self._shared.set()
         return Taken.NEW

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 from aiohttp import ClientError
 
@@ -20,6 +20,7 @@ from firmware.enforcement.dcnet.founding.succession import (
     PeerWithdrawal,
     VersionNotice,
 )
+from firmware.enforcement.dcnet.messages.canonical import decode, encode
 from firmware.enforcement.dcnet.messages.documents import document_hash
 from firmware.enforcement.dcnet.messages.roster import Attestation, Roster, SignedBundle
 from firmware.enforcement.dcnet.policy import NetRules
@@ -28,16 +29,25 @@ from tools.counterparts.net_filling import Filling
 from tools.counterparts.net_founding import (
     CoordinatorKeys,
     Countersigner,
+    DraftStale,
     Founding,
     FoundingRefused,
     MembersSilent,
 )
+from tools.counterparts.net_journal import Journal
 from tools.counterparts.net_tally import Terms
 from tools.counterparts.server import Emit
 from wan.errors import WanError
 
+_ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 WAITING_EPOCHS: Final = 3
 """A change too small for a roster waits so long before the operator is told."""
+
+
+WHOLE_ROSTERS: Final = 4
+"""Of so many newest versions everything is kept, of the ones before only what others may follow them by."""
+KEPT_ROSTERS: Final = 64
+"""So far back a member looks for the roster that it is in."""
 
 
 @dataclass
@@ -74,6 +84,7 @@ class Rosters:
         patience_s: so long it waits for who keeps silent.
         look_s: at most so long between two looks at what has come in.
         batch: fewest newcomers for whom a later roster is drafted.
+        journal: outlives this process; what it holds of the net's rosters goes on.
     """
 
     def __init__(
@@ -89,9 +100,12 @@ class Rosters:
         patience_s: float = 3600.0,
         look_s: float = 1.0,
         batch: int = 0,
+        journal: Journal | None = None,
     ) -> None:
         self._filling = Filling(rules, batch)
         self._told_waiting: Mapping[str, object] = {}
+        self._journal = journal or Journal()
+        self._kept = self._journal.room("rosters")
         self._rules, self.contracts = rules, dict(contracts)
         self._keys, self._emit = keys, emit
         self._administrators, self._now_utc = administrators, now_utc
@@ -109,7 +123,62 @@ class Rosters:
         self._before: Version | None = None
         self.ready: Version | None = None
         """Founded, and waiting for its first epoch."""
+        self._numbers = (0, 0, 0, False)
+        """As kept: versions before, in force and ready, and whether the last one had its time."""
+        if (data := self._kept.get("state")) is None:
+            self.open = self._new(version)
+        else:
+            self._restore(data)
+
+    def _restore(self, data: bytes) -> None:
+        state: Any = decode(data)
+        version, *numbers, late, wanted, epoch, drafted, silent, excluded, leaving = state
+        before, in_force, ready = numbers
+        self._numbers = (before, in_force, ready, bool(late))
+        self._wanted, self._silent, self._excluded = bool(wanted), frozenset(silent), frozenset(excluded)
+        self._drafted = None if drafted is None else _ZERO + timedelta(milliseconds=drafted)
+        self._leaving = dict(leaving)
+        for name, said in self._kept.items("withdrawn/"):
+            self._withdrawn[name] = PeerWithdrawal.from_bytes(said)
+        for number in map(int, self._journal.rooms("roster/")):
+            if number != version:
+                self._old[number] = self._new(number)
         self.open = self._new(version)
+        self.open.first_epoch = self.open.first_epoch or epoch
+
+    def _keep(self) -> None:
+        """Stage where we are; see `Journal`."""
+        versions = (self._before, self.in_force, self.ready)
+        before, in_force, ready = (0 if one is None else one.roster.version for one in versions)
+        self._numbers = (before, in_force, ready, self.ready is not None and self.ready.late)
+        drafted = None if self._drafted is None else (self._drafted - _ZERO) // timedelta(milliseconds=1)
+        lists = [sorted(self._silent), sorted(self._excluded), [list(one) for one in self._leaving.items()]]
+        *numbers, late = self._numbers
+        state = [self.open.version, *numbers, int(late), int(self._wanted), self.open.first_epoch, drafted]
+        self._kept.put("state", encode([*state, *lists]))
+
+    async def restore(self) -> None:
+        """Bring back the rosters that were in force or ready, with the keys of their frames."""
+        *numbers, late = self._numbers
+        before, in_force, ready = [await self._whole(number) if number else None for number in numbers]
+        self._before, self.in_force, self.ready = before, in_force, ready
+        for one in (before, in_force):
+            if one is not None:
+                one.late = True
+        if ready is not None:
+            ready.late = late
+
+    async def _whole(self, version: int) -> Version:
+        founding = self.founding(version)
+        assert founding is not None
+        return Version(founding, *await founding.found())
+
+    def version(self, number: int) -> Version | None:
+        """Return the roster in force or the one before, if it has this number."""
+        for one in (self.in_force, self._before):
+            if one is not None and one.roster.version == number:
+                return one
+        return None
 
     def _new(self, version: int) -> Founding:
         before = None if self.in_force is None else self.in_force.roster
@@ -123,6 +192,7 @@ class Rosters:
             version=version,
             previous=NO_ROSTER if before is None else document_hash(before),
             patience_s=self._patience_s,
+            kept=self._journal.room(f"roster/{version}"),
         )
 
     # -- the drafts ------------------------------------------------------------------------------------
@@ -131,20 +201,9 @@ class Rosters:
         """Draft one roster after another, until cancelled."""
         while True:
             founding = self.open
-            await self._pause()
-            if self.in_force is None:
-                await self._gather_first(founding)
-            else:
-                await self._gather_next(founding, self.in_force)
-            try:
-                roster, terms = await founding.found()
-            except MembersSilent as silent:
-                self._silent |= silent.names
-                self._drafted = self._now_utc()
-                self._tell("redrawn", version=founding.version, silent=sorted(silent.names))
-            else:
-                self._drafted, self._silent = self._now_utc(), frozenset()
-                self.ready = Version(founding, roster, terms)
+            if self.ready is None and (self.in_force is None or self.in_force.founding is not founding):
+                await self._found(founding)
+            if self.ready is not None:
                 await self._confirmed_or_late(self.ready)
                 while self.ready is not None:  # until the timeline has begun it
                     self._moved.clear()
@@ -152,6 +211,40 @@ class Rosters:
             self._old[founding.version] = founding
             self._wanted = False
             self.open = self._new(founding.version + 1)
+            self._forget_old(self.open.version)
+            self._keep()
+
+    async def _found(self, founding: Founding) -> None:
+        """Gather members and found a roster; it is ready then, or given up."""
+        if not founding.settled:
+            await self._pause()
+            if self.in_force is None:
+                await self._gather_first(founding)
+            else:
+                await self._gather_next(founding, self.in_force)
+            self._keep()
+        try:
+            roster, terms = await founding.found()
+        except MembersSilent as silent:
+            self._silent |= silent.names
+            self._drafted = self._now_utc()
+            self._tell("redrawn", version=founding.version, silent=sorted(silent.names))
+        except DraftStale as stale:
+            self._drafted = self._now_utc()
+            self._tell("redrawn", version=founding.version, silent=[], reason=str(stale))
+        else:
+            self._drafted, self._silent = self._now_utc(), frozenset()
+            self.ready = Version(founding, roster, terms)
+            self._keep()
+
+    def _forget_old(self, version: int) -> None:
+        for number in [one for one in self._old if one < version - KEPT_ROSTERS]:
+            self._journal.room(f"roster/{number}").clear()
+            del self._old[number]
+        used = {one.roster.version for one in (self._before, self.in_force) if one is not None}
+        for number, founding in self._old.items():
+            if number < version - WHOLE_ROSTERS and number not in used and not founding.archived:
+                founding.archive()
 
     async def _gather_first(self, founding: Founding) -> None:
         """Wait for everybody; after a while also for enough. Who is one too many for a graph waits."""
@@ -268,7 +361,9 @@ class Rosters:
                 self._tell("unconfirmed", version=version.roster.version, confirmed=len(version.present))
                 break
             await self._poll()
-        version.late = True
+        if not version.late:
+            version.late = True
+            self._keep()
 
     async def _poll(self) -> None:
         await asyncio.sleep(self._look_s)
@@ -301,11 +396,13 @@ class Rosters:
         self._before, self.in_force, self.ready = self.in_force, version, None
         self._leaving = {name: epoch for name, epoch in self._leaving.items() if name in version.members}
         self._moved.set()
+        self._keep()
         return version
 
     def exclude(self, members: frozenset[str]) -> None:
         """Let no later roster hold these: an audit has named them."""
         self._excluded |= members
+        self._keep()
 
     # -- contracts ---------------------------------------------------------------------------------------
 
@@ -352,6 +449,7 @@ class Rosters:
             raise FoundingRefused("another member's, or of another roster")
         if self._leaving.get(gateway) != said.from_epoch:
             self._leaving[gateway] = said.from_epoch
+            self._keep()
             self._tell("leaves", gateway=gateway, from_epoch=said.from_epoch)
         return 201
 
@@ -371,11 +469,12 @@ class Rosters:
             if given.net != self._rules.net or (known is not None and given.serial <= known.serial):
                 continue
             self._withdrawn[name] = given
+            self._kept.put(f"withdrawn/{name}", given.to_bytes())
         gone = {one for given in self._withdrawn.values() for one in given.certificates}
         out = {entry.index for entry in now.roster.entries if entry.certificate_hash in gone}
         if out - now.founding.confirming.withdrawn:
             self._tell("withdrawn", gateways=[now.members[index - 1] for index in sorted(out)])
-        now.founding.confirming.withdrawn = out
+        now.founding.confirming.withdraw(out)
 
     def _tell(self, event: str, **more: object) -> None:
         self._emit({"event": event, "net": self._rules.net.hex()} | more)

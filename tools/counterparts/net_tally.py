@@ -41,6 +41,22 @@ class Terms:
     """Of Submit and Open frames: RECONCILE in a reconcile net."""
 
 
+class Leaves:
+    """The submissions of a slot by their digests."""
+
+    def __init__(self, digests: Mapping[int, bytes]) -> None:
+        self.digests = dict(digests)
+        self._paths: dict[int, tuple[bytes, ...]] | None = None
+
+    def siblings(self, index: int) -> tuple[bytes, ...]:
+        """The Merkle path of a member, empty if it is not accepted."""
+        if self._paths is None:  # one tree for all: a large net would build as many as it has members
+            accepted = sorted(self.digests)
+            leaves = [self.digests[one] for one in accepted]
+            self._paths = dict(zip(accepted, merkle.paths(leaves), strict=True)) if leaves else {}
+        return self._paths.get(index, ())
+
+
 class Tally:
     """Collects submissions, closes with a manifest, collects openings, ends with a total."""
 
@@ -57,7 +73,7 @@ class Tally:
         """The submissions taken."""
         self._submitted: dict[int, tuple[bytes, arithmetic.Lanes]] = {}
         self._opened: dict[int, arithmetic.Lanes] = {}
-        self._paths: dict[int, tuple[bytes, ...]] = {}
+        self._leaves: Leaves | None = None
 
     @property
     def accepted(self) -> list[int]:
@@ -95,13 +111,13 @@ class Tally:
         if (known := self._submitted.get(index)) is not None:
             return (Taken.KNOWN if known[0] == name else Taken.CONFLICT), frame
         self._submitted[index], self.frames[index] = (name, frame.lanes), frame
-        self._paths = {}
+        self._leaves = None
         return Taken.NEW, frame
 
     def exclude(self, members: Collection[int]) -> None:
         """Take nothing of these, and forget what was taken: an audit has named them."""
         self._excluded |= set(members)
-        self._paths = {}
+        self._leaves = None
         for index in self._excluded:
             self._submitted.pop(index, None)
             self.frames.pop(index, None)
@@ -155,11 +171,14 @@ class Tally:
 
     def siblings(self, index: int) -> tuple[bytes, ...]:
         """The Merkle path of a member, empty if it is not accepted."""
-        if not self._paths:  # one tree for all: a large net would build as many as it has members
-            accepted = self.accepted
-            leaves = [self._submitted[one][0] for one in accepted]
-            self._paths = dict(zip(accepted, merkle.paths(leaves), strict=True))
-        return self._paths.get(index, ())
+        return self.leaves.siblings(index)
+
+    @property
+    def leaves(self) -> Leaves:
+        """The submissions by their digests."""
+        if self._leaves is None:
+            self._leaves = Leaves({index: name for index, (name, _) in self._submitted.items()})
+        return self._leaves
 
     def open(self, index: int, sealed: bytes) -> Taken:
         """Take an Open frame."""

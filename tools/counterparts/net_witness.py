@@ -224,8 +224,12 @@ class NetWitness:
         )
         until = roster.first_epoch + AUTHORISED_EPOCHS
         given = PeerAuthorisation(roster.net, roster.version, document_hash(roster), until, peers)
-        if self._kept.setdefault(f"roster-{net}-{roster.version}", checked.content) != checked.content:
+        known = self._kept.get(f"roster-{net}-{roster.version}")
+        if known is None:  # the roster last: it stands for the others, which a kill may have left without it
+            self._kept.pop(f"names-{net}-{roster.version}", None)
+            keep_names(self._kept, net, roster, [gateway for gateway, _ in opened], self._now_utc())
+            self._kept[f"peers-{net}-{roster.version}"] = given.to_bytes()
+            self._kept[f"roster-{net}-{roster.version}"] = checked.content
+        elif known != checked.content:
             raise OrderRefused("version", "another roster of this version was countersigned before")
-        self._kept.setdefault(f"peers-{net}-{roster.version}", given.to_bytes())
-        keep_names(self._kept, net, roster, [gateway for gateway, _ in opened], self._now_utc())
         return checked.content

@@ -89,7 +89,11 @@ class Administrator:
 
     async def countersign(self, draft: bytes) -> bytes:
         content = RosterDraft.from_bytes(draft).signed.partition(b"|")[2]
-        self.roster = Roster.from_bytes(content)
+        roster = Roster.from_bytes(content)
+        if self.roster is not None and self.roster.version == roster.version and self.roster != roster:
+            self.refused += 1
+            raise OrderRefused("version", "another roster of this version was countersigned before")
+        self.roster = roster
         return attested_by(self.name, content).to_bytes()
 
     async def reveal(self, version: int) -> bytes:
@@ -221,12 +225,22 @@ class RunningNet:
 
     async def __aenter__(self) -> RunningNet:
         self._enc = await self.keys.prepare()
+        self.start_supplier()
+        for home in self.homes:
+            self.start(home)
+        while any(NetEventKind.JOINED not in home.kinds() for home in self.homes):
+            self._alive()
+            await asyncio.sleep(0.5)
+        self.first = self.rules.slot_at(self.clock.now_utc()) + 1
+        return self
+
+    def start_supplier(self) -> None:
+        """Switch the supplier on."""
         self.coordinator = NetCoordinator(
             self.policy,
             [home.name for home in self.homes],
             self.keys,
-            self.events.append,
-            administrators=self.administrators,
+            **self.supplied(),
             administrator_of={home.name: home.administrator for home in self.homes},
             identity=lambda request: request.headers["X-Gateway"],
             now_utc=self.clock.now_utc,
@@ -235,13 +249,10 @@ class RunningNet:
             (route.method, _pattern(route.path), route.handler) for route in self.coordinator.routes()
         ]
         self._supplier = asyncio.ensure_future(self.coordinator.run())
-        for home in self.homes:
-            self.start(home)
-        while any(NetEventKind.JOINED not in home.kinds() for home in self.homes):
-            self._alive()
-            await asyncio.sleep(0.5)
-        self.first = self.rules.slot_at(self.clock.now_utc()) + 1
-        return self
+
+    def supplied(self) -> dict[str, Any]:
+        """What the supplier is given that a net of another kind gives otherwise."""
+        return {"emit": self.events.append, "administrators": self.administrators}
 
     async def __aexit__(self, *_error: object) -> None:
         for home in self.homes:
