@@ -1,10 +1,12 @@
-"""What an operator of `smgw gwa` does about DC-nets by hand: withdrawals as files."""
+"""What an operator of `smgw gwa` does about DC-nets by hand: withdrawals as files, a word on swaps."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -50,3 +52,38 @@ def _taken(directory: Path, name: str, file: Path) -> str:
     judge = taker(directory, name, emit_text, partial(place_order, directory))
     gone = asyncio.run(judge.take(said.net.hex(), body))
     return f"net {said.net.hex()}: withdrawn by {said.administrator}: {', '.join(gone) or 'nobody'}"
+
+
+def swaps(directory: Path, agree: str | None, refuse: str | None, *, as_json: bool) -> None:
+    """Note the operator's word on a swap, or list those that he was asked about.
+
+    Args:
+        directory: the administrator's.
+        agree: proposal to agree to.
+        refuse: proposal to refuse.
+        as_json: one JSON object a line.
+
+    Raises:
+        typer.BadParameter: no such proposal.
+    """
+    from tools.counterparts.net_swap_mount import answer_swap, swaps_asked
+    from wan.errors import OrderRefused
+
+    try:
+        said = [answer_swap(directory, one.lower(), agree=one is agree) for one in (agree, refuse) if one]
+    except (OSError, OrderRefused) as error:
+        raise typer.BadParameter(f"{directory}: {error}") from error
+    for one in said or swaps_asked(directory):
+        typer.echo(json.dumps(one) if as_json else _sentence(one))
+    if not said and not as_json and not swaps_asked(directory):
+        typer.echo("nobody has proposed a swap")
+
+
+def _sentence(asked: dict[str, Any]) -> str:
+    (one, two), (there, back) = asked["nets"], asked["move"]
+    own = ", ".join(f"{gateway} to {net}" for gateway, net in sorted(asked["own"].items()))
+    word = {"agree": "agreed", "refuse": "refused"}.get(asked["answer"], "waits for a word")
+    return (
+        f"{asked['proposal']}  {word}: from epoch {asked['first_epoch']} on {there} of net {one} and {back} "
+        f"of net {two} change places; {own or 'none of ours'}"
+    )

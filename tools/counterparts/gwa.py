@@ -27,6 +27,8 @@ from tools.counterparts.keys import SoftwareKeys
 from tools.counterparts.net_mount import mount_witness, ordered_net
 from tools.counterparts.net_oversight_mount import mount_oversight
 from tools.counterparts.net_succession import withdraw_orders
+from tools.counterparts.net_swap_judge import SwapSettings
+from tools.counterparts.net_swap_mount import mount_swaps
 from tools.counterparts.net_withdrawal import restate
 from tools.counterparts.net_withdrawal_mount import AdministratorWay, mount_withdrawal
 from tools.counterparts.server import (
@@ -143,6 +145,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """File in DIR that gets every request of a gateway; none if empty."""
     administrator: list[AdministratorWay] = []
     """Where the other administrators are, for withdrawals that no supplier need know of."""
+    swaps: SwapSettings = SwapSettings()
+    """What suppliers may swap between their nets."""
 
 
 def read_settings(folder: Path) -> Settings:
@@ -176,13 +180,24 @@ class Administrator:
             refused_peers=self._settings.refused_peers,
         )
         mount_oversight(app, self._folder, self._emit)
+        place = partial(place_order, self._folder)
         mount_withdrawal(
             app,
             self._folder,
             self._settings.roster_name,
             self._emit,
-            place=partial(place_order, self._folder),
+            place=place,
             ways=self._settings.administrator,
+        )
+        mount_swaps(
+            app,
+            self._folder,
+            self._settings.roster_name,
+            self._emit,
+            place=place,
+            partners=self._settings.partners,
+            refused_peers=self._settings.refused_peers,
+            settings=self._settings.swaps,
         )
         return app
 

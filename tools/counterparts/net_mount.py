@@ -27,6 +27,7 @@ from tools.counterparts.net import NetCoordinator
 from tools.counterparts.net_conduct import calendar_of
 from tools.counterparts.net_keys import CmsKeys
 from tools.counterparts.net_ordered import OrderedNet
+from tools.counterparts.net_swapping import SwapNet
 from tools.counterparts.net_witness import NetWitness
 from tools.counterparts.server import Emit, client_context, gateway_of, peer_common_name, split_address
 from tools.counterparts.spool import profiles_ordered
@@ -89,8 +90,15 @@ def identity(request: web.Request) -> str:
     return gateway
 
 
-def mount_coordinators(app: web.Application, folder: Path, nets: list[NetSettings], emit: Emit) -> None:
-    """Add the routes of each net to the supplier's server, and run its coordinator while it is up."""
+def mount_coordinators(
+    app: web.Application, folder: Path, nets: list[NetSettings], emit: Emit
+) -> list[SwapNet]:
+    """Add the routes of each net to the supplier's server, and run its coordinator while it is up.
+
+    Returns:
+        The nets, for whoever lets them exchange members.
+    """
+    mounted: list[SwapNet] = []
     for settings in nets:
         administrators = _administrators(folder, settings)
         coordinator = NetCoordinator(
@@ -109,6 +117,8 @@ def mount_coordinators(app: web.Application, folder: Path, nets: list[NetSetting
         app.router.add_routes(coordinator.routes())
         app.cleanup_ctx.append(_running(coordinator.run, coordinator, emit))
         app.cleanup_ctx.append(_running(partial(_follow, folder, coordinator), coordinator, emit))
+        mounted.append(SwapNet(coordinator.rules, coordinator.rosters, administrators))
+    return mounted
 
 
 def _contracts(settings: NetSettings) -> dict[str, str]:
@@ -213,6 +223,18 @@ class AdministratorClient:
         """Ask whom it has withdrawn."""
         return await self._ask("revoke", b"")
 
+    async def swap_offer(self, target: str, first_epoch: int) -> bytes:
+        """Ask which of its gateways may change into another net."""
+        return await self._ask(f"swap-offer/{target}/{first_epoch}", b"")
+
+    async def swap(self, presentation: bytes) -> bytes:
+        """Ask for its consent to a swap."""
+        return await self._ask("swap", presentation)
+
+    async def swap_orders(self, warrant: bytes) -> bytes:
+        """Have it give the orders of a swap that all agree to."""
+        return await self._ask("swap-orders", warrant)
+
     async def _ask(self, what: str, body: bytes) -> bytes:
         timeout = aiohttp.ClientTimeout(total=_ANSWER_TIMEOUT_S)
         async with (
@@ -223,7 +245,7 @@ class AdministratorClient:
         ):
             answer = await response.read()
             if response.status == web.HTTPForbidden.status_code:
-                raise OrderRefused(what, answer.decode("utf-8", "replace"))
+                raise OrderRefused(answer.decode("utf-8", "replace"), what)
             if response.status != web.HTTPOk.status_code:
                 raise UnexpectedReply(f"administrator answered {response.status} to {what}")
             return answer

@@ -8,11 +8,10 @@ from dataclasses import replace
 import pytest
 
 from firmware.enforcement.dcnet.errors import MalformedObject
-from firmware.enforcement.dcnet.events import NetEventKind
 from firmware.enforcement.dcnet.messages.roster import Attestation
 from tests.support.virtual_time import VirtualClock, run_virtually
-from tests.unit.dcnet.offices import Office, OfficesNet, believe_offices
-from tests.unit.dcnet.roster_street import Street, told
+from tests.unit.dcnet.offices import Office, Offices, OfficesNet, believe_offices
+from tests.unit.dcnet.roster_street import Street
 from tests.unit.dcnet.support import attested_by
 from tools.counterparts.net_succession import revoked_peers
 from tools.counterparts.net_withdrawal import WithdrawalStatement, stated
@@ -29,10 +28,8 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def _founded(street: Street, **changes: object) -> OfficesNet:
-    net = OfficesNet(1, OF, **changes)
-    street.open(net)
-    await net.move_in(street)
-    await street.until(lambda: all(told(street.homes[name], NetEventKind.JOINED, net) for name in HOMES))
+    net = OfficesNet(1, OF, Offices("north", "south"), **changes)
+    await net.founded(street)
     return net
 
 
@@ -59,12 +56,12 @@ def test_a_withdrawn_gateway_is_out_everywhere_from_the_next_slot_on(cheap: None
 async def _out_everywhere() -> None:
     async with Street() as street:
         net = await _founded(street)
-        north, south, gone = net.offices["north"], net.offices["south"], NORTH[1]
+        north, south, gone = net.asked["north"].office, net.asked["south"].office, NORTH[1]
         first = net.rules.slot_at(VirtualClock().now_utc()) + 1
         await _serve(street, net, range(first, first + 1))
         assert net.totals()[first]["members"] == HOMES
         net.emp.rosters.ask_withdrawals = _nothing  # type: ignore[method-assign]  # the supplier does nothing
-        north.withdraw([gone])
+        north.withdraw(net.net_id, [gone])
         assert set(await north.carry(street)) == {"ok"}
         assert not south.spool
         assert await north.teller.look()
@@ -81,8 +78,8 @@ async def _out_everywhere() -> None:
             assert total["lanes"] == [10 * sum(100 + HOMES.index(name) for name in rest), 0, len(rest)]
         owed = await street.homes[gone].members[net.net_id].owed()
         assert [one.first_slot for one in owed] == [*range(first + 1, first + 5)]
-        events = [event for event in net.seen if event["event"].startswith("withdraw")]
-        assert [event["event"] for event in events][:2] == ["withdrawn-by-partner", "withdrawal-told"]
+        events = [event for event in [*south.seen, *north.seen] if event["event"].startswith("withdraw")]
+        assert [event["event"] for event in events] == ["withdrawn-by-partner", "withdrawal-told"]
         assert events[0]["gateways"] == [gone]
         assert events[0]["ordered"] == len(SOUTH)
         assert revoked_peers(south.kept, net.net_id) == {gone}
@@ -103,8 +100,8 @@ async def _control() -> None:
         first = net.rules.slot_at(VirtualClock().now_utc()) + 1
         await _serve(street, net, range(first, first + 1))
         net.emp.rosters.ask_withdrawals = _nothing  # type: ignore[method-assign]
-        net.offices["north"].withdraw([NORTH[1]])
-        await net.offices["north"].carry(street)
+        net.asked["north"].office.withdraw(net.net_id, [NORTH[1]])
+        await net.asked["north"].office.carry(street)
         await _serve(street, net, range(first + 1, first + 3))
         assert await _owing(street, net, first + 1) == set(NORTH)
 
@@ -135,8 +132,8 @@ def test_each_refusal_has_its_name(cheap: None) -> None:
 async def _refusals() -> None:
     async with Street() as street:
         net = await _founded(street, roster_pause_s=3600)
-        north, south = net.offices["north"], net.offices["south"]
-        north.withdraw([NORTH[0]])
+        north, south = net.asked["north"].office, net.asked["south"].office
+        north.withdraw(net.net_id, [NORTH[0]])
         good = stated(north.kept, net.net_id)
         assert good is not None
         assert good.serial == 1
@@ -174,9 +171,9 @@ async def _refusals() -> None:
         assert await _judged(south, replace(back, serial=4), "north") == ""
         assert revoked_peers(south.kept, net.net_id) == {NORTH[0]}
         # Our own list and theirs stand beside each other: neither ends the other.
-        south.withdraw([NORTH[3]])
+        south.withdraw(net.net_id, [NORTH[3]])
         assert revoked_peers(south.kept, net.net_id) == {NORTH[0], NORTH[3]}
-        south.withdraw([])
+        south.withdraw(net.net_id, [])
         assert revoked_peers(south.kept, net.net_id) == {NORTH[0]}
         assert south.spool[-1][2]["certificates"] == [hashes[NORTH[0]].hex()]
         # Nobody known: nothing to order. Of later members nobody can say in advance that they are out.
@@ -196,16 +193,16 @@ def test_by_hand_and_to_whom_it_is_told(cheap: None) -> None:
 async def _by_hand() -> None:
     async with Street() as street:
         net = await _founded(street)
-        north, south = net.offices["north"], net.offices["south"]
+        north, south = net.asked["north"].office, net.asked["south"].office
         with pytest.raises(OrderRefused, match="nothing"):
             await north.teller.export(net.net_id)
         north.ways.clear()
-        north.withdraw([SOUTH[0]])  # not ours: nothing to state
+        north.withdraw(net.net_id, [SOUTH[0]])  # not ours: nothing to state
         assert stated(north.kept, net.net_id) is None
-        north.withdraw([SOUTH[0], NORTH[0]])
+        north.withdraw(net.net_id, [SOUTH[0], NORTH[0]])
         for _ in range(2):
             assert not await north.teller.look()
-        assert [e["administrator"] for e in net.seen if e["event"] == "withdrawal-by-hand"] == ["south"]
+        assert [e["administrator"] for e in north.seen if e["event"] == "withdrawal-by-hand"] == ["south"]
         taken = await south.taker.take(net.net_id, await north.teller.export(net.net_id))
         assert taken == [NORTH[0]]
         north.ways["south"] = south
@@ -217,10 +214,10 @@ async def _by_hand() -> None:
                 raise OSError("away")
 
         north.ways["south"] = Away()
-        north.withdraw([])
+        north.withdraw(net.net_id, [])
         for _ in range(2):
             assert not await north.teller.look()
-        assert len([e for e in net.seen if e["event"] == "withdrawal-waits"]) == 1
+        assert len([e for e in north.seen if e["event"] == "withdrawal-waits"]) == 1
 
 
 @pytest.mark.parametrize(
