@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from firmware.enforcement.determination import conflicts, grids
 from firmware.profile.check import check
 from firmware.profile.model import CommunicationProfile, NetPolicy, ProcessingProfile, ProfileSet
 from wan.errors import OrderRefused
@@ -63,6 +64,8 @@ def swapped(
     )
     if problems := check(made, small_nets_allowed=True):
         raise OrderRefused("home", str(problems[0]))
+    if undone := conflicts(grids(made)):
+        raise OrderRefused("home", str(undone[0]))  # the gateway would refuse the order
     return made
 
 
