@@ -196,13 +196,15 @@ def partners_revoked(kept: Mapping[str, bytes], net: str) -> dict[str, dict[str,
 
     A gateway that a newer roster has under another administrator is not theirs any more.
     """
-    owners, found = owners_of(kept, net), {}
-    for record in kept:
-        if record.startswith(f"stated-by-{net}-"):
-            said = json.loads(kept[record])
-            listed = {gateway: bytes.fromhex(one) for gateway, one in said["gateways"].items()}
-            name = said["administrator"]
-            found[name] = {g: one for g, one in listed.items() if owners.get(one, (name, g))[0] == name}
+    found: dict[str, dict[str, bytes]] = {}
+    if not (records := [record for record in kept if record.startswith(f"stated-by-{net}-")]):
+        return found
+    owners = owners_of(kept, net)
+    for record in records:
+        said = json.loads(kept[record])
+        listed = {gateway: bytes.fromhex(one) for gateway, one in said["gateways"].items()}
+        name = said["administrator"]
+        found[name] = {g: one for g, one in listed.items() if owners.get(one, (name, g))[0] == name}
     return found
 
 

@@ -135,6 +135,8 @@ class WithdrawalTeller:
         self._name, self._certificate, self._sign = name, certificate, sign
         self._emit, self._kept, self._ways = emit, kept, ways
         self._said: dict[tuple[str, str], str] = {}
+        self._done: dict[str, tuple[int, list[int]]] = {}
+        """Net -> list and rosters of which everybody knows; nothing to do while they stand."""
 
     async def export(self, net: str) -> bytes:
         """Return our statement as an `Attestation`, for a file.
@@ -152,9 +154,14 @@ class WithdrawalTeller:
         for record in [one for one in self._kept if one.startswith("stated-") and one.count("-") == 1]:
             net = record.removeprefix("stated-")
             made = WithdrawalStatement.from_bytes(self._kept[record])
-            for other in sorted(self._audience(net, made)):
-                if self._told(net, other) < made.serial:
-                    everybody &= await self._tell(net, other, made)
+            stand = made.serial, current_versions(self._kept, net)
+            if self._done.get(net) == stand:
+                continue
+            unaware = [one for one in self._audience(net, made) if self._told(net, one) < made.serial]
+            if all([await self._tell(net, other, made) for other in sorted(unaware)]):
+                self._done[net] = stand
+            else:
+                everybody = False
         return everybody
 
     def _audience(self, net: str, made: WithdrawalStatement) -> set[str]:
