@@ -23,10 +23,37 @@ def gwa(
     slots: Annotated[str, typer.Option(help="with --outage: FIRST-LAST slot")] = "",
     members: Annotated[str, typer.Option(help="with --outage: indices in the roster, with commas")] = "",
     share: Annotated[float, typer.Option(help="with --outage: part of the others that may be missing")] = 0.0,
+    export: Annotated[
+        str | None,
+        typer.Option(
+            "--export-withdrawal", help="write what is withdrawn from this DC-net to --file, and end"
+        ),
+    ] = None,
+    import_: Annotated[
+        bool, typer.Option("--import-withdrawal", help="take another administrator's --file, and end")
+    ] = False,
+    file: Annotated[Path | None, typer.Option(help="with --export-withdrawal, --import-withdrawal")] = None,
+    swaps: Annotated[
+        bool, typer.Option("--swaps", help="list swaps between nets that suppliers propose, and end")
+    ] = False,
+    agree_swap: Annotated[
+        str | None, typer.Option(metavar="ID", help="agree to a swap between nets, and end")
+    ] = None,
+    refuse_swap: Annotated[str | None, typer.Option(metavar="ID", help="refuse one, and end")] = None,
 ) -> None:
     """Hand out the signed orders in DIR/spool to gateways that call in, and keep their receipts."""
     if outage is not None:
         _announce(directory, outage, slots, members, share)
+        return
+    if export is not None or import_:
+        from tools.cli.gwa_nets import withdrawal
+
+        withdrawal(directory, export, file)
+        return
+    if swaps or agree_swap or refuse_swap:
+        from tools.cli.gwa_nets import swaps as about_swaps
+
+        about_swaps(directory, agree_swap, refuse_swap, as_json=jsonl)
         return
     from tools.counterparts.gwa import Administrator
 

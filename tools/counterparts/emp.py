@@ -20,6 +20,7 @@ from tools.counterparts.flows import recording
 from tools.counterparts.keys import load_private_key
 from tools.counterparts.messages import MessageRefused, Trust, open_delivery, open_envelope
 from tools.counterparts.net_mount import NetSettings, check_policy, mount_coordinators
+from tools.counterparts.net_swap_mount import mount_swapper
 from tools.counterparts.net_totals import KeptTotals
 from tools.counterparts.server import (
     MAX_BODY_BYTES,
@@ -119,7 +120,8 @@ class Supplier:
         app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
         app.router.add_put("/emp/v1/gateways/{gateway}/deliveries/{message_id}", self._take)
         app.router.add_put("/emp/v1/forwarded/{message_id}", self._take_forwarded)
-        mount_coordinators(app, self._folder, self._settings.net, self._emit, self._emit.told)
+        nets = mount_coordinators(app, self._folder, self._settings.net, self._emit, self._emit.told)
+        mount_swapper(app, self._folder, nets, self._emit)
         return app
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> Listening:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +27,10 @@ from tools.counterparts.keys import SoftwareKeys
 from tools.counterparts.net_mount import mount_witness, ordered_net
 from tools.counterparts.net_oversight_mount import mount_oversight
 from tools.counterparts.net_succession import withdraw_orders
+from tools.counterparts.net_swap_judge import SwapSettings
+from tools.counterparts.net_swap_mount import mount_swaps
+from tools.counterparts.net_withdrawal import restate
+from tools.counterparts.net_withdrawal_mount import AdministratorWay, mount_withdrawal
 from tools.counterparts.server import (
     MAX_BODY_BYTES,
     Emit,
@@ -74,26 +80,29 @@ def place_order(
         raise ValueError(f"not a gateway id: {gateway!r}")
     spool = folder / "spool" / identity
     spool.mkdir(parents=True, exist_ok=True)
-    version = 1 + max((int(path.name[:8]) for path in spool.glob("[0-9]" * 8 + "-*.order")), default=0)
-    message_id = f"{version:08d}-{os.urandom(6).hex()}"
-    issued = (now_utc if now_utc is not None else datetime.now(UTC)).replace(microsecond=0)
-    order = Order(message_id, kind, issued, version, msgspec.json.encode(body))
     source = signer if signer is not None else folder
     certificate = Certificate.from_pem((source / "sig.pem").read_bytes())
-    unsigned = signed.prepare(orders.encode(order, identity), certificate=certificate)
-    signature = SoftwareKeys(source).sign_now(KeySlot.WAN_SIG, unsigned.digest)
-    der = unsigned.to_der(signature)
-    if len(der) > orders.MAX_ORDER_BYTES:
-        raise ValueError(f"the order has {len(der)} bytes, more than {orders.MAX_ORDER_BYTES}")
-    with replacing(spool / f"{message_id}.order") as path:
-        path.write_bytes(der)
+    with (spool / ".lock").open("w") as lock:  # the server orders as well: no two orders of one version
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        version = 1 + max((int(path.name[:8]) for path in spool.glob("[0-9]" * 8 + "-*.order")), default=0)
+        message_id = f"{version:08d}-{os.urandom(6).hex()}"
+        issued = (now_utc if now_utc is not None else datetime.now(UTC)).replace(microsecond=0)
+        order = Order(message_id, kind, issued, version, msgspec.json.encode(body))
+        unsigned = signed.prepare(orders.encode(order, identity), certificate=certificate)
+        signature = SoftwareKeys(source).sign_now(KeySlot.WAN_SIG, unsigned.digest)
+        der = unsigned.to_der(signature)
+        if len(der) > orders.MAX_ORDER_BYTES:
+            raise ValueError(f"the order has {len(der)} bytes, more than {orders.MAX_ORDER_BYTES}")
+        with replacing(spool / f"{message_id}.order") as path:
+            path.write_bytes(der)
     return message_id
 
 
 def withdraw_peers(folder: Path, net: str, peers: Iterable[str]) -> list[str]:
     """Order each own gateway in a net to share no key with these peers any more; returns the message ids.
 
-    Needs no supplier. The list replaces the one before: an empty one allows everybody again.
+    Needs no supplier. The list replaces the one before: an empty one allows everybody again. For those of the
+    peers that are our own the other administrators get a statement, from the server that runs on the folder.
 
     Args:
         folder: the administrator's.
@@ -106,9 +115,11 @@ def withdraw_peers(folder: Path, net: str, peers: Iterable[str]) -> list[str]:
     ordered = ordered_net(folder, net)
     if ordered is None:
         raise OrderRefused("policy", "no such net was ordered")
-    wanted = [peer.lower() for peer in peers]
-    orders_for = withdraw_orders(KeptFiles(folder / "dcnet"), net, sorted(ordered.gateways), wanted)
-    return [place_order(folder, gateway, kind, body) for gateway, (kind, body) in orders_for.items()]
+    wanted, kept = [peer.lower() for peer in peers], KeptFiles(folder / "dcnet")
+    orders_for = withdraw_orders(kept, net, sorted(ordered.gateways), wanted)
+    placed = [place_order(folder, gateway, kind, body) for gateway, (kind, body) in orders_for.items()]
+    restate(kept, net, read_settings(folder).roster_name)
+    return placed
 
 
 def receipt_of(folder: Path, gateway: str, message_id: str) -> Receipt | None:
@@ -132,6 +143,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Gateway ids, lower case, that no gateway of ours shares a key with."""
     record: str = ""
     """File in DIR that gets every request of a gateway; none if empty."""
+    administrator: list[AdministratorWay] = []
+    """Where the other administrators are, for withdrawals that no supplier need know of."""
+    swaps: SwapSettings = SwapSettings()
+    """What suppliers may swap between their nets."""
 
 
 def read_settings(folder: Path) -> Settings:
@@ -165,6 +180,25 @@ class Administrator:
             refused_peers=self._settings.refused_peers,
         )
         mount_oversight(app, self._folder, self._emit)
+        place = partial(place_order, self._folder)
+        mount_withdrawal(
+            app,
+            self._folder,
+            self._settings.roster_name,
+            self._emit,
+            place=place,
+            ways=self._settings.administrator,
+        )
+        mount_swaps(
+            app,
+            self._folder,
+            self._settings.roster_name,
+            self._emit,
+            place=place,
+            partners=self._settings.partners,
+            refused_peers=self._settings.refused_peers,
+            settings=self._settings.swaps,
+        )
         return app
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> Listening:

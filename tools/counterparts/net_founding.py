@@ -216,6 +216,11 @@ class Founding:
         """Whether the members are fixed."""
         return self._all_here.is_set()
 
+    @property
+    def bundles(self) -> tuple[bytes, ...]:
+        """Contents of the members' key bundles, in the order of the indices."""
+        return tuple(self._bundles[member][1].to_bytes() for member in self._members)
+
     def certificate_of(self, member: str) -> bytes:
         """DER of the certificate that a member's bundle was signed with."""
         return self._bundles[member][0].certificate

@@ -30,6 +30,7 @@ from tools.counterparts.net_journal import MEND, FileMedium, Journal, JournalDam
 from tools.counterparts.net_keys import CmsKeys
 from tools.counterparts.net_ordered import OrderedNet
 from tools.counterparts.net_slot_book import SlotBook
+from tools.counterparts.net_swapping import SwapNet
 from tools.counterparts.net_witness import NetWitness
 from tools.counterparts.server import Emit, client_context, gateway_of, peer_common_name, split_address
 from tools.counterparts.spool import profiles_ordered
@@ -108,7 +109,7 @@ def mount_coordinators(
     nets: list[NetSettings],
     emit: Emit,
     told: Callable[[str], tuple[int, int]] = lambda _net: (0, -1),
-) -> None:
+) -> list[SwapNet]:
     """Add the routes of each net to the supplier's server, and run its coordinator while it is up.
 
     Args:
@@ -118,9 +119,13 @@ def mount_coordinators(
         emit: takes events.
         told: net id (hex) -> number of totals that were told, slot of the last one.
 
+    Returns:
+        The nets, for whoever lets them exchange members.
+
     Raises:
         JournalError: a net cannot go on where it was.
     """
+    mounted: list[SwapNet] = []
     for settings in nets:
         journal = open_journal(folder, settings.policy.net_id, emit, told)
         administrators = _administrators(folder, settings)
@@ -143,6 +148,8 @@ def mount_coordinators(
         app.on_cleanup.append(_closing(journal))
         app.cleanup_ctx.append(_running(coordinator.run, coordinator, emit))
         app.cleanup_ctx.append(_running(partial(_follow, folder, coordinator), coordinator, emit))
+        mounted.append(SwapNet(coordinator.rules, coordinator.rosters, administrators))
+    return mounted
 
 
 def open_journal(folder: Path, net: str, emit: Emit, told: Callable[[str], tuple[int, int]]) -> Journal:
@@ -272,6 +279,18 @@ class AdministratorClient:
         """Ask whom it has withdrawn."""
         return await self._ask("revoke", b"")
 
+    async def swap_offer(self, target: str, first_epoch: int) -> bytes:
+        """Ask which of its gateways may change into another net."""
+        return await self._ask(f"swap-offer/{target}/{first_epoch}", b"")
+
+    async def swap(self, presentation: bytes) -> bytes:
+        """Ask for its consent to a swap."""
+        return await self._ask("swap", presentation)
+
+    async def swap_orders(self, warrant: bytes) -> bytes:
+        """Have it give the orders of a swap that all agree to."""
+        return await self._ask("swap-orders", warrant)
+
     async def _ask(self, what: str, body: bytes) -> bytes:
         timeout = aiohttp.ClientTimeout(total=_ANSWER_TIMEOUT_S)
         async with (
@@ -282,7 +301,7 @@ class AdministratorClient:
         ):
             answer = await response.read()
             if response.status == web.HTTPForbidden.status_code:
-                raise OrderRefused(what, answer.decode("utf-8", "replace"))
+                raise OrderRefused(answer.decode("utf-8", "replace"), what)
             if response.status != web.HTTPOk.status_code:
                 raise UnexpectedReply(f"administrator answered {response.status} to {what}")
             return answer

@@ -70,6 +70,23 @@ class Version:
         return self.founding.confirming.present
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedSwap:
+    """Who changes places with members of another net of the supplier, by the administrators' orders."""
+
+    first_epoch: int
+    out: frozenset[str]
+    into: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class PendingChange:
+    """Who would not be in the next roster any more, and who would be new."""
+
+    gone: frozenset[str]
+    come: frozenset[str]
+
+
 class Rosters:
     """Drafts the rosters of one net.
 
@@ -107,6 +124,7 @@ class Rosters:
         self._journal = journal or Journal()
         self._kept = self._journal.room("rosters")
         self._rules, self.contracts = rules, dict(contracts)
+        self._listed, self._moved_in = dict(contracts), dict[str, str]()
         self._keys, self._emit = keys, emit
         self._administrators, self._now_utc = administrators, now_utc
         self._patience_s, self._look_s = patience_s, min(look_s, rules.poll_ms / 1000)
@@ -123,6 +141,12 @@ class Rosters:
         self._before: Version | None = None
         self.ready: Version | None = None
         """Founded, and waiting for its first epoch."""
+        self.change = PendingChange(frozenset(), frozenset())
+        self.lone = False
+        """Whether `change` is too small for a roster, and has waited long enough for a swap."""
+        self.swap: PlannedSwap | None = None
+        self.gathering = False
+        """Whether the next roster may still hold this or that."""
         self._numbers = (0, 0, 0, False)
         """As kept: versions before, in force and ready, and whether the last one had its time."""
         if (data := self._kept.get("state")) is None:
@@ -221,7 +245,9 @@ class Rosters:
             if self.in_force is None:
                 await self._gather_first(founding)
             else:
+                self.gathering = True
                 await self._gather_next(founding, self.in_force)
+                self.gathering = self.lone = False
             self._keep()
         try:
             roster, terms = await founding.found()
@@ -283,16 +309,17 @@ class Rosters:
         """Wait for a change that is large enough, then for the bundles of those who stay."""
         small_since: int | None = None
         while True:
-            epoch = self._next_epoch()
-            gone = {name for name in now.members if self._gone(name, epoch)}
-            stay = [name for name in now.members if name not in gone and name not in self._silent]
+            epoch, complete = self._next_epoch(), self._all_swapped(founding)
+            gone = {name for name in now.members if self._gone(name, epoch) or name in self._silent}
+            stay = [name for name in now.members if name not in gone]
             here = self._come(founding, now.members)
             come = self._filling.later(stay, here)
             self._tell_waiting(len(here) - len(come), len(stay) + len(come))
-            left = len(gone | (set(now.members) & self._silent))
-            changed = left + len(come)
+            changed = len(gone) + len(come)
             waited = small_since is not None and epoch - small_since >= WAITING_EPOCHS
-            large = self._filling.worth(left, len(come), waited=waited) and self._in_time(epoch)
+            large = (
+                complete and self._filling.worth(len(gone), len(come), waited=waited) and self._in_time(epoch)
+            )
             if large and self._holds(len(stay) + len(come), self._rules.n_min):
                 founding.first_epoch, self._wanted = epoch, True
                 if await self._stayers(founding, now, epoch):
@@ -301,8 +328,20 @@ class Rosters:
                 small_since = epoch
             elif waited and 0 < changed < self._rules.churn_min:
                 self._tell("change-waits", changed=changed, needed=self._rules.churn_min)
-                small_since = epoch
+                small_since, self.lone = epoch, True
+            self.change = PendingChange(frozenset(gone), frozenset(come))
+            self.lone &= 0 < changed < self._rules.churn_min
             await self._poll()
+
+    def _all_swapped(self, founding: Founding) -> bool:
+        """Whether whoever comes by a swap is here, or late; before the swap's epoch nothing is drafted."""
+        swap, epoch = self.swap, self._next_epoch()
+        if swap is not None and epoch > swap.first_epoch:
+            self._tell("swap-missed", epoch=swap.first_epoch)
+            self.swap = swap = None
+        if swap is None:
+            return True
+        return epoch == swap.first_epoch and (swap.into <= founding.offered or not self._in_time(epoch, 2))
 
     async def _stayers(self, founding: Founding, now: Version, epoch: int) -> bool:
         """Collect bundles until the roster can be drafted; False if it must be another one."""
@@ -333,18 +372,24 @@ class Rosters:
             or self._leaving.get(name, epoch + 1) <= epoch
         ):
             return True
+        if (swap := self.swap) is not None and name in swap.out and swap.first_epoch <= epoch:
+            return True
         now = self.in_force
         if now is None or name not in now.members:
             return False
         return now.members.index(name) + 1 in now.founding.confirming.withdrawn
 
+    def next_epoch(self) -> int:
+        """Return the next epoch."""
+        return self._next_epoch()
+
     def _next_epoch(self) -> int:
         """The next epoch; members believe no roster that begins later."""
         return self._rules.epoch_of(max(0, self._rules.slot_at(self._now_utc()))) + 1
 
-    def _in_time(self, epoch: int) -> bool:
-        """Whether there is time to found and confirm a roster before `epoch` begins."""
-        lead = timedelta(seconds=min(self._patience_s, self._rules.epoch_s / 2))
+    def _in_time(self, epoch: int, times: int = 1) -> bool:
+        """Whether there is time, or so many times as much, to found and confirm a roster before `epoch`."""
+        lead = times * timedelta(seconds=min(self._patience_s, self._rules.epoch_s / (2 * times)))
         begin = self._rules.slot_end(self._rules.first_slot_of(epoch) - 1)
         return self._now_utc() + lead <= begin
 
@@ -395,6 +440,10 @@ class Rosters:
     def _begin(self, version: Version) -> Version:
         self._before, self.in_force, self.ready = self.in_force, version, None
         self._leaving = {name: epoch for name, epoch in self._leaving.items() if name in version.members}
+        if (swap := self.swap) is not None and version.roster.first_epoch >= swap.first_epoch:
+            here = [*sorted(swap.into & set(version.members)), *sorted(swap.out - set(version.members))]
+            self._tell("swapped", epoch=swap.first_epoch, gateways=here)
+            self.swap = None
         self._moved.set()
         self._keep()
         return version
@@ -413,10 +462,26 @@ class Rosters:
         )
 
     def follow(self, contracts: Mapping[str, str]) -> None:
-        """Take up a changed list of contracts."""
-        self.contracts = dict(contracts)
+        """Take up a changed list of contracts; who came by a swap stays."""
+        self._listed = dict(contracts)
+        self.contracts = self._listed | self._moved_in
         if not self.open.settled:
-            self.open.allow(contracts)
+            self.open.allow(self.contracts)
+
+    def move_in(self, homes: Mapping[str, str]) -> None:
+        """Take in who comes by swaps, whatever the list says; replaces what was said before.
+
+        Args:
+            homes: gateway id -> name of its administrator.
+        """
+        if homes != self._moved_in:
+            self._moved_in = dict(homes)
+            self.follow(self._listed)
+
+    @property
+    def listed(self) -> frozenset[str]:
+        """Whom the list of contracts names."""
+        return frozenset(self._listed)
 
     # -- what members and administrators say -----------------------------------------------------------
 

@@ -145,15 +145,20 @@ def withdrawal(
 
 
 def withdraw_orders(
-    kept: MutableMapping[str, bytes], net: str, own: Collection[str], peers: Collection[str]
+    kept: MutableMapping[str, bytes],
+    net: str,
+    own: Collection[str],
+    peers: Collection[str] | None = None,
+    partners: Mapping[str, Mapping[str, bytes]] | None = None,
 ) -> dict[str, tuple[str, dict[str, object]]]:
     """Return the orders by which an administrator withdraws peers from its gateways, the supplier or no.
 
     Args:
-        kept: the records; the number of the list stays.
+        kept: the records; the number of the list stays, and so do `peers`.
         net: net id, hex.
         own: ids of its gateways in the net.
-        peers: ids of all that are withdrawn now; replaces what was ordered before.
+        peers: ids of all that the administrator withdraws now; replaces what it withdrew before. None: those.
+        partners: administrator -> what it has withdrawn of its own; None: as it is kept.
 
     Returns:
         Gateway id -> (kind of order, body).
@@ -161,21 +166,71 @@ def withdraw_orders(
     Raises:
         OrderRefused: `unknown`; a peer is not in the newest roster.
     """
-    known = members_of(kept, net)
-    if unknown := sorted(set(peers) - known.keys()):
+    known, before = members_of(kept, net), own_revoked(kept, net)
+    wanted = before if peers is None else {peer: known.get(peer) or before.get(peer, b"") for peer in peers}
+    if unknown := sorted(peer for peer, certificate in wanted.items() if not certificate):
         raise OrderRefused("unknown", f"not in net {net}: {', '.join(unknown)}")
+    lists = partners_revoked(kept, net) if partners is None else partners
+    gone = {*wanted.values(), *(one for listed in lists.values() for one in listed.values())}
     record = f"ordered-{net}"
     serial = 1 + int(kept.get(record, b"0"))
     kept[record] = str(serial).encode()
-    kept[f"revoked-{net}"] = json.dumps(sorted(peers)).encode()
+    kept[f"revoked-{net}"] = json.dumps({peer: wanted[peer].hex() for peer in sorted(wanted)}).encode()
     body: dict[str, object] = {
         "net": net,
         "serial": serial,
-        "certificates": sorted(known[peer].hex() for peer in peers),
+        "certificates": sorted(one.hex() for one in gone),
     }
     return {gateway: (WITHDRAW, body) for gateway in own if gateway in known}
 
 
+def own_revoked(kept: Mapping[str, bytes], net: str) -> dict[str, bytes]:
+    """Return whom an administrator withdrew by its own last list: gateway id -> certificate hash."""
+    found = json.loads(kept.get(f"revoked-{net}", b"{}"))
+    if isinstance(found, list):  # as it was written before the list held certificates
+        known = members_of(kept, net)
+        return {peer: known[peer] for peer in found if peer in known}
+    return {peer: bytes.fromhex(certificate) for peer, certificate in found.items()}
+
+
+def partners_revoked(kept: Mapping[str, bytes], net: str) -> dict[str, dict[str, bytes]]:
+    """Return whom other administrators withdrew of their own: their names -> gateway id -> certificate hash.
+
+    A gateway that a newer roster has under another administrator is not theirs any more.
+    """
+    found: dict[str, dict[str, bytes]] = {}
+    if not (records := [record for record in kept if record.startswith(f"stated-by-{net}-")]):
+        return found
+    owners = owners_of(kept, net)
+    for record in records:
+        said = json.loads(kept[record])
+        listed = {gateway: bytes.fromhex(one) for gateway, one in said["gateways"].items()}
+        name = said["administrator"]
+        found[name] = {g: one for g, one in listed.items() if owners.get(one, (name, g))[0] == name}
+    return found
+
+
+def owners_of(kept: Mapping[str, bytes], net: str) -> dict[bytes, tuple[str, str]]:
+    """Return certificate hash -> (administrator, gateway id) of all members of the rosters that count.
+
+    These are the last ones whose peers were authorised, and the newest; a newer one has the last word.
+    """
+    found: dict[bytes, tuple[str, str]] = {}
+    for version in current_versions(kept, net):
+        roster = Roster.from_bytes(kept[f"roster-{net}-{version}"])
+        names = json.loads(kept[f"names-{net}-{version}"])["gateways"]
+        for entry, gateway in zip(roster.entries, names, strict=True):
+            found[entry.certificate_hash] = entry.administrator, gateway
+    return found
+
+
+def current_versions(kept: Mapping[str, bytes], net: str) -> list[int]:
+    """Return the rosters that may be in force or come to be, rising."""
+    given = sorted(versions_of(kept, net, "given"))[-_COMPARED:]
+    return sorted({*given, *sorted(versions_of(kept, net, "roster"))[-1:]})
+
+
 def revoked_peers(kept: Mapping[str, bytes], net: str) -> frozenset[str]:
-    """Return whom an administrator withdrew by its last orders."""
-    return frozenset(json.loads(kept.get(f"revoked-{net}", b"[]")))
+    """Return whom an administrator withdrew by its last orders, on its own word or a partner's."""
+    partners = partners_revoked(kept, net).values()
+    return frozenset(own_revoked(kept, net)) | {one for listed in partners for one in listed}

@@ -39,6 +39,7 @@ def view(net: dict[str, Any]) -> Text:
         _members(text, net, roster)
     _slots(text, net.get("slots") or [])
     _faults(text, net)
+    _terms(text, net)
     for one in net.get("owed") or []:
         span = f"slots {one['first_slot']} to {one['last_slot']}"
         text.append(f"owed  {span}: import {one['import_wh']} Wh, export {one['export_wh']} Wh")
@@ -58,6 +59,18 @@ def _faults(text: Text, net: dict[str, Any]) -> None:
     if net["recovered"]:
         slots = ", ".join(str(one["slot"]) for one in net["recovered"][-8:])
         text.append(f"shares given  slots {slots}\n")
+
+
+def _terms(text: Text, net: dict[str, Any]) -> None:
+    """What the administrator has ordered: how long the register is this net's, and who was withdrawn."""
+    span = [
+        f"{word} {net[key]}" for word, key in (("from", "from_utc"), ("until", "until_utc")) if net.get(key)
+    ]
+    if span:
+        text.append(f"the register is this net's  {' '.join(span)}\n")
+    if net.get("withdrawn_list"):
+        listed = ", ".join(map(str, net["withdrawn"])) or "nobody of this roster"
+        text.append(f"withdrawn by the administrator  {listed} (list {net['withdrawn_list']})\n")
 
 
 def _members(text: Text, net: dict[str, Any], roster: dict[str, Any]) -> None:

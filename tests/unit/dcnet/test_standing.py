@@ -19,7 +19,12 @@ from firmware.enforcement.dcnet.machines import MemberState, Mode, Step
 from firmware.enforcement.dcnet.messages.roster import Administrator, Roster, RosterEntry
 from firmware.enforcement.dcnet.primitives import graph
 from firmware.enforcement.dcnet.service.auditing import LastAudit
-from firmware.enforcement.dcnet.service.standing import anonymity_sets, describe, describe_faults
+from firmware.enforcement.dcnet.service.standing import (
+    anonymity_sets,
+    describe,
+    describe_faults,
+    describe_terms,
+)
 from firmware.enforcement.dcnet.slot.ledger import Ledger
 from firmware.enforcement.dcnet.slot.view import Head
 from firmware.enforcement.roles import Role
@@ -238,3 +243,19 @@ def test_only_a_net_below_the_floor_is_called_insecure() -> None:
     for n_min, insecure in ((3, True), (15, True), (16, False)):
         said = describe(rules(n_min=n_min), MemberState.KEYED, membership(5), None, (), None)
         assert said["insecure_small_net"] is insecure
+
+
+def test_what_was_ordered_of_a_net_is_shown() -> None:
+    member = membership(5)
+    gone = member.roster.entries[2].certificate_hash
+    begins, ends = rules().t0_utc, rules().slot_end(9)
+    said = describe(rules(), MemberState.ACTIVE, member, None, (), None)
+    said |= describe_terms(member, (3, frozenset({gone, bytes(32)})), begins, ends)
+    assert (said["withdrawn_list"], said["withdrawn"]) == (3, [3])
+    text = view(said | {"profile": "p", "supplier": "s"}).plain
+    assert "withdrawn by the administrator  3 (list 3)" in text
+    assert f"this net's  from {begins.isoformat()} until {ends.isoformat()}" in text
+    said |= describe_terms(None, (0, frozenset()), None, None)
+    text = view(said | {"profile": "p", "supplier": "s"}).plain
+    assert "withdrawn" not in text
+    assert "this net's" not in text

@@ -27,7 +27,7 @@ from firmware.enforcement.dcnet.service.joining import Joining
 from firmware.enforcement.dcnet.service.reconciling import Reconciling
 from firmware.enforcement.dcnet.service.refusals import REFUSED
 from firmware.enforcement.dcnet.service.serving import Serving
-from firmware.enforcement.dcnet.service.standing import describe_faults
+from firmware.enforcement.dcnet.service.standing import describe_faults, describe_terms
 from firmware.enforcement.dcnet.service.versions import Versions
 from firmware.enforcement.dcnet.slot.chain import ManifestChain
 from firmware.enforcement.dcnet.slot.ledger import Ledger, LedgerStore, Owed, SlotEntry
@@ -218,12 +218,15 @@ class NetMember:
         return self._ledger.entries()
 
     async def faults(self) -> dict[str, Any]:
-        """Return how the net deals with faults, as `standing.describe_faults` says it; holds no reading."""
+        """Return how the net deals with faults, and what was ordered of it; see `standing`. No reading."""
         await self._load()
+        await self._versions.load()
         recovered = await self._serving.recovering.recovered()
-        return describe_faults(
+        faults = describe_faults(
             self.rules, await self._serving.auditing.mode(), await self._serving.auditing.last(), recovered
         )
+        withdrawn = (self._versions.serial, self._versions.withdrawn)
+        return faults | describe_terms(self.membership, withdrawn, self._begins_utc, self._ends_utc)
 
     async def withdraw(self, serial: int, certificates: frozenset[bytes]) -> bool:
         """Share no key any more with gateways whose certificates have these hashes; durable on return.

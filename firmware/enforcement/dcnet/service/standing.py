@@ -6,6 +6,7 @@ Holds no reading. Owed energy is given only if it is asked for; who may ask is n
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from firmware.enforcement.dcnet.founding.membership import Membership
@@ -112,6 +113,30 @@ def describe_faults(
         "reconcile_slots": rules.reconcile_slots,
         "last_audit": None if audit is None else {"epoch": audit.epoch, "slot": audit.slot},
         "recovered": [{"slot": slot, "shares": shares} for slot, shares in recovered],
+    }
+
+
+def describe_terms(
+    membership: Membership | None,
+    withdrawn: tuple[int, frozenset[bytes]],
+    begins_utc: datetime | None,
+    ends_utc: datetime | None,
+) -> dict[str, Any]:
+    """Return what the administrator has ordered of a net, as what JSON can say.
+
+    Args:
+        membership: None until there is a roster.
+        withdrawn: number of the administrator's list, 0 without one, and the certificates in it.
+        begins_utc: before this instant the register is not this net's.
+        ends_utc: from when on it is not, as when a home changes the supplier or its net.
+    """
+    serial, certificates = withdrawn
+    entries = () if membership is None else membership.roster.entries
+    return {
+        "withdrawn_list": serial,
+        "withdrawn": [entry.index for entry in entries if entry.certificate_hash in certificates],
+        "from_utc": None if begins_utc is None else begins_utc.isoformat(),
+        "until_utc": None if ends_utc is None else ends_utc.isoformat(),
     }
 
 
