@@ -178,6 +178,9 @@ class NetPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Edges between this net and the supplier's next one. A gateway refuses a net with bridges by name."""
     calendar: Literal["none", "signed"] = "none"
     """Whether the supplier may block slots by calendars that it signs."""
+    v_slots: Annotated[int, msgspec.Meta(ge=0, le=2976)] = 0
+    """For so many slots at once the supplier may order commitments to the readings, with proof that they lie
+    in their range (V-mode); 0: never."""
 
 
 class CommunicationProfile(

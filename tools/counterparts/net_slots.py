@@ -20,6 +20,7 @@ from firmware.enforcement.dcnet.messages.frames import FrameType
 from firmware.enforcement.dcnet.messages.manifest import EpochManifest, ManifestReply, SlotResult, Verdict
 from firmware.enforcement.dcnet.policy import CANARY_LANE, TENTHS, NetRules
 from tools.counterparts.net_audit import Auditor
+from tools.counterparts.net_commitments import Commitments
 from tools.counterparts.net_conduct import NetConduct, Overseer, settle
 from tools.counterparts.net_conduct_routes import conduct_routes
 from tools.counterparts.net_founding import CoordinatorKeys, Countersigner
@@ -78,6 +79,7 @@ class NetSlots:
             rules, keys, emit, calendars=calendars, overseers=overseers, report_slots=report_slots
         )
         self.recovering = Recovering(rules, keys, administrators, emit, now_utc)
+        self.commitments = Commitments(rules, keys, emit, self._convict)
         self.mode = MODE.start
         self.now: Version | None = None
         """The roster of the slot that is played."""
@@ -159,6 +161,8 @@ class NetSlots:
         """One slot: submissions until D1 or until all have spoken, manifest, openings until D3, result."""
         rules, slot, members = self.rules, tally.slot, self.members
         await self._end_audit(rules.slot_end(slot))
+        assert self.now is not None
+        await self.commitments.begin(self.now, tally)
         tally.exclude(self._suspended)
         await self._until(rules.submit_until(slot), lambda: tally.everybody_spoke)
         manifest = tally.close(before, witnessed=self.recovering.witnessed)
@@ -175,7 +179,8 @@ class NetSlots:
         if not tally.complete:
             await self.recovering.recover(tally, self.adjacent)
         limit = rules.max_wh * TENTHS
-        result = tally.result((limit, limit, 1), CANARY_LANE)
+        fits = self.commitments.fit(tally)
+        result = tally.result((limit, limit, 1), CANARY_LANE, fits=fits)
         told = (
             result
             if self._tell_totals
@@ -187,6 +192,7 @@ class NetSlots:
         self._results.pop(slot - KEPT_SLOTS, None)
         accepted = tally.accepted
         await self._judge_mode(tally, result)
+        self.commitments.after(tally, fits=fits)
         self._emit(
             {
                 "event": "total",
@@ -203,14 +209,23 @@ class NetSlots:
 
     async def _judge_mode(self, tally: Tally, result: SlotResult) -> None:
         """A canary lane that does not count its members begins an audit; a total ends the search."""
-        if result.verdict is not Verdict.TOTALLED and not tally.miscounted:
+        if result.verdict is not Verdict.TOTALLED and not tally.miscounted and not tally.impossible:
             return
         step = ModeStep.MISCOUNT if tally.miscounted else ModeStep.CLEAN
+        step = ModeStep.IMPOSSIBLE if tally.impossible else step
         if self.mode is not (mode := MODE.advance(self.mode, step)):
             self.mode = mode
             self._emit({"event": "mode", "net": self.net, "slot": tally.slot, "mode": mode.value})
         if tally.miscounted and self._auditor is not None:
             await self._auditor.begin(tally)
+
+    def _convict(self, index: int) -> None:
+        """Leave out a member that has signed a wrong proof: now, and in later rosters."""
+        self._suspended |= {index}
+        if self._tally is not None:
+            self._tally.exclude({index})
+        self._taken.set()
+        self._accused(frozenset({self.members[index - 1]}))
 
     async def _end_audit(self, until: datetime) -> None:
         """Judge the audit that runs, if one does; whom it names takes no part until a new roster."""
@@ -241,6 +256,9 @@ class NetSlots:
             web.put(base + "/submit/{slot:\\d+}/{index:\\d+}", self._put_submit),
             web.put(base + "/open/{slot:\\d+}/{index:\\d+}", self._put_open),
             *conduct_routes(base, self.conduct, self._gateway, self._sender),
+            *self.commitments.routes(
+                base, gateway_of=self._gateway, sender=self._sender, taken=self._taken_as
+            ),
             web.get(base + "/order/{slot:\\d+}/{index:\\d+}", self._get_order),
             web.put(base + "/share/{slot:\\d+}/{index:\\d+}/{member:\\d+}", self._put_share),
             web.get(base + "/audit/{slot:\\d+}", self._get_audit),
@@ -293,6 +311,8 @@ class NetSlots:
             self._usable(gateway, index)
         if tally is None or slot > tally.slot:
             raise web.HTTPNotFound  # not yet: the member tries again
+        if slot == tally.slot and (status := self.commitments.admits(slot, index, body)):
+            return web.Response(status=status)
         taken, frame = (Taken.LATE, None) if slot < tally.slot else tally.submit(index, body)
         if frame is not None and taken is Taken.NEW and frame.type is FrameType.SUBMIT:
             event = {"event": "submit", "net": self.net, "slot": slot, "gateway": gateway}
@@ -313,6 +333,8 @@ class NetSlots:
         if tally is None or slot > tally.slot:
             raise web.HTTPNotFound
         late = slot < tally.slot or slot in self._results
+        if not late and not self.commitments.opens(slot, index):
+            return web.Response(status=425)  # behind what opens its blindings
         taken = Taken.LATE if late else tally.open(index, body)
         if taken not in (Taken.NEW, Taken.KNOWN):
             self._refuse(gateway, "open", taken.name.lower())

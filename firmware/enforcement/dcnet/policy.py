@@ -90,6 +90,8 @@ class NetRules:
     """Edges between this net and the next of its supplier; nets in service have none."""
     calendar: bool = False
     """Whether the supplier's signed calendars are asked for and obeyed."""
+    v_slots: int = 0
+    """For so many slots at once the supplier may order commitments (V-mode); 0: never."""
 
     @classmethod
     def from_profile(cls, policy: NetPolicy) -> Self:
@@ -128,6 +130,7 @@ class NetRules:
             roster_pause_s=policy.roster_pause_s,
             bridges=policy.bridges,
             calendar=policy.calendar == "signed",
+            v_slots=policy.v_slots,
         )
         rules.check()
         return rules
@@ -169,6 +172,8 @@ class NetRules:
             raise NetRefused("delta must lie in [0, 0.5)")
         if self.reconcile_slots < 0:
             raise NetRefused("a period has at least 0 slots")
+        if not 0 <= self.v_slots < _SLOTS:
+            raise NetRefused("v_slots is a number of slots")
         largest_wh = self.max_wh * max(1, self.reconcile_slots)
         if self.max_wh < 1 or self.n_max * largest_wh * TENTHS >= 1 << 63:
             raise NetRefused("n_max * max_wh could wrap a lane")
@@ -189,6 +194,7 @@ class NetRules:
             reconcile_slots=0,
             reconciles=self.net,
             calendar=False,
+            v_slots=0,
         )
 
     def admit(self, *, insecure_small_nets_allowed: bool) -> bool:
@@ -302,6 +308,7 @@ class NetRules:
             self.roster_pause_s,
             self.bridges,
             self.calendar,
+            self.v_slots,
         ]
         return hashlib.sha256(encode(fields)).digest()
 
