@@ -79,6 +79,8 @@ class NetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What is blocked, if the policy has `calendar = "signed"`; never changed once published."""
     patience_s: float = 3600.0
     """How long the supplier waits for members that keep silent."""
+    verify: list[int] = []
+    """[first slot, how many]: V-mode is ordered for these; followed while the server runs."""
 
 
 def identity(request: web.Request) -> str:
@@ -133,6 +135,7 @@ async def _follow(folder: Path, coordinator: NetCoordinator) -> None:
         for settings in nets:
             if settings.policy.net_id == coordinator.net:
                 coordinator.follow(_contracts(settings))
+                coordinator.verify(settings.verify)
 
 
 def _running(

@@ -54,6 +54,8 @@ def times(scalar: int, element: bytes) -> bytes:
     """Return scalar * element; libsodium refuses zero, so that is said here."""
     if scalar % ORDER == 0 or element == IDENTITY:
         return IDENTITY
+    if scalar % ORDER == 1:
+        return element
     return bytes(sodium.crypto_scalarmult_ed25519_noclamp(to_bytes(scalar), element))
 
 
