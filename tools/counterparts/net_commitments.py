@@ -74,24 +74,24 @@ class Commitments:
         self._emit(said | {"reason": reason.name.lower()})
 
     def active(self, slot: int) -> bool:
-        """Tell whether commitments are ordered for a slot."""
-        return any(slot in slots for slots, _ in self._ordered)
+        """Tell whether the slot that is played is one with commitments; decided when it began."""
+        return self._tally is not None and slot == self._tally.slot and self._signed is not None
 
     async def begin(self, now: Version, tally: Tally) -> None:
         """Another slot is played; its order is signed for the roster in force."""
         self._ordered = [(slots, reason) for slots, reason in self._ordered if slots.stop > tally.slot]
-        version, known = now.roster.version, self._signed
-        if known is None or known[0].version != version or not known[0].covers(tally.slot):
-            self._signed = None
+        version, found = now.roster.version, self._signed
+        if found is None or found[0].version != version or not found[0].covers(tally.slot):
+            found = None
             for slots, reason in self._ordered:
                 if tally.slot in slots:
                     order = CommitOrder(self._rules.net, version, tally.slot, slots.stop - tally.slot, reason)
-                    self._signed = (order, await self._keys.sign(order.to_bytes()))
+                    found = (order, await self._keys.sign(order.to_bytes()))
                     break
         self._roster_hash = document_hash(now.roster)
         self._certificates = dict(now.founding.certificates)
         self._given, self._words, self._convicted = {}, {}, set()
-        self._tally = tally  # last: from now on members hear whether this slot is verified
+        self._tally, self._signed = tally, found  # last: from now on members hear whether it is verified
 
     def after(self, tally: Tally, *, fits: bool) -> None:
         """A slot has its result; if its total was impossible, the next ones are verified."""
@@ -145,10 +145,12 @@ class Commitments:
 
         In V-mode a submission counts only behind the commitments made for it, so its member tries again.
         """
-        if not self.active(slot) or frame[1:2] != bytes((FrameType.SUBMIT,)) or index in self._convicted:
+        if not self._rules.v_slots or frame[1:2] != bytes((FrameType.SUBMIT,)):
             return 0
         if self._tally is None or self._tally.slot != slot:
-            return _NOT_YET
+            return _NOT_YET  # not decided yet
+        if not self.active(slot) or index in self._convicted:
+            return 0
         if (given := self._given.get(index)) is None:
             return _NOT_YET
         return 0 if given[0].submission == digest(frame[:-MAC_BYTES]) else Taken.CONFLICT.value

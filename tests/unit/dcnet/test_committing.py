@@ -133,7 +133,12 @@ WRONG_PROOFS: dict[str, Callable[[CommitV], CommitV]] = {
 }
 
 
-@pytest.mark.parametrize("name", WRONG_PROOFS)
+QUICK = ("another value", "truncated")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.nightly) for name in WRONG_PROOFS]
+)
 def test_who_signs_a_wrong_proof_is_named_and_is_in_no_sum(name: str) -> None:
     async def main() -> None:
         async with shrunk() as net:
@@ -287,7 +292,7 @@ def test_a_power_cut_at_any_message_of_v_mode_sends_the_same_bytes_again(point: 
 
 
 @pytest.mark.usefixtures("unproven")
-@pytest.mark.parametrize("durable", [False, True])
+@pytest.mark.parametrize("durable", [pytest.param(False, marks=pytest.mark.nightly), True])
 @pytest.mark.parametrize("write", range(9))
 def test_a_power_cut_at_any_write_of_v_mode_sends_the_same_bytes_again(write: int, durable: bool) -> None:
     async def main() -> None:
@@ -459,6 +464,32 @@ def test_commitments_and_openings_are_taken_from_their_members_once() -> None:
             net.homes[1].cut = lambda _resource: False
             await net.until(slot, 59)
             assert net.of("v-check")[0]["fits"] is True
+
+    run(main())
+
+
+@pytest.mark.usefixtures("unproven")
+def test_an_order_in_the_middle_of_a_slot_begins_with_the_next() -> None:
+    async def main() -> None:
+        async with shrunk() as net:
+            slot = net.first
+            await net.until(slot, 0)
+            for home in net.homes:
+                await home.member.contribute(slot, energy_of(home, slot))  # type: ignore[union-attr]
+            net.homes[3].cut = lambda resource: "/submit/" in resource
+            await net.until(slot, 1)
+            net.coordinator.verify([slot, 2])
+            net.coordinator.verify([slot, 2])  # the same wish again
+            net.homes[3].cut = lambda _resource: False
+            await net.until(slot, 59)
+            assert net.totals()[slot]["lanes"] == [energies(net, slot) * 10, 0, SIZE]
+            assert (await slot_of(net, slot + 1))["verdict"] == "totalled"
+            assert [len(committed(home, slot + 1)) for home in net.homes] == [1] * SIZE
+            assert not any(committed(home, slot) for home in net.homes)
+            assert len(net.of("v-mode")) == 1
+            net.coordinator.verify([slot + 5, 3])
+            assert net.of("refused")[-1]["what"] == "verify"
+            assert len(net.of("v-mode")) == 1
 
     run(main())
 
