@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -256,6 +257,33 @@ def test_secret_numbers_need_a_secret_and_differ_by_statement() -> None:
     again = [commit(201, BLINDINGS[0]), PROVEN[0][1]]  # the same draw for another value: no word in common
     second = prove(Transcript("test"), again, (201, 3), BLINDINGS, BITS, SECRET)
     assert not {first.a, first.s, first.t1, first.t2} & {second.a, second.s, second.t1, second.t2}
+
+
+def test_the_time_of_a_proof_does_not_tell_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many operations on points for every value; when a message leaves says nothing of a reading."""
+    counted: list[str] = []
+    for name in ("add", "times", "times_base"):
+        true = getattr(edwards.sodium, LIBSODIUM[name])
+        monkeypatch.setattr(
+            edwards.sodium,
+            LIBSODIUM[name],
+            lambda *given, true=true, name=name: (counted.append(name), true(*given))[1],
+        )
+    found = []
+    proven((1, 1))  # the bases are made
+    for values in ((0, 0), (255, 255), (1, 128), (77, 0)):
+        counted.clear()
+        proven(values)
+        found.append(Counter(counted))
+    assert found == [found[0]] * 4
+    assert found[0]["times"] > 50
+
+
+LIBSODIUM = {
+    "add": "crypto_core_ed25519_add",
+    "times": "crypto_scalarmult_ed25519_noclamp",
+    "times_base": "crypto_scalarmult_ed25519_base_noclamp",
+}
 
 
 # -- lanes ------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ _FIXED_WORDS: Final = 9
 BLINDING_BASE: Final = edwards.hashed(SCHEME + b" V-mode H")
 """H of every commitment; nobody knows its logarithm to the base point."""
 _PRODUCT_BASE: Final = edwards.hashed(SCHEME + b" V-mode U")
+_LESS_BASE: Final = times(-1, BASE)
 
 
 @cache
@@ -80,9 +81,19 @@ class RangeProof:
         return cls(words[0], words[1], words[2], words[3], taux, mu, product, rounds, left, right)
 
 
+@cache
+def _choices(size: int) -> tuple[tuple[bytes, bytes], ...]:
+    """Return for each bit what it adds to A: -H if it is 0, G if it is 1."""
+    return tuple((times(-1, other), one) for one, other in zip(*_bases(size), strict=True))
+
+
 def commit(value: int, blinding: int) -> bytes:
-    """Return the Pedersen commitment value * G + blinding * H; both modulo the group's order."""
-    return combine([(value, BASE), (blinding, BLINDING_BASE)])
+    """Return the Pedersen commitment value * G + blinding * H; both modulo the group's order.
+
+    Zero, the commonest value, takes as long as any other: what is multiplied is value + 1.
+    """
+    found = edwards.add(edwards.times_base(value + 1), _LESS_BASE)
+    return edwards.add(found, times(blinding, BLINDING_BASE))
 
 
 def prove(
@@ -118,7 +129,9 @@ def prove(
     left_bases, right_bases = _bases(size)
     ones = [value >> at & 1 for value in values for at in range(bits)]
     less = [bit - 1 for bit in ones]
-    a = combine([(alpha, BLINDING_BASE), *_pairs(ones, left_bases), *_pairs(less, right_bases)])
+    a = times(alpha, BLINDING_BASE)
+    for bit, choice in zip(ones, _choices(size), strict=True):  # as long for every value: one point a bit
+        a = edwards.add(a, choice[bit])
     s = combine([(rho, BLINDING_BASE), *_pairs(noise_left, left_bases), *_pairs(noise_right, right_bases)])
     y, z = _first(transcript, a, s)
 
