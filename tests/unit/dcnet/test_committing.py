@@ -12,7 +12,7 @@ import pytest
 from firmware.enforcement.dcnet.events import NetEventKind
 from firmware.enforcement.dcnet.machines import Mode, SlotState
 from firmware.enforcement.dcnet.messages.commit import CommitOrder, CommitV, OpenV, Reason
-from firmware.enforcement.dcnet.messages.frames import MAC_BYTES
+from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, Frame
 from firmware.enforcement.dcnet.primitives import range_proof, verifiable
 from firmware.enforcement.dcnet.primitives.range_proof import BLINDING_BASE
 from firmware.enforcement.dcnet.service.committing import at_once
@@ -20,6 +20,7 @@ from firmware.enforcement.dcnet.slot.commitment import Work
 from tests.support.instant_loop import run
 from tests.unit.dcnet.running_net import Answer, Home, RunningNet
 from tests.unit.dcnet.support import signed_by
+from tools.dcnet.leak import known
 
 SIZE = 8
 LIAR = 4
@@ -247,6 +248,49 @@ def test_who_is_gone_before_the_manifest_is_missed_in_blindings_too() -> None:
             assert net.of("v-check")[0] == net.of("v-check")[0] | {"fits": True, "without": [3]}
 
     run(main())
+
+
+@pytest.mark.usefixtures("unproven")
+def test_blindings_leave_as_the_lanes_do_so_what_is_known_of_lanes_is_known_of_blindings() -> None:
+    """The leak check reads frames. Of a blinding the same masks are said, to the same members, as often."""
+
+    async def main() -> None:
+        async with shrunk(recovery="witness") as net:
+            slot = net.first
+            net.coordinator.slots.commitments.demand(slot)
+            net.homes[6].cut = lambda resource: "/open/" in resource  # lost, and recovered
+            assert (await slot_of(net, slot))["verdict"] == "totalled"
+            net.homes[6].cut = lambda _resource: False
+            await net.kill(net.homes[2])  # gone before the manifest
+            assert (await slot_of(net, slot + 1))["verdict"] == "totalled"
+            record = net.record()
+            for corrupt in ((), ("5",)):
+                found = known(record, corrupt)
+                assert not found.too_small
+                assert not found.singles
+            sent = {"submit": "commitv", "open": "openv"}
+            for home in net.homes:
+                for frames, beside in sent.items():
+                    lanes = {
+                        (one.slot, one.index, one.version, one.reference)
+                        for one in (
+                            Frame.from_bytes(body[:-MAC_BYTES]) for body in home.bodies(f"/{frames}/")
+                        )
+                    }
+                    assert lanes == {about(body, beside) for body in home.bodies(f"/{beside}/")} or (
+                        home is net.homes[6] and frames == "open"  # its Open was cut, its OpenV was not
+                    )
+
+    run(main())
+
+
+def about(body: bytes, what: str) -> tuple[int, int, int, bytes]:
+    """Slot, member, roster and manifest that a message of V-mode is about."""
+    if what == "commitv":
+        said = CommitV.from_bytes(body.partition(b"|")[2])
+        return said.slot, said.index, said.version, said.reference
+    opened = OpenV.from_bytes(body[:-MAC_BYTES])
+    return opened.slot, opened.index, opened.version, opened.manifest_hash
 
 
 class PowerCut:
