@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from firmware.enforcement.dcnet.primitives.scalars import ORDER
 from firmware.enforcement.dcnet.service import committing
 from tests.unit.dcnet.support import rules
 from tests.unit.dcnet.test_round import Net
+from tools.counterparts.net_commitments import Commitments
 
 MASKED = (11 << 100, 12 << 200)
 SHOWN = ((edwards.times_base(2), edwards.times_base(3)), bytes(736))
@@ -177,3 +179,35 @@ def test_a_refused_round_opens_no_blinding() -> None:
         net.rounds[1].consider(net.manifest(previous=bytes(32)), net.path(1))
     with pytest.raises(UnexpectedStep):
         net.rounds[1].blindings(2)
+
+
+async def test_under_another_roster_the_rest_of_an_order_is_signed_anew() -> None:
+    """A member takes no order of another roster; so a change of rosters in the middle does not end V-mode."""
+    said: list[Any] = []
+
+    class Keys:
+        async def sign(self, content: bytes) -> bytes:
+            return content
+
+    keys: Any = Keys()
+    supplier = Commitments(rules(v_slots=4), keys, said.append, lambda _index: None)
+    supplier.demand(7)
+
+    async def ordered(slot: int, version: int) -> CommitOrder | None:
+        roster = SimpleNamespace(version=version, to_bytes=lambda: bytes(version))
+        now: Any = SimpleNamespace(roster=roster, founding=SimpleNamespace(certificates={}))
+        tally: Any = SimpleNamespace(slot=slot)
+        await supplier.begin(now, tally)
+        assert supplier.active(slot) == (supplier._signed is not None)
+        return None if supplier._signed is None else supplier._signed[0]
+
+    net = rules().net
+    assert await ordered(6, 1) is None
+    assert await ordered(7, 1) == CommitOrder(net, 1, 7, 4, Reason.DEMAND)
+    assert await ordered(8, 1) == CommitOrder(net, 1, 7, 4, Reason.DEMAND)
+    assert await ordered(9, 2) == CommitOrder(net, 2, 9, 2, Reason.DEMAND)
+    assert await ordered(10, 2) == CommitOrder(net, 2, 9, 2, Reason.DEMAND)
+    assert await ordered(11, 2) is None
+    with pytest.raises(ValueError):
+        supplier.demand(12, slots=5)
+    assert [(one["slot"], one["last_slot"]) for one in said] == [(7, 10)]
