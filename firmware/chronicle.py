@@ -47,6 +47,7 @@ _NET_EVENTS: Final = {
     NetEventKind.REDRAWN: (Event.PEER_MISBEHAVED, Outcome.FAILURE),
     NetEventKind.REVOKED: (Event.CONTRACT_CHANGE, Outcome.SUCCESS),
     NetEventKind.LEFT: (Event.CONTRACT_CHANGE, Outcome.SUCCESS),
+    NetEventKind.V_MODE: (Event.CONCEALMENT_REPAIRED, Outcome.SUCCESS),
 }
 
 

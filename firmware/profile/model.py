@@ -182,6 +182,9 @@ class NetPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Most neighbours of a member of a net of more than 64."""
     cells: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     """So many nets in a circle, each with a key graph of its own, are joined by `bridges` into this one."""
+    v_slots: Annotated[int, msgspec.Meta(ge=0, le=2976)] = 0
+    """For so many slots at once the supplier may order commitments to the readings, with proof that they lie
+    in their range (V-mode); 0: never."""
 
 
 class CommunicationProfile(

@@ -31,7 +31,15 @@ class Subject(StrEnum):
 
 
 _PARTS: Final = {
-    Subject.DCNET: ("dcnet", "dcnet_open", "dcnet_sums", "dcnet_journal", "dcnet_memory", "dcnet_flower"),
+    Subject.DCNET: (
+        "dcnet",
+        "dcnet_open",
+        "dcnet_sums",
+        "dcnet_commit",
+        "dcnet_journal",
+        "dcnet_memory",
+        "dcnet_flower",
+    ),
     Subject.HSM: ("hsm", "hsm_memory", "hsm_pcsc"),
     Subject.LMN: ("lmn", "sml", "reception"),
 }

@@ -45,6 +45,10 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
         "Im Netz {subject} wurde in Zeit {slot} ein Fehler gesucht; kein Wert wurde dabei geöffnet.",
         "In net {subject} a fault of slot {slot} was looked for; no value was opened for it.",
     ),
+    "v-mode": (
+        "Im Netz {subject} zeigt Ihr Gateway ab Zeit {slot}, dass sein verborgener Wert möglich ist. {text}",
+        "From slot {slot} on your gateway shows in net {subject} that its hidden value is possible. {text}",
+    ),
     "reconciled": (
         "Was im Gateway blieb, ist nun im Netz {subject} in einer Summe von {anonymity_set} Haushalten.",
         "What had stayed in the gateway went into a sum of {anonymity_set} households in net {subject}.",
@@ -139,7 +143,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
 _OF_NETS: Final = ("joined", "switched", "left", "revoked", "redrawn", "disputed")
 _OWN_WORDS: Final = frozenset(
     {(event, kind) for event in ("contract-change", "peer-misbehaved") for kind in _OF_NETS}
-    | {("concealment-repaired", kind) for kind in ("recovered", "audited", "reconciled")}
+    | {("concealment-repaired", kind) for kind in ("recovered", "audited", "reconciled", "v-mode")}
 )
 """(event, sub-event) that is said in words of its own."""
 

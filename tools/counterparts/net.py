@@ -135,6 +135,7 @@ class NetCoordinator:
             if self.rules.reconcile_slots
             else None
         )
+        self._verified: list[int] = []
         self._epoch = -1
         self._ruled: list[tuple[int, Version]] = []
         """(first epoch, roster) of those that were in force last, in their order."""
@@ -157,6 +158,21 @@ class NetCoordinator:
             contracts: gateway id -> name of its administrator.
         """
         self.rosters.follow(contracts)
+
+    def verify(self, slots: Sequence[int]) -> None:
+        """Order V-mode as the operator wants it; the same again, or nothing, changes nothing.
+
+        Args:
+            slots: first slot and how many; a wish that the policy does not allow is only told.
+        """
+        if not slots or list(slots) == self._verified:
+            return
+        self._verified = list(slots)
+        try:
+            first, count = slots
+            self.slots.commitments.demand(first, slots=count)
+        except ValueError as error:
+            self._emit({"event": "refused", "net": self.net, "what": "verify", "reason": str(error)})
 
     # -- the timeline --------------------------------------------------------------------------------
 

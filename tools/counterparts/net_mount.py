@@ -85,6 +85,8 @@ class NetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """How long the supplier waits for members that keep silent."""
     batch: int = 0
     """Fewest newcomers for whom a later roster is drafted; those in a net answer for each new roster."""
+    verify: list[int] = []
+    """[first slot, how many]: V-mode is ordered for these; followed while the server runs."""
 
 
 def check_policy(policy: NetPolicy) -> None:
@@ -199,6 +201,7 @@ async def _follow(folder: Path, coordinator: NetCoordinator) -> None:
         for settings in nets:
             if settings.policy.net_id == coordinator.net:
                 coordinator.follow(_contracts(settings))
+                coordinator.verify(settings.verify)
 
 
 def _running(

@@ -20,7 +20,7 @@ from firmware.enforcement.dcnet.messages.witnessed import LostMember, OrderReply
 from firmware.enforcement.dcnet.policy import NetRules, Recovery
 from tools.counterparts.messages import MessageRefused
 from tools.counterparts.net_founding import CoordinatorKeys
-from tools.counterparts.net_recovery import combined, order_for, recoverable
+from tools.counterparts.net_recovery import order_for, recoverable, seed_of
 from tools.counterparts.net_slot_book import SlotBook
 from tools.counterparts.net_tally import Taken, Tally
 from tools.counterparts.server import Emit
@@ -165,12 +165,12 @@ class Recovering:
             waiting = {holder for holder, _ in dealt} - self._given.keys() - given.keys()
             if waiting and not final:
                 continue
-            found = combined(dealt, given, self._rules.threshold, tally.slot, tally.terms.lanes)
+            found = seed_of(dealt, given, self._rules.threshold)
             if found is None:
                 continue
-            lanes, wrong = found
-            tally.recovered(member, lanes)
-            self._book.recovered(tally.slot, member, lanes)
+            seed, wrong = found
+            tally.recovered(member, seed)
+            self._book.recovered(tally.slot, member, seed)
             said = {"member": member, "shares": len(given), "wrong": sorted(wrong)}
             self._emit({"event": "recovered"} | said | dict(event))
         return not tally.lost

@@ -110,11 +110,18 @@ def combined(
         slot: u32.
         lanes: number of lanes.
     """
+    found = seed_of(dealt, given, threshold)
+    return None if found is None else (arithmetic.self_mask(found[0], slot, lanes), found[1])
+
+
+def seed_of(
+    dealt: tuple[tuple[int, bytes], ...], given: Mapping[int, bytes], threshold: int
+) -> tuple[bytes, frozenset[int]] | None:
+    """Return the seed of a lost member's masks, and whose shares are wrong; arguments as `combined`."""
     at = {holder: x for x, (holder, _) in enumerate(dealt, start=1)}
     points = {at[holder]: share for holder, share in given.items() if holder in at}
     try:
         seed, wrong = shares.recover(points, threshold)
     except DcNetError:
         return None
-    named = frozenset(holder for holder, x in at.items() if x in wrong)
-    return arithmetic.self_mask(seed, slot, lanes), named
+    return seed, frozenset(holder for holder, x in at.items() if x in wrong)

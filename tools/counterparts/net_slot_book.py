@@ -7,19 +7,30 @@ back; then only what members that were away may ask for.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from firmware.enforcement.dcnet.messages.canonical import decode, encode
+from firmware.enforcement.dcnet.messages.commit import CommitOrder, Reason
 from firmware.enforcement.dcnet.messages.documents import document_hash, from_bitmap, to_bitmap
 from firmware.enforcement.dcnet.messages.faults import RecoveryOrder
 from firmware.enforcement.dcnet.messages.manifest import EpochManifest, Manifest, SlotResult
-from firmware.enforcement.dcnet.primitives import arithmetic
 from tools.counterparts.net_journal import Journal, JournalDamaged, Room
 from tools.counterparts.net_tally import Leaves, Taken, Tally, Terms
 
-_TAKEN = ("submit/", "hello/", "open/", "share/", "recovered/", "order", "order-envelope")
+_TAKEN = (
+    "submit/",
+    "hello/",
+    "open/",
+    "share/",
+    "recovered/",
+    "order",
+    "order-envelope",
+    "commit",
+    "commit/",
+    "blinding/",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,8 +250,8 @@ class SlotBook:
             tally.cosigned()
         for index, sealed in room.items("open/"):
             self._again(slot, tally.open(int(index), sealed))
-        for index, lanes in room.items("recovered/"):
-            tally.recovered(int(index), tuple(_list(lanes)))
+        for index, seed in room.items("recovered/"):
+            tally.recovered(int(index), seed)
         return tally
 
     @staticmethod
@@ -269,9 +280,42 @@ class SlotBook:
         """Keep a share."""
         self.room(slot).put(f"share/{member}/{holder}", share)
 
-    def recovered(self, slot: int, member: int, lanes: arithmetic.Lanes) -> None:
-        """Keep a recovered opening."""
-        self.room(slot).put(f"recovered/{member}", encode(list(lanes)))
+    def recovered(self, slot: int, member: int, seed: bytes) -> None:
+        """Keep a recovered seed."""
+        self.room(slot).put(f"recovered/{member}", seed)
+
+    # -- V-mode --------------------------------------------------------------------------------------
+
+    def keep_orders(self, orders: Sequence[tuple[range, Reason]]) -> None:
+        """Keep for which slots commitments are demanded, and why."""
+        self.standing.put("commit", encode([[one.start, len(one), int(why)] for one, why in orders]))
+
+    def orders(self) -> list[tuple[range, Reason]]:
+        """Return for which slots commitments are demanded, and why."""
+        kept = _list(self.standing.get("commit") or encode([]))
+        return [(range(first, first + count), Reason(why)) for first, count, why in kept]
+
+    def keep_commit_order(self, slot: int, signed: tuple[CommitOrder, bytes] | None) -> None:
+        """Keep whether a slot is one with commitments, by the signed order; it is decided once."""
+        record = [] if signed is None else [signed[0].to_bytes(), signed[1]]
+        self.room(slot).put("commit", encode(record))
+
+    def commit_order(self, slot: int) -> tuple[CommitOrder, bytes] | None:
+        """Return the order for a slot that is one with commitments; see `decided`."""
+        record = _list(self.room(slot).get("commit") or encode([]))
+        return (CommitOrder.from_bytes(record[0]), record[1]) if record else None
+
+    def decided(self, slot: int) -> bool:
+        """Tell whether it is kept what a slot is."""
+        return self.room(slot).get("commit") is not None
+
+    def commitments(self, slot: int) -> dict[int, bytes]:
+        """Return index -> content of a commitment whose signature and proof were right."""
+        return {int(index): said for index, said in self.room(slot).items("commit/")}
+
+    def blindings(self, slot: int) -> dict[int, bytes]:
+        """Return index -> what opens blindings, without its MAC."""
+        return {int(index): said for index, said in self.room(slot).items("blinding/")}
 
 
 _KEYS = "was enc.key exchanged? frames are sealed for the key that their roster was founded with"

@@ -20,6 +20,7 @@ from firmware.enforcement.dcnet.messages.frames import FrameType
 from firmware.enforcement.dcnet.messages.manifest import EpochManifest, ManifestReply, SlotResult, Verdict
 from firmware.enforcement.dcnet.policy import CANARY_LANE, TENTHS, NetRules
 from tools.counterparts.net_audit import Auditor
+from tools.counterparts.net_commitments import Commitments
 from tools.counterparts.net_conduct import NetConduct, Overseer, settle
 from tools.counterparts.net_conduct_routes import conduct_routes
 from tools.counterparts.net_founding import CoordinatorKeys, Countersigner
@@ -95,6 +96,7 @@ class NetSlots:
             prefix=prefix,
         )
         self.recovering = Recovering(rules, keys, administrators, emit, now_utc, self._book)
+        self.commitments = Commitments(rules, keys, emit, self._convict, self._book)
         self.mode = MODE.start
         self.now: Version | None = None
         """The roster of the slot that is played."""
@@ -272,8 +274,11 @@ class NetSlots:
         After a restart it goes on with what is kept of the slot.
         """
         rules, slot, members, book = self.rules, tally.slot, self.members, self._book
+        assert self.now is not None
         if tally.manifest is None:
             await self._end_audit(rules.slot_end(slot))
+        await self.commitments.begin(self.now, tally)
+        if tally.manifest is None:
             tally.exclude(self._suspended)
             book.exclude(slot, self._suspended)
             await self._until(rules.submit_until(slot), lambda: tally.everybody_spoke)
@@ -290,7 +295,8 @@ class NetSlots:
         if not tally.complete:
             await self.recovering.recover(tally, self.adjacent)
         limit = rules.max_wh * TENTHS
-        result = tally.result((limit, limit, 1), CANARY_LANE)
+        fits = self.commitments.fit(tally)
+        result = tally.result((limit, limit, 1), CANARY_LANE, fits=fits)
         told = (
             result
             if self._tell_totals
@@ -311,6 +317,7 @@ class NetSlots:
         }
         self._results[slot], self._told = signed, told  # from here on to the sync all is written at once
         self.conduct.note(tally, self.recovering.signed(envelope), result.verdict)
+        self.commitments.after(tally, fits=fits)
         book.finish(told, signed, total)
         self._shelve(slot)
         await book.journal.sync_patiently()
@@ -344,15 +351,25 @@ class NetSlots:
 
     async def _judge_mode(self, tally: Tally, result: SlotResult) -> None:
         """A canary lane that does not count its members begins an audit; a total ends the search."""
-        if result.verdict is not Verdict.TOTALLED and not tally.miscounted:
+        if result.verdict is not Verdict.TOTALLED and not tally.miscounted and not tally.impossible:
             return
         step = ModeStep.MISCOUNT if tally.miscounted else ModeStep.CLEAN
+        step = ModeStep.IMPOSSIBLE if tally.impossible else step
         if self.mode is not (mode := MODE.advance(self.mode, step)):
             self.mode = mode
             self._book.standing.put("mode", mode.value.encode())
             self._emit({"event": "mode", "net": self.net, "slot": tally.slot, "mode": mode.value})
         if tally.miscounted and self._auditor is not None:
             await self._auditor.begin(tally)
+
+    def _convict(self, index: int) -> None:
+        """Leave out a member that has signed a wrong proof: now, and in later rosters."""
+        self._suspend(self._suspended | {index})
+        if self._tally is not None:
+            self._tally.exclude({index})
+            self._book.exclude(self._tally.slot, self._suspended)
+        self._taken.set()
+        self._accused(frozenset({self.members[index - 1]}))
 
     async def _end_audit(self, until: datetime) -> None:
         """Judge the audit that runs, if one does; whom it names takes no part until a new roster."""
@@ -384,6 +401,9 @@ class NetSlots:
             web.put(base + "/submit/{slot:\\d+}/{index:\\d+}", self._put_submit),
             web.put(base + "/open/{slot:\\d+}/{index:\\d+}", self._put_open),
             *conduct_routes(base, self.conduct, self._gateway, self._sender),
+            *self.commitments.routes(
+                base, gateway_of=self._gateway, sender=self._sender, taken=self._taken_as
+            ),
             web.get(base + "/order/{slot:\\d+}/{index:\\d+}", self._get_order),
             web.put(base + "/share/{slot:\\d+}/{index:\\d+}/{member:\\d+}", self._put_share),
             web.get(base + "/audit/{slot:\\d+}", self._get_audit),
@@ -436,6 +456,8 @@ class NetSlots:
             self._usable(gateway, index)
         if tally is None or slot > tally.slot:
             raise web.HTTPNotFound  # not yet: the member tries again
+        if slot == tally.slot and (status := self.commitments.admits(slot, index, body)):
+            return web.Response(status=status)
         taken, frame = (Taken.LATE, None) if slot < tally.slot else tally.submit(index, body)
         if frame is not None and taken is Taken.NEW and frame.type is FrameType.SUBMIT:
             self._book.took("submit", slot, index, body)
@@ -459,6 +481,8 @@ class NetSlots:
         if tally is None or slot > tally.slot:
             raise web.HTTPNotFound
         late = slot < tally.slot or slot in self._results
+        if not late and not self.commitments.opens(slot, index):
+            return web.Response(status=425)  # behind what opens its blindings
         taken = Taken.LATE if late else tally.open(index, body)
         if taken not in (Taken.NEW, Taken.KNOWN):
             self._refuse(gateway, "open", taken.name.lower())

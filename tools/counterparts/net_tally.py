@@ -69,8 +69,12 @@ class Tally:
         self._excluded: set[int] = set()
         self.miscounted = False
         """Whether everybody opened and the canary lane does not count them: a member or an edge is wrong."""
+        self.impossible = False
+        """Whether the canary lane counts everybody, and a sum is out of range or was not committed to."""
         self.frames: dict[int, Frame] = {}
         """The submissions taken."""
+        self.seeds: dict[int, bytes] = {}
+        """Of lost members whose masks were recovered."""
         self._submitted: dict[int, tuple[bytes, arithmetic.Lanes]] = {}
         self._opened: dict[int, arithmetic.Lanes] = {}
         self._leaves: Leaves | None = None
@@ -158,10 +162,11 @@ class Tally:
         """Every administrator has co-signed an order to recover who is lost."""
         self.state = SUPPLIER.advance(self.state, SupplierStep.ORDER)
 
-    def recovered(self, index: int, lanes: arithmetic.Lanes) -> None:
-        """Take a lost member's self-mask for its opening; the one it sent in time comes first."""
+    def recovered(self, index: int, seed: bytes) -> None:
+        """Take a lost member's self-mask, by its seed, for its opening; one sent in time comes first."""
         if index in self._submitted:
-            self._opened.setdefault(index, lanes)
+            self._opened.setdefault(index, arithmetic.self_mask(seed, self.slot, self.terms.lanes))
+            self.seeds[index] = seed
 
     def words(self, lane: int) -> dict[int, tuple[int, int]]:
         """Return (submitted, opened) of one lane of every member that did both."""
@@ -194,28 +199,37 @@ class Tally:
         self._opened[index] = frame.lanes
         return Taken.NEW
 
-    def result(self, limits: Sequence[int], canary: int) -> SlotResult:
+    def digest_of(self, index: int) -> bytes:
+        """Digest of an accepted member's submission."""
+        return self._submitted[index][0]
+
+    def sums(self) -> arithmetic.Lanes:
+        """What the lanes of all accepted members add up to, once everybody has opened."""
+        submissions = [lanes for _, lanes in self._submitted.values()]
+        return arithmetic.total(submissions, self._opened.values(), self.terms.lanes)
+
+    def result(self, limits: Sequence[int], canary: int, *, fits: bool = True) -> SlotResult:
         """Sum what is open, once; aborted unless everybody opened and the sum is possible.
 
         Args:
             limits: largest value one member may have on each lane.
             canary: which lane is 1 for everybody.
+            fits: whether the sums are those that were committed to, where that is asked for.
         """
-        result = self._judged(limits, canary)
+        result = self._judged(limits, canary, fits)
         done = SupplierStep.SUM if result.verdict is Verdict.TOTALLED else SupplierStep.GIVE_UP
         self.state = SUPPLIER.advance(self.state, done)
         return result
 
-    def _judged(self, limits: Sequence[int], canary: int) -> SlotResult:
+    def _judged(self, limits: Sequence[int], canary: int, fits: bool) -> SlotResult:
         assert self.manifest is not None
         name = document_hash(self.manifest)
         if not self.complete or not self._submitted:
             return SlotResult(self.terms.net, self.slot, name, Verdict.ABORTED)
-        submissions = [lanes for _, lanes in self._submitted.values()]
-        sums = arithmetic.total(submissions, self._opened.values(), self.terms.lanes)
-        members = len(submissions)
-        possible = all(value <= limit * members for value, limit in zip(sums, limits, strict=True))
+        sums, members = self.sums(), len(self._submitted)
+        possible = fits and all(value <= limit * members for value, limit in zip(sums, limits, strict=True))
         self.miscounted = sums[canary] != members
+        self.impossible = not possible and not self.miscounted
         if not possible or self.miscounted:
             return SlotResult(self.terms.net, self.slot, name, Verdict.ABORTED)
         return SlotResult(self.terms.net, self.slot, name, Verdict.TOTALLED, sums)

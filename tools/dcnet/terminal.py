@@ -56,6 +56,9 @@ def _faults(text: Text, net: dict[str, Any]) -> None:
     text.append(f", recovery {net['recovery']}, what is owed is added up {period}\n")
     if net["last_audit"]:
         text.append(f"last audit  slot {net['last_audit']['slot']}\n")
+    if ordered := net.get("v_mode"):
+        span = f"slots {ordered['first_slot']} to {ordered['last_slot']}"
+        text.append(f"V-mode last ordered  {span}: {ordered['reason']}\n")
     if net["recovered"]:
         slots = ", ".join(str(one["slot"]) for one in net["recovered"][-8:])
         text.append(f"shares given  slots {slots}\n")

@@ -81,6 +81,22 @@ class AuditRefused(DcNetError):
     """A canary audit asks for more than this gateway gives."""
 
 
+class ProofRefused(DcNetError):
+    """A range proof shows nothing; `check` names what failed."""
+
+    def __init__(self, check: str, detail: str) -> None:
+        super().__init__(f"{check}: {detail}")
+        self.check, self.detail = check, detail
+
+
+class CommitmentRefused(DcNetError):
+    """An order of V-mode, or a commitment, is not what the net's rules allow; `code` names the check."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code, self.detail = code, detail
+
+
 class CosignatureMissing(DcNetError):
     """A document of a net with recovery lacks an administrator's co-signature; it is as good as none."""
 

@@ -32,6 +32,8 @@ class NetEventKind(Enum):
     REVOKED = "revoked"
     """The administrator withdrew peers."""
     LEFT = "left"
+    V_MODE = "v-mode"
+    """The supplier ordered commitments to the readings; `slot` is the first in which they are given."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,10 +219,12 @@ class Mode(Enum):
 
 
 class ModeStep(Enum):
-    """What a slot's canary lane or its audit says."""
+    """What a slot's canary lane, its sums or its commitments say."""
 
     CLEAN = "count everybody"
     MISCOUNT = "miscount"
+    IMPOSSIBLE = "be impossible"
+    """Everybody is counted, and a total is out of range or not the one committed to: V-mode."""
 
 
 MODE: Final = Machine(
@@ -231,7 +233,9 @@ MODE: Final = Machine(
     {
         (Mode.A, ModeStep.CLEAN): Mode.A,
         (Mode.A, ModeStep.MISCOUNT): Mode.F,
+        (Mode.A, ModeStep.IMPOSSIBLE): Mode.F,
         (Mode.F, ModeStep.MISCOUNT): Mode.F,
+        (Mode.F, ModeStep.IMPOSSIBLE): Mode.F,
         (Mode.F, ModeStep.CLEAN): Mode.A,
     },
 )

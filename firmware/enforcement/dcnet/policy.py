@@ -92,6 +92,8 @@ class NetRules:
     """Whether the supplier's signed calendars are asked for and obeyed."""
     cells: int = 1
     """Into how many nets, joined by bridges into this one, the members are drawn."""
+    v_slots: int = 0
+    """For so many slots at once the supplier may order commitments (V-mode); 0: never."""
 
     @classmethod
     def from_profile(cls, policy: NetPolicy) -> Self:
@@ -127,6 +129,7 @@ class NetRules:
             calendar=policy.calendar == "signed",
             degree=policy.k,
             cells=policy.cells,
+            v_slots=policy.v_slots,
         )
         rules.check()
         return rules
@@ -176,6 +179,8 @@ class NetRules:
             raise NetRefused("delta must lie in [0, 0.5)")
         if self.reconcile_slots < 0:
             raise NetRefused("a period has at least 0 slots")
+        if not 0 <= self.v_slots < _SLOTS:
+            raise NetRefused("v_slots is a number of slots")
         largest_wh = self.max_wh * max(1, self.reconcile_slots)
         if self.max_wh < 1 or self.n_max * largest_wh * TENTHS >= 1 << 63:
             raise NetRefused("n_max * max_wh could wrap a lane")
@@ -196,6 +201,7 @@ class NetRules:
             reconcile_slots=0,
             reconciles=self.net,
             calendar=False,
+            v_slots=0,
         )
 
     def admit(self, *, insecure_small_nets_allowed: bool) -> bool:
@@ -315,6 +321,7 @@ class NetRules:
             self.roster_pause_s,
             self.bridges,
             self.calendar,
+            self.v_slots,
         ]
         if self.cells > 1:
             fields.append(["cells", self.cells])  # nets of one cell have the hash that they always had

@@ -110,9 +110,9 @@ class Home:
 class RunningNet:
     """Supplier, administrator and six homes."""
 
-    def __init__(self, folder: Path, changes: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, changes: Mapping[str, Any], longer: int = 1) -> None:
         make_pki(folder)
-        length_s = slot_s(2, starts=2)
+        length_s = longer * slot_s(2, starts=2)
         self.folder, self.seen = folder, list[Mapping[str, Any]]()
         self.policy = policy(
             t0_utc=datetime.now(UTC) - timedelta(seconds=10 * length_s),
@@ -201,6 +201,7 @@ async def running(
     options: Callable[[NetRules], Mapping[str, Any]] = lambda _rules: {},
     *,
     shunned: int = 0,
+    longer: int = 1,
     **changes: Any,
 ) -> AsyncIterator[tuple[RunningNet, int]]:
     """Give a founded net and the first slot that can be used; everything ends with the block.
@@ -209,13 +210,14 @@ async def running(
         folder: for keys and certificates.
         options: of the coordinator, by the net's rules.
         shunned: the number of a home whose bundle the supplier refuses.
+        longer: slots are so many times as long as usual.
         changes: to the policy.
     """
-    net = RunningNet(folder, changes)
+    net = RunningNet(folder, changes, longer)
     coordinator = net.coordinator(**options(net.rules))
     app = web.Application()
     app.add_routes(coordinator.routes())
-    async with AsyncExitStack() as stack, asyncio.timeout(120):
+    async with AsyncExitStack() as stack, asyncio.timeout(120 * longer):
         runner = web.AppRunner(app)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

@@ -28,6 +28,7 @@ from firmware.enforcement.dcnet.messages.manifest import EpochManifest, Manifest
 from firmware.enforcement.dcnet.messages.roster import Attestation, Roster, RosterDraft, SignedBundle
 from firmware.enforcement.dcnet.messages.witnessed import Witnessed
 from firmware.enforcement.dcnet.policy import NetRules, Recovery
+from firmware.enforcement.dcnet.service.committing import at_once
 from firmware.enforcement.dcnet.service.driver import NetMember
 from firmware.profile.model import NetPolicy
 from hsm.api import Curve, KeySlot, PublicKey
@@ -278,6 +279,7 @@ class RunningNet:
             clock=self.clock,
             report=report,
             insecure_small_nets_allowed=True,
+            apart=at_once,
         )
         home.task = asyncio.ensure_future(home.member.run())
 

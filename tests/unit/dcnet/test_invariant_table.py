@@ -20,7 +20,10 @@ SERVICE: Final[dict[str, tuple[str, ...]]] = {
         "test_wire_invariants.test_i4_a_signed_fork_of_the_chain_ends_in_quarantine",
     ),
     "I5": ("test_hostile_net.test_i1_i3_i5_i6_i12_i13_i17_i18_whatever_network_and_power_do",),
-    "I6": ("test_hostile_net.test_i1_i3_i5_i6_i12_i13_i17_i18_whatever_network_and_power_do",),
+    "I6": (
+        "test_hostile_net.test_i1_i3_i5_i6_i12_i13_i17_i18_whatever_network_and_power_do",
+        "test_committing.test_a_power_cut_at_any_message_of_v_mode_sends_the_same_bytes_again",
+    ),
     "I7": ("test_wire_invariants.test_i7_i19_both_ends_have_one_pad_in_every_epoch_and_old_keys_are_gone",),
     "I8": ("test_wire_invariants.test_i8_two_stories_destroy_the_next_total",),
     "I9": ("test_whole_leak.test_i9_i10_a_lying_supplier_learns_nothing_outside_the_limits",),
@@ -33,7 +36,10 @@ SERVICE: Final[dict[str, tuple[str, ...]]] = {
         "test_hostile_net.test_i12_i13_i18_a_street_in_any_order_of_events",
         "test_hostile_net.test_a_total_that_became_known_to_nobody_in_time_is_not_owed",
     ),
-    "I13": ("test_hostile_net.test_i13_a_power_cut_at_every_await_point",),
+    "I13": (
+        "test_hostile_net.test_i13_a_power_cut_at_every_await_point",
+        "test_committing.test_a_power_cut_at_any_write_of_v_mode_sends_the_same_bytes_again",
+    ),
     "I14": ("test_wire_invariants.test_i14_every_member_of_a_large_net_has_the_degree_the_rules_ask_for",),
     "I15": ("test_wire_invariants.test_i15_what_leaks_from_one_suppliers_net_into_another_changes_no_sum",),
     "I16": ("test_wire_invariants.test_i16_when_the_net_falls_apart_below_n_min_every_member_refuses",),

@@ -49,6 +49,16 @@ def test_show_draws_what_the_gateway_tells(answers: dict[str, object], tmp_path:
     assert len(json.loads(found.stdout)["nets"]) == 2
 
 
+def test_show_says_for_which_slots_v_mode_was_ordered(answers: dict[str, object]) -> None:
+    faults = {"mode": "A-mode", "reconcile_slots": 0, "recovery": "none", "last_audit": None, "recovered": []}
+    ordered = {"first_slot": 7, "last_slot": 9, "reason": "on demand"}
+    answers["nets"] = [told(4, set()) | faults | {"v_mode": ordered}]
+    found = CliRunner().invoke(app, ["show", "-c", "gateway.toml"])
+    assert "V-mode last ordered  slots 7 to 9: on demand" in found.stdout
+    answers["nets"] = [told(4, set()) | faults | {"v_mode": None}]
+    assert "V-mode" not in CliRunner().invoke(app, ["show", "-c", "gateway.toml"]).stdout
+
+
 def test_show_says_what_went_wrong(answers: dict[str, object], tmp_path: Path) -> None:
     answers["nets"] = []
     found = CliRunner().invoke(app, ["show", "-c", "gateway.toml"])

@@ -33,3 +33,15 @@ def test_who_was_left_out_still_takes_part_and_reads_so(lang: Lang) -> None:
     assert ("nicht mehr" in lied) if lang is Lang.DE else ("no part any more" in lied)
     assert "nicht mehr" not in left_out
     assert "any more" not in left_out
+
+
+@pytest.mark.parametrize("lang", list(Lang))
+def test_v_mode_is_told_with_its_first_slot_and_its_reason(lang: Lang) -> None:
+    said = entry("v-mode") | {
+        "event": "concealment-repaired",
+        "text": "ordered for slots 17 to 20: on demand",
+    }
+    told = sentence(said, lang)
+    assert "17" in told
+    assert "slots 17 to 20: on demand" in told
+    assert ("möglich" in told) if lang is Lang.DE else ("possible" in told)

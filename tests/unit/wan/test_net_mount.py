@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -238,8 +238,13 @@ async def test_contracts_are_followed_while_the_supplier_runs(
         net = NET
         contracts: Mapping[str, str] = {}
 
+        verified: Sequence[int] = ()
+
         def follow(self, contracts: Mapping[str, str]) -> None:
             self.contracts = contracts
+
+        def verify(self, slots: Sequence[int]) -> None:
+            self.verified = slots
 
     followed = Coordinator()
     task = asyncio.ensure_future(net_mount._follow(folder / "emp", followed))  # type: ignore[arg-type]  # a double
@@ -251,7 +256,9 @@ async def test_contracts_are_followed_while_the_supplier_runs(
             (net_mount.to_toml(settings(1, OTHERS[1:])), dict.fromkeys(OTHERS[1:], "gwa")),
             ("[[net]]\nbroken", dict.fromkeys(OTHERS[1:], "gwa")),
             (
-                net_mount.to_toml(msgspec.structs.replace(settings(1, OTHERS), others=[other])),
+                net_mount.to_toml(
+                    msgspec.structs.replace(settings(1, OTHERS), others=[other], verify=[700, 4])
+                ),
                 {OTHERS[0]: "another", OTHERS[1]: "gwa", OTHERS[2]: "gwa"},
             ),
         ):
@@ -261,5 +268,6 @@ async def test_contracts_are_followed_while_the_supplier_runs(
                 while followed.contracts != wanted:  # noqa: ASYNC110 - what is seen is no event
                     await asyncio.sleep(0.02)
             assert not task.done()
+        assert followed.verified == [700, 4]
     finally:
         task.cancel()

@@ -172,6 +172,13 @@ class NetClient:
         """Return a slot's signed audit order, None while there is none."""
         return await self._read(f"audit/{slot}")
 
+    async def commit_order(self, slot: int) -> bytes | None:
+        """Return the signed order of commitments (`CommitOrder`) for a slot, empty if there is none.
+
+        None while nobody says which.
+        """
+        return await self._read(f"orderv/{slot}")
+
     async def deliver(
         self,
         what: str,
@@ -184,7 +191,7 @@ class NetClient:
         """Send a frame, the same bytes again and again until an answer came or the deadline is over.
 
         Args:
-            what: `submit` or `open`.
+            what: `submit` or `open`; in V-mode `commitv` or `openv` before them.
             slot: the slot it belongs to.
             index: our own.
             frame: with its MAC.

@@ -22,6 +22,7 @@ from firmware.enforcement.dcnet.machines import MEMBER, RESUMABLE, MemberState, 
 from firmware.enforcement.dcnet.messages.canonical import encode
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.service.client import Clock, Exchange, NetClient
+from firmware.enforcement.dcnet.service.committing import Apart
 from firmware.enforcement.dcnet.service.conduct import Conduct
 from firmware.enforcement.dcnet.service.joining import Joining
 from firmware.enforcement.dcnet.service.reconciling import Reconciling
@@ -61,6 +62,7 @@ class NetMember:
         insecure_small_nets_allowed: the flag of gateway.toml.
         begins_utc: the register's slots before this instant are not this net's; None: they are.
         ends_utc: the register's slots after this instant are not this net's; None: no end is known.
+        apart: where the proofs of V-mode are computed.
 
     Raises:
         NetRefused: the rules contradict themselves or break the floor of 16 members.
@@ -84,6 +86,7 @@ class NetMember:
         administrator: Exchange | None = None,
         begins_utc: datetime | None = None,
         ends_utc: datetime | None = None,
+        apart: Apart = asyncio.to_thread,
     ) -> None:
         rules.check()
         self.insecure = rules.admit(insecure_small_nets_allowed=insecure_small_nets_allowed)
@@ -145,6 +148,7 @@ class NetMember:
             admit=self._versions.admit,
             insecure=self.insecure,
             log=self._log,
+            apart=apart,
         )
         self._reconciling = (
             Reconciling(
@@ -226,7 +230,8 @@ class NetMember:
             self.rules, await self._serving.auditing.mode(), await self._serving.auditing.last(), recovered
         )
         withdrawn = (self._versions.serial, self._versions.withdrawn)
-        return faults | describe_terms(self.membership, withdrawn, self._begins_utc, self._ends_utc)
+        faults |= describe_terms(self.membership, withdrawn, self._begins_utc, self._ends_utc)
+        return faults | {"v_mode": await self._serving.committing.describe()}
 
     async def withdraw(self, serial: int, certificates: frozenset[bytes]) -> bool:
         """Share no key any more with gateways whose certificates have these hashes; durable on return.

@@ -32,6 +32,7 @@ from firmware.enforcement.dcnet.messages.manifest import (
 from firmware.enforcement.dcnet.policy import CANARY_LANE, TENTHS, NetRules, Recovery
 from firmware.enforcement.dcnet.service.auditing import Auditing
 from firmware.enforcement.dcnet.service.client import Clock, NetClient
+from firmware.enforcement.dcnet.service.committing import Apart, Committing, at_once
 from firmware.enforcement.dcnet.service.conduct import Conduct
 from firmware.enforcement.dcnet.service.outages import Outages
 from firmware.enforcement.dcnet.service.outcomes import Outcomes, Tell
@@ -71,6 +72,7 @@ class Serving:
         admit: judges with whom pads may be shared.
         insecure: whether the net is a small one that had to be permitted.
         log: diagnostics.
+        apart: where the proofs of V-mode are computed.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Serving:
         admit: Admit,
         insecure: bool,
         log: logging.LoggerAdapter[logging.Logger],
+        apart: Apart = at_once,
     ) -> None:
         self.rules = rules
         self._client, self._ledger, self._chain = client, ledger, chain
@@ -107,6 +110,17 @@ class Serving:
         )
         self.auditing = Auditing(
             rules, client=client, ledger=ledger, signatures=signatures, clock=clock, tell=tell, log=log
+        )
+        self.committing = Committing(
+            rules,
+            client=client,
+            ledger=ledger,
+            signatures=signatures,
+            module=module,
+            clock=clock,
+            apart=apart,
+            tell=tell,
+            log=log,
         )
         self._log, self._conduct = log, conduct
         self._outages = Outages(rules, client, signatures, log)
@@ -145,6 +159,7 @@ class Serving:
             if entry.state is SlotState.OPENED:
                 until = self.rules.open_until(slot)
                 await self._conduct.opening(slot, entry.opened)
+                await self.committing.send_opening(view, entry)
                 await self._client.deliver("open", slot, view.index, entry.opened, until)
                 await self.outcomes.wait(membership, view, slot)
                 await self.auditing.go_on(view, slot)
@@ -193,11 +208,16 @@ class Serving:
             seed = await self._module.random(_SEED_BYTES)
             reading = (entry.import_wh * TENTHS, entry.export_wh * TENTHS, 1)
             frame = seal(current.submit(reading, seed, await self._coefficients()), membership.mac_key)
+            if await self.committing.wanted(membership, slot):
+                await self.committing.commit(
+                    membership, view, head, slot, reading=reading, seed=seed, frame=frame
+                )
             await self._ledger.submitting(slot, epoch=view.epoch, seed=seed, frame=frame, previous=head.hash)
             await self._jitter(slot)
         self._enter(MemberStep.TAKE_PART)
         submitted = self._entry(slot).submitted
         await self._conduct.submitting(membership, view.epoch, slot, submitted)
+        await self.committing.send(view, self._entry(slot))
         until, heard = self.rules.submit_until(slot), partial(self._conduct.receipt, membership, slot)
         await self._client.deliver("submit", slot, view.index, submitted, until, heard)
         await self._conduct.ask_receipt(membership, slot)
@@ -291,6 +311,7 @@ class Serving:
         if state is SlotState.LEFT_OUT:
             await self.outcomes.fail(current.slot, Step.LEAVE_OUT, "left out by the manifest")
             return True
+        await self.committing.prepare_opening(membership, current, self._entry(current.slot))
         body, found = current.open(), current.found
         canary = Frame.from_bytes(body).lanes[CANARY_LANE]
         await OpenedSlot(head, manifest, canary).keep(self._ledger, view.size)

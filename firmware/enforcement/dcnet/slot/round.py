@@ -21,7 +21,7 @@ from firmware.enforcement.dcnet.messages.faults import RecoveryOrder
 from firmware.enforcement.dcnet.messages.frames import RECONCILE, Frame, FrameType, digest
 from firmware.enforcement.dcnet.messages.manifest import Manifest
 from firmware.enforcement.dcnet.policy import LANES, Recovery
-from firmware.enforcement.dcnet.primitives import merkle
+from firmware.enforcement.dcnet.primitives import merkle, scalars
 from firmware.enforcement.dcnet.primitives.arithmetic import opening, submission
 from firmware.enforcement.dcnet.slot import recovery
 from firmware.enforcement.dcnet.slot.outage import Lifted, enough_of
@@ -162,6 +162,19 @@ class Round:
     def refuse(self) -> None:
         """Close the slot for good; `UnexpectedStep` if it is not waiting for its manifest."""
         self.state = SLOT.advance(self.state, Step.REFUSE)
+
+    def blindings(self, lanes: int) -> scalars.Words:
+        """Return what takes the masks off the blindings of V-mode: as the opening, and just before it.
+
+        Raises:
+            UnexpectedStep: no manifest was accepted, or the slot was opened before.
+        """
+        SLOT.advance(self.state, Step.OPEN)
+        assert self._found is not None
+        view, head = self._view, self._head
+        missing = head.present - self._found.accepted
+        towards = scalars.pads(view.index, view.edges, missing, head.hash, self.slot, lanes)
+        return scalars.add(scalars.self_mask(self._seed, self.slot, lanes), towards)
 
     def open(self) -> bytes:
         """Return the Open frame without its MAC, once.
