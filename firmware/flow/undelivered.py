@@ -100,8 +100,10 @@ _TEXTS: Final = {
 class _Changes:
     """What one look found out."""
 
-    operations: list[Operation] = field(default_factory=list)
-    """For the consumer partition."""
+    gone: list[Operation] = field(default_factory=list)
+    """For the consumer partition, what gives room there."""
+    kept: list[Operation] = field(default_factory=list)
+    """For the consumer partition, what takes some."""
     told: Counter[tuple[str, State]] = field(default_factory=Counter)
     """(recipient, what its messages have become) -> how many."""
 
@@ -136,6 +138,8 @@ class Undelivered:
         self._outbox, self._partition, self._logs, self._notices = outbox, partition, logs, notices
         self._ways, self._clock, self._time_valid, self._patience = ways, clock, time_valid, patience
         self._changed = False
+        self._said: set[tuple[str, State]] = set()
+        """What the administrator was told and could not be noted yet."""
 
     def look_again(self) -> None:
         """Look soon: the profiles have changed."""
@@ -161,10 +165,13 @@ class Undelivered:
             return
         waiting, known = await self._outbox.waiting(), await watched(self._partition)
         found = self._compare(waiting, known)
-        for (recipient, state), count in found.told.items():
-            await self._tell(recipient, state, count)
-        if found.operations:
-            await self._partition.commit(found.operations)
+        for told, count in found.told.items():
+            if told not in self._said:  # or a partition without room would have him told at every try
+                await self._tell(*told, count)
+                self._said.add(told)
+        if found.gone or found.kept:
+            await self._partition.commit([*found.gone, *found.kept])
+        self._said.clear()
 
     def _compare(self, waiting: Sequence[Waiting], known: Mapping[str, Seen]) -> _Changes:
         now_utc, ways, found = self._clock.now_utc(), self._ways(), _Changes()
@@ -175,17 +182,17 @@ class Undelivered:
             if now == before:
                 continue
             if now.state is State.GIVEN_UP:
-                found.operations += [self._outbox.withdrawn(one.message_id), Delete(KIND, one.message_id)]
+                found.gone += [self._outbox.withdrawn(one.message_id), Delete(KIND, one.message_id)]
             else:
-                found.operations.append(Put(KIND, one.message_id, msgspec.msgpack.encode(now)))
+                found.kept.append(Put(KIND, one.message_id, msgspec.msgpack.encode(now)))
             was = State.WAITING if before is None else before.state
             if now.state is was or (now.state is State.OVERDUE and one.recipient in late_before):
                 continue  # one alarm a recipient while he is away
             found.told[one.recipient, now.state] += 1
             if one.owner and now.state is not State.OVERDUE:
-                found.operations.append(self._entry(one, now.state))
+                found.kept.append(self._entry(one, now.state))
         arrived = known.keys() - {one.message_id for one in waiting}
-        found.operations += [Delete(KIND, message_id) for message_id in sorted(arrived)]
+        found.gone += [Delete(KIND, message_id) for message_id in sorted(arrived)]
         return found
 
     def _entry(self, message: Waiting, state: State) -> Operation:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from firmware.clock.clock import AdjustableClock
-from firmware.errors import StoreCorrupt
+from firmware.errors import StoreCorrupt, StoreUnavailable
 from firmware.flow.undelivered import (
     CHANGES_LOOK_S,
     KIND,
@@ -26,7 +27,7 @@ from firmware.log.entry import Event, Outcome
 from firmware.log.journal import Logs
 from firmware.log.notices import Notices
 from firmware.store.outbox import SealedOutbox
-from firmware.store.stores import Stores
+from firmware.store.stores import Quotas, Stores
 from tests.support.soft_module import SoftModule
 from tests.support.whole_gateway import eventually
 from tests.unit.firmware.profile_set import at
@@ -177,6 +178,39 @@ async def test_a_clock_that_cannot_be_trusted_gives_nothing_up(world: World) -> 
     world.valid = False
     await world.look(4000 * DAY)
     assert len(await world.outbox.waiting()) == 1
+
+
+async def test_a_partition_without_room_has_the_administrator_told_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.outbox.put("m-1", "gone", b"sealed", "anna")
+
+    async def full(_operations: object) -> list[int]:
+        raise StoreUnavailable("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.stores.consumer, "commit", full)
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                await world.look(0)
+    await world.look(60)
+    assert await world.alarms() == ["gone"]
+    assert await world.read_by("anna") == [("stranded", "m-1")]
+
+
+async def test_what_is_given_up_makes_room_in_a_partition_that_takes_no_more(tmp_path: Path) -> None:
+    quotas = Quotas(consumer_bytes=400_000)
+    async with await Stores.open(tmp_path, SoftModule(), quotas=quotas) as stores:
+        world = World(stores)
+        for number in range(40):
+            await world.outbox.put(f"m-{number}", "gone", bytes(5000), "anna")
+        await world.look(0)
+        with suppress(StoreUnavailable):
+            while True:
+                await stores.consumer.append("filler", bytes(900))
+        await world.look(30 * DAY)
+        assert await world.outbox.waiting() == []
+        assert await stores.consumer.append("filler", bytes(900))
 
 
 async def test_a_change_of_profiles_is_looked_at_soon_and_time_otherwise(world: World) -> None:
