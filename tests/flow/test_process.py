@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -32,6 +34,22 @@ from tools.homes.peers import peer_entry
 pytestmark = pytest.mark.timeout(120)
 
 
+def core_limits_of(process: int) -> list[str]:
+    limits = Path(f"/proc/{process}/limits").read_text(encoding="ascii").splitlines()
+    (core,) = (line.split()[4:6] for line in limits if line.startswith("Max core file size"))
+    return core
+
+
+@pytest.fixture
+def cores_wanted() -> Iterator[None]:
+    """Whatever this machine allows, its processes may leave cores."""
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_CORE, before)
+
+
+@pytest.mark.usefixtures("cores_wanted")
 async def test_init_then_hears_its_meter_and_ctrl_c_stops_it_in_order(tmp_path: Path) -> None:
     folder = tmp_path / "gateway"
     words = (sys.executable, "-m", "tools.cli", "init", str(folder))
@@ -40,6 +58,7 @@ async def test_init_then_hears_its_meter_and_ctrl_c_stops_it_in_order(tmp_path: 
     site = Site(folder, made=True)
     async with site.stick, site.process() as process:
         await line_with(process, b"is up")
+        assert set(core_limits_of(process.pid)) <= {"0", "1"}  # a crash would write PIN and keys to the disk
         await site.send()
         await line_with(process, f"first telegram of {site.meter.meter}".encode())
         process.send_signal(signal.SIGINT)
