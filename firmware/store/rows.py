@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from firmware.errors import StoreCorrupt
-from firmware.store.runs import length, split_row
+from firmware.store.runs import first_of, length, split_row
 from firmware.store.schema import TABLES, blob, connect, named_errors, number_of, text, transaction, whole
 from firmware.store.seal import TALLY_BYTES, TALLY_MODULUS, Places, Sealer, WrappedKey, curve_of, slot_of
 from hsm.api import PublicKey
@@ -167,10 +167,31 @@ class SealedRows:
                 if words != "ok":
                     return StoreCorrupt(f"partition {self._name}: {words}")
                 if self._sealed_state() is None or self._tally_of_rows() == self._tally:
-                    return None
+                    return self._misplaced()
         except StoreCorrupt as fault:
             return fault
         return StoreCorrupt(f"partition {self._name}: rows were removed, put back or changed")
+
+    def _misplaced(self) -> StoreCorrupt | None:
+        """Return the first row that does not open in the place where it lies, None if all do.
+
+        The tally counts tags, and a tag moved to another kind, label or number is the same tag: there nobody
+        would ever look for it, as if it had been removed. Of records that share a row one tells.
+        """
+        kinds = {row.identifier: kind for kind, row in self._kinds.items()}
+        for identifier, label, sealed in self._db.execute("SELECT kind, label, sealed FROM item"):
+            if identifier in kinds and (
+                fault := self._fault_of(self._open_item, kinds[identifier], label, sealed)
+            ):
+                return fault
+        for identifier, number, sealed, ends in self._db.execute(
+            "SELECT kind, number, sealed, ends FROM record"
+        ):
+            if identifier in kinds and (
+                fault := self._fault_of(self._open_record, kinds[identifier], number, first_of(sealed, ends))
+            ):
+                return fault
+        return None
 
     def damage(self) -> list[StoreCorrupt]:
         """Read everything and return what is wrong, one error a place; an empty list: all is well."""

@@ -155,3 +155,31 @@ async def test_what_somebody_planted_in_a_file_is_noticed(tmp_path, module, plan
     db.close()
     with pytest.raises(StoreCorrupt, match=r"consumer: .*other tables or triggers than ours"):
         await Stores.open(state, module)
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [
+        "UPDATE item SET label = randomblob(16) WHERE kind = {items}",
+        "UPDATE item SET kind = {lists} WHERE kind = {items}",
+        "UPDATE record SET kind = {items}, number = 1 WHERE kind = {lists} AND number = 2",
+    ],
+    ids=["another key", "another kind", "the end of another list"],
+)
+async def test_fdp_sdi_2_a_row_moved_to_where_nobody_looks_for_it_is_noticed(tmp_path, module, moved):
+    """Its tag is the same, so the tally is; a counter against replays or a receipt would be gone unseen."""
+    state = tmp_path / "state"
+    async with await Stores.open(state, module) as stores:
+        await stores.consumer.put("counter", "meter", b"last accepted")
+        await stores.consumer.append("reading", b"one")
+        await stores.consumer.append("reading", b"two")
+    with sqlite3.connect(state / "consumer.db") as db:
+        (items,) = db.execute("SELECT DISTINCT kind FROM item").fetchone()
+        (lists,) = db.execute("SELECT DISTINCT kind FROM record").fetchone()
+        changed = db.execute(moved.format(items=items, lists=lists)).rowcount
+    db.close()
+    assert changed == 1
+    async with await Stores.open(state, module) as stores:
+        assert [partition.name for partition in stores.partitions if partition.fault] == ["consumer"]
+        with pytest.raises(StoreCorrupt):
+            await stores.consumer.put("counter", "meter", b"again")
