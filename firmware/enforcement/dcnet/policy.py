@@ -256,11 +256,13 @@ class NetRules:
         """Return the epoch in which a slot begins: with epochs of a day the UTC day number since 1970-01-01.
 
         A slot of a reconcile net belongs to the epoch it ends in: its beginning may lie before the roster.
+        Any number that fits a frame has one, even where the calendar of the host ends.
         """
-        begin = self.t0_utc + timedelta(seconds=self.slot_s * slot)
+        slot_ms = 1000 * self.slot_s
+        at_ms = (self.t0_utc - _EPOCH_ZERO) // timedelta(milliseconds=1) + slot_ms * slot
         if self.reconciles:
-            begin = self.slot_end(slot) - timedelta(milliseconds=1)
-        return (begin - _EPOCH_ZERO) // timedelta(seconds=self.epoch_s)
+            at_ms += slot_ms - 1
+        return at_ms // (1000 * self.epoch_s)
 
     def first_slot_of(self, epoch: int) -> int:
         """Return the first slot of the grid that begins in `epoch` or later."""

@@ -237,6 +237,15 @@ async def test_a_new_epoch_continues_without_a_gap() -> None:
     ]
 
 
+def test_every_slot_number_of_a_frame_has_an_epoch() -> None:
+    """A supplier may sign a number whose time no calendar has: it is refused, and nothing ends."""
+    quarter_hours = rules(slot_s=900, submit_s=60.0, manifest_s=120.0, open_s=180.0, reconcile_slots=2976)
+    last, today = (1 << 32) - 1, quarter_hours.epoch_of(0)
+    assert [quarter_hours.epoch_of(slot) - today for slot in (95, 96, last)] == [0, 1, last // 96]
+    months = quarter_hours.reconciled()
+    assert [months.epoch_of(slot) - today for slot in (0, 1, last)] == [30, 61, 31 * (last + 1) - 1]
+
+
 async def test_values_out_of_range_are_refused_and_nothing_is_kept() -> None:
     world = World()
     member = await world.member()

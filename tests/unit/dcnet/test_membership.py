@@ -486,6 +486,7 @@ def test_a_member_takes_no_part_with_too_few_neighbours_or_in_too_small_a_part()
         {"version": 2},
         {"roster_hash": bytes(32)},
         {"epoch": TODAY + 1},
+        {"first_slot": (1 << 32) - 1},
         {"first_slot": 1 << 20},
     ],
 )

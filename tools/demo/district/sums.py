@@ -166,16 +166,19 @@ def key_graphs(evidence: Evidence, rules: Mapping[str, NetRules]) -> Iterator[Gr
 def reconciled(seen: Seen) -> Iterator[Reconciled]:
     """Yield each reconcile slot beside what its members' own ledgers say was settled.
 
-    A period's last slot is settled with the next one: that it failed is known after its end.
+    A period's last slot is settled with the next one: that it failed is known after its end. That a slot was
+    aborted counts once the manifest behind it says so.
     """
     homes = {home.household.name: home for home in seen.homes}
     for net in seen.plan.cast.nets:
         settled = [
             (name, slot) for name, home in homes.items() for slot in home.tally.settled.get(net.net_id, ())
         ]
+        aborted = {slot for slot, total in totals(seen, net.net_id).items() if total["verdict"] != "totalled"}
         for event in _reconcile_totals(seen, net):
             last = PERIOD_SLOTS * (event["slot"] + 1) - 1
-            mine = tuple((name, slot) for name, slot in settled if last - PERIOD_SLOTS <= slot < last)
+            known = {slot: slot + 1 + (slot in aborted) for _, slot in settled}
+            mine = tuple((name, slot) for name, slot in settled if last - PERIOD_SLOTS < known[slot] <= last)
             lanes = event["lanes"]
             yield Reconciled(
                 net.name,
