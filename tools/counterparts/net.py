@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final
 
 from aiohttp import web
 
+from firmware.enforcement.dcnet.errors import DcNetError
 from firmware.enforcement.dcnet.messages.canonical import decode, encode
 from firmware.enforcement.dcnet.messages.conduct import Calendar
 from firmware.enforcement.dcnet.policy import NetRules
@@ -22,7 +23,7 @@ from tools.counterparts.net_conduct import Overseer
 from tools.counterparts.net_conduct_routes import relayed_routes
 from tools.counterparts.net_confirmed import ConfirmationRefused
 from tools.counterparts.net_founding import CoordinatorKeys, Countersigner, Founding, FoundingRefused
-from tools.counterparts.net_journal import Journal, JournalForeign
+from tools.counterparts.net_journal import MEND, Journal, JournalDamaged, JournalForeign
 from tools.counterparts.net_reconcile import BELOW
 from tools.counterparts.net_request import answer, body_of, number
 from tools.counterparts.net_rosters import Rosters, Version
@@ -190,6 +191,15 @@ class NetCoordinator:
 
     async def _restore(self) -> None:
         """Bring back what a process before this one has kept of the net."""
+        try:
+            await self._bring_back()
+        except DcNetError as error:
+            raise JournalDamaged(
+                f"net {self.net}: a record has another form than ours: {error}", MEND
+            ) from error
+        self._restored = True
+
+    async def _bring_back(self) -> None:
         await self.rosters.restore()
         if (data := self._kept.get("ruled")) is not None:
             record: Any = decode(data)
@@ -199,7 +209,6 @@ class NetCoordinator:
             self.slots.restore(self.rosters.version, self._members_of)
             if self.reconciling is not None:
                 self.reconciling.restore(self.rosters.version, self._members_of)
-        self._restored = True
 
     def _members_of(self, version: int) -> tuple[str, ...]:
         founding = self.rosters.founding(version)

@@ -195,7 +195,7 @@ def test_statements_that_were_taken_outlive_the_supplier() -> None:
 
 @pytest.mark.parametrize(
     ("place", "count"),
-    [("answer to share", 9), ("after cosign", 3), ("before cosign", 4), ("after cosign", 4)],
+    [("answer to share", 4), ("after cosign", 3), ("before cosign", 4), ("after cosign", 4)],
 )
 def test_an_order_and_its_shares_outlive_the_supplier(place: str, count: int) -> None:
     """Two are lost; one of them opens after the order, which stays the same for all that."""
