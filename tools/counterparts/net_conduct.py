@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
@@ -87,6 +87,7 @@ class NetConduct:
         calendars: what is blocked; never changed afterwards.
         overseers: the administrators by their names, in the roster's order.
         report_slots: after so many slots the administrators are told how often each member took part.
+        compare: holds a member's digest (also as it signed it) against what else it has signed.
     """
 
     def __init__(
@@ -98,8 +99,9 @@ class NetConduct:
         calendars: Sequence[Calendar] = (),
         overseers: Mapping[str, Overseer] | None = None,
         report_slots: int | None = None,
+        compare: Callable[[SlotDigest, bytes], Awaitable[bool]] | None = None,
     ) -> None:
-        self._rules, self._keys, self._emit = rules, keys, emit
+        self._rules, self._keys, self._emit, self._compare = rules, keys, emit, compare
         self._net = rules.net.hex()
         self._calendars = tuple(calendars) if rules.calendar else ()
         self._overseers = overseers or {}
@@ -251,6 +253,8 @@ class NetConduct:
         self.disagreements[epoch, index] = other
         event = {"event": "digest", "net": self._net, "epoch": epoch, "gateway": gateway}
         self._emit(event | {"slots": len(said.frames), "differs": other, "chain_broken": broken})
+        if self._compare is not None and await self._compare(said, stated.signed):
+            self._emit({"event": "two accounts", "net": self._net, "epoch": epoch, "gateway": gateway})
         return True
 
     # -- rates ---------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Final
 from aiohttp import web
 
 from firmware.enforcement.dcnet.machines import MODE, ModeStep
-from firmware.enforcement.dcnet.messages.conduct import Calendar
+from firmware.enforcement.dcnet.messages.conduct import Calendar, SlotDigest
 from firmware.enforcement.dcnet.messages.documents import document_hash, to_bitmap
 from firmware.enforcement.dcnet.messages.frames import FrameType
 from firmware.enforcement.dcnet.messages.manifest import EpochManifest, ManifestReply, SlotResult, Verdict
@@ -75,7 +75,13 @@ class NetSlots:
         self._administrators, self._accused = administrators, accused
         self._now_utc, self._tell_totals, self._marks = now_utc, tell_totals, dict(marks)
         self.conduct = NetConduct(
-            rules, keys, emit, calendars=calendars, overseers=overseers, report_slots=report_slots
+            rules,
+            keys,
+            emit,
+            calendars=calendars,
+            overseers=overseers,
+            report_slots=report_slots,
+            compare=self._compare,
         )
         self.recovering = Recovering(rules, keys, administrators, emit, now_utc)
         self.mode = MODE.start
@@ -219,6 +225,10 @@ class NetSlots:
             if (found := await self._auditor.end(until, self._now_utc)) is not None:
                 self._suspended |= found.named
                 self._accused(frozenset(self.members[index - 1] for index in found.named))
+
+    async def _compare(self, said: SlotDigest, signed: bytes) -> bool:
+        """Hold a member's day against what it said in an audit."""
+        return self._auditor is not None and await self._auditor.compare(said, signed)
 
     async def _until(self, deadline: datetime, enough: Callable[[], bool]) -> None:
         """Wait for frames until there are enough of them, at the latest until the deadline."""

@@ -23,7 +23,7 @@ from firmware.enforcement.dcnet.founding.beacon import BeaconCommit, BeaconRevea
 from firmware.enforcement.dcnet.founding.succession import PeerWithdrawal
 from firmware.enforcement.dcnet.machines import SlotState
 from firmware.enforcement.dcnet.messages.documents import Document, document_hash
-from firmware.enforcement.dcnet.messages.faults import AuditReport, RecoveryOrder
+from firmware.enforcement.dcnet.messages.faults import AuditReport, RecoveryOrder, TwoAccounts
 from firmware.enforcement.dcnet.messages.manifest import EpochManifest, Manifest
 from firmware.enforcement.dcnet.messages.roster import Attestation, Roster, RosterDraft, SignedBundle
 from firmware.enforcement.dcnet.messages.witnessed import Witnessed
@@ -78,6 +78,7 @@ class Administrator:
         self.kept: dict[str, bytes] = {}
         self.roster: Roster | None = None
         self.reports: list[AuditReport] = []
+        self.accounts: list[TwoAccounts] = []
         self.refused = 0
 
     def _reveal(self, version: int) -> BeaconReveal:
@@ -127,7 +128,10 @@ class Administrator:
     async def faults(self, report: bytes) -> bytes:
         if self.away:
             raise PeerUnavailable("the administrator is away")
-        self.reports.append(AuditReport.from_bytes(report.partition(b"|")[2]))
+        if report.startswith(b"emp|"):
+            self.reports.append(AuditReport.from_bytes(report.partition(b"|")[2]))
+        else:
+            self.accounts.append(TwoAccounts.from_bytes(report))
         return b""
 
 

@@ -45,6 +45,8 @@ KINDS = [
     ManifestReply,
     faults.RecoveryOrder,
     faults.CanaryStatement,
+    faults.AuditReport,
+    faults.TwoAccounts,
     conduct.Calendar,
     conduct.CalendarPublication,
     conduct.Receipt,
