@@ -103,7 +103,7 @@ class NetCoordinator:
             gateway_of=self._gateway,
             now_utc=now_utc,
             tell_totals=tell_totals,
-            accused=self.rosters.exclude,
+            accused=self.rosters.accuse,
         )
         known = overseers or {}
         told = {name: known[name] for name in sorted(set(contracts.values())) if name in known}
@@ -176,6 +176,7 @@ class NetCoordinator:
     async def _watch_withdrawals(self) -> None:
         while True:
             await self.rosters.ask_withdrawals()
+            await self.rosters.tell_disputes()
             await asyncio.sleep(max(0.5, float(self.rules.slot_s)))
 
     # -- the resources -------------------------------------------------------------------------------

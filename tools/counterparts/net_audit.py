@@ -10,9 +10,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Protocol
-
-from aiohttp import ClientError
+from typing import Any, Final
 
 from firmware.enforcement.dcnet.errors import DcNetError
 from firmware.enforcement.dcnet.messages.conduct import SlotDigest
@@ -21,17 +19,18 @@ from firmware.enforcement.dcnet.messages.faults import (
     AuditOrder,
     AuditReport,
     CanaryStatement,
+    OtherEnds,
     ShownFrame,
     TwoAccounts,
 )
 from firmware.enforcement.dcnet.messages.frames import digest
-from firmware.enforcement.dcnet.messages.roster import SignedBundle
+from firmware.enforcement.dcnet.messages.roster import Attestation, SignedBundle
 from firmware.enforcement.dcnet.policy import CANARY_LANE
 from tools.counterparts.messages import MessageRefused
 from tools.counterparts.net_founding import CoordinatorKeys
+from tools.counterparts.net_probation import TakesFaults, Untold
 from tools.counterparts.net_tally import Taken, Tally
 from tools.counterparts.server import Emit
-from wan.errors import OrderRefused, WanError
 
 EPOCHS_BETWEEN: Final = 30
 """A member has to answer one audit in so many epochs."""
@@ -89,13 +88,6 @@ def judge(
     return Judgement(frozenset(wrong), frozenset(disputed), frozenset(silent))
 
 
-class ToldAdministrator(Protocol):
-    """One administrator as the supplier tells it; raises `WanError`, `OSError` or `ClientError`."""
-
-    async def faults(self, report: bytes) -> bytes:
-        """Take a signed `AuditReport`, or `TwoAccounts`."""
-
-
 class Auditor:
     """The audits of one net's supplier, one at a time.
 
@@ -109,7 +101,7 @@ class Auditor:
     def __init__(
         self,
         keys: CoordinatorKeys,
-        administrators: Mapping[str, ToldAdministrator],
+        administrators: Mapping[str, TakesFaults],
         certificates: Mapping[int, bytes],
         emit: Emit,
     ) -> None:
@@ -122,7 +114,9 @@ class Auditor:
         self._accounts: dict[tuple[int, int], tuple[CanaryStatement, bytes]] = {}
         """(epoch, index) -> what a member said in an audit, until its day's digest is here."""
         self._spoke = asyncio.Event()
-        self._untold: list[tuple[str, bytes]] = []
+        self._untold = Untold()
+        self._found: dict[int, dict[int, bytes]] = {}
+        """Slot of the last audit -> index -> what both ends of its disputed edges have signed."""
 
     async def begin(self, tally: Tally) -> None:
         """Order an audit of a slot whose canary lane does not count its members.
@@ -198,11 +192,22 @@ class Auditor:
             _denied(tally, statements),
         )
         self._emit({"event": "audit", "net": terms.net.hex(), "slot": tally.slot, **_listed(found)})
+        self._found = {tally.slot: {index: self._disputing(index, found) for index in statements}}
         for index, (said, body) in self._statements.items():
             self._accounts[tally.epoch, index] = (said, body)  # one in 30 epochs of each member
         self._tally, self._order = None, b""
         await self._report(await self._keys.sign(report.to_bytes()))
         return found
+
+    def _disputing(self, index: int, found: Judgement) -> bytes:
+        """Return what the other ends of a member's disputed edges have signed."""
+        others = sorted(sum(edge) - index for edge in found.edges if index in edge)
+        stated = [Attestation(self._certificates[one], self._statements[one][1]) for one in others]
+        return OtherEnds(tuple(stated)).to_bytes()
+
+    def other_ends(self, slot: int, index: int) -> bytes | None:
+        """Return `OtherEnds` for a member of the slot audited last, None while there is no finding."""
+        return self._found.get(slot, {}).get(index)
 
     async def compare(self, said: SlotDigest, signed: bytes) -> bool:
         """Hold a member's day against what it said in an audit; tell the administrators if they differ."""
@@ -216,7 +221,7 @@ class Auditor:
         return True
 
     async def _report(self, report: bytes) -> None:
-        self._untold += [(name, report) for name in self._administrators]
+        self._untold.waiting += [(name, report) for name in self._administrators]
         await self.tell()
 
     def _excused(self, tally: Tally) -> set[int]:
@@ -229,15 +234,11 @@ class Auditor:
 
     async def tell(self) -> None:
         """Tell the administrators what they could not be told before; one try each."""
-        left = []
-        for name, report in self._untold:
-            try:
-                await self._administrators[name].faults(report)
-            except OrderRefused as refused:
-                self._emit({"event": "refused", "what": f"faults by {name}", "reason": str(refused)})
-            except (WanError, OSError, ClientError):
-                left.append((name, report))
-        self._untold = left
+
+        def refused(name: str, reason: str) -> None:
+            self._emit({"event": "refused", "what": f"faults by {name}", "reason": reason})
+
+        await self._untold.tell(self._administrators, refused)
 
 
 def _denied(tally: Tally, statements: Mapping[int, CanaryStatement]) -> tuple[ShownFrame, ...]:

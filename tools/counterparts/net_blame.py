@@ -6,6 +6,7 @@ that a member has signed for, says the same. Shares the codecs of the product an
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping, MutableMapping
@@ -13,11 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from firmware.enforcement.dcnet.errors import DcNetError, MalformedObject
+from firmware.enforcement.dcnet.founding.confirmation import EdgeConfirm, EdgeDispute
 from firmware.enforcement.dcnet.messages.conduct import SlotDigest
 from firmware.enforcement.dcnet.messages.documents import document_hash, from_bitmap
 from firmware.enforcement.dcnet.messages.faults import (
     AuditReport,
     CanaryStatement,
+    DisputedEdge,
     ShownFrame,
     TwoAccounts,
 )
@@ -142,6 +145,14 @@ def _submit(shown: ShownFrame, manifest: Manifest, accepted: list[int]) -> Frame
     return frame
 
 
+def _proof(body: bytes) -> TwoAccounts | DisputedEdge | None:
+    """Return what proves by itself, None for a report that its supplier must have signed."""
+    for kind in (TwoAccounts, DisputedEdge):
+        with contextlib.suppress(MalformedObject):
+            return kind.from_bytes(body)
+    return None
+
+
 def _account(content: bytes) -> CanaryStatement | SlotDigest:
     try:
         return CanaryStatement.from_bytes(content)
@@ -189,12 +200,13 @@ class FaultKeeper:
         ordered = self._ordered(net)
         if ordered is None:
             raise OrderRefused("policy", "no such net was ordered")
-        try:
-            accounts = TwoAccounts.from_bytes(body)
-        except MalformedObject:
-            await self._report(net, ordered, body)
+        proof = _proof(body)
+        if isinstance(proof, TwoAccounts):
+            await self._accounts(net, ordered, proof)
+        elif isinstance(proof, DisputedEdge):
+            await self._disputed(net, proof)
         else:
-            await self._accounts(net, ordered, accounts)
+            await self._report(net, ordered, body)
         return b""
 
     async def _report(self, net: str, ordered: OrderedNet, body: bytes) -> None:
@@ -259,6 +271,30 @@ class FaultKeeper:
             self._note(net, said.version, said.slot, Blame(contradictions=frozenset({said.index})))
             self._kept[name] = accounts.to_bytes()
 
+    async def _disputed(self, net: str, disputed: DisputedEdge) -> None:
+        """Count an edge whose ends do not hold one key; once in a roster, whichever end says so."""
+        try:
+            one, two = [await check_signed(item, self._trust) for item in (disputed.dispute, disputed.shown)]
+            said, shown = EdgeDispute.from_bytes(one.content), EdgeConfirm.from_bytes(two.content)
+            roster = self._roster(net, said.version)
+        except (DcNetError, MessageRefused) as error:
+            raise OrderRefused("form", str(error)) from error
+        entries = {entry.certificate_hash: entry.index for entry in roster.entries}
+        signers = [entries.get(hashlib.sha256(item.signer).digest()) for item in (one, two)]
+        if signers != [said.index, said.peer] or shown.index != said.peer:
+            raise OrderRefused("signer", "a dispute of other members than those who signed")
+        about = (said.net, said.roster_hash, shown.roster_hash)
+        name = document_hash(roster)
+        if about != (bytes.fromhex(net), name, name) or document_hash(shown) != said.shown:
+            raise OrderRefused("dispute", "about another net, roster or confirmation")
+        if said.index not in {peer for peer, _ in shown.tags}:
+            raise OrderRefused("dispute", "there is no such edge")
+        edge = (min(said.index, said.peer), max(said.index, said.peer))
+        record = f"edge-{net}-{said.version}-{edge[0]}-{edge[1]}"
+        if record not in self._kept:
+            self._note(net, said.version, None, Blame(edges=frozenset({edge})))
+            self._kept[record] = disputed.to_bytes()
+
     def excluded(self, net: str) -> frozenset[str]:
         """Return the gateway ids that may be in no further roster of a net."""
         return frozenset(gateway for gateway, about in self.standing(net).items() if about["excluded"])
@@ -294,7 +330,7 @@ class FaultKeeper:
             found[said.index] = said
         return found
 
-    def _note(self, net: str, version: int, slot: int, found: Blame) -> None:
+    def _note(self, net: str, version: int, slot: int | None, found: Blame) -> None:
         names = json.loads(self._kept[f"names-{net}-{version}"])["gateways"]
         standing, visits = self.standing(net), self.visits(net)
         counts = {
@@ -307,7 +343,7 @@ class FaultKeeper:
             about = standing.setdefault(names[index - 1], {"slots": []})
             for what in COUNTED:
                 about[what] = about.get(what, 0) + (index in counts[what])
-            about["slots"].append(slot)
+            about["slots"] += [] if slot is None else [slot]
             about["excluded"] = bool(about["contradictions"])
             about["visit"] = max(about[what] for what in _VISITED) >= VISIT
         self._kept[f"faults-{net}"] = json.dumps(standing, indent=1).encode()

@@ -14,6 +14,7 @@ from typing import Protocol
 from firmware.enforcement.dcnet.errors import DcNetError
 from firmware.enforcement.dcnet.founding.confirmation import Confirmations, EdgeConfirm, EdgeDispute
 from firmware.enforcement.dcnet.messages.documents import document_hash
+from firmware.enforcement.dcnet.messages.faults import DisputedEdge
 from firmware.enforcement.dcnet.messages.roster import Attestation, Roster, SignedBundle
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.primitives import graph
@@ -43,6 +44,8 @@ class Confirmed:
         self._neighbours: dict[int, frozenset[int]] = {}
         self._shown: dict[int, tuple[Attestation, EdgeConfirm]] = {}
         self._disputed: set[tuple[int, int]] = set()
+        self.reports: list[DisputedEdge] = []
+        """What the administrators have to be told; whoever does so takes it out."""
         self.withdrawn: set[int] = set()
         """Indices that an administrator withdrew."""
         self.changed = asyncio.Event()
@@ -64,6 +67,11 @@ class Confirmed:
             if a not in out and b not in out:
                 out |= {one for one in (a, b) if disputes[one] == max(disputes[a], disputes[b])}
         return frozenset(self._shown) - out
+
+    @property
+    def disputed(self) -> frozenset[tuple[str, str]]:
+        """Gateway ids of the ends of disputed edges."""
+        return frozenset((self._members[a - 1], self._members[b - 1]) for a, b in self._disputed)
 
     async def confirm(self, gateway: str, body: bytes) -> int:
         """Take a member's tags; HTTP status of the answer. Raises `ConfirmationRefused`."""
@@ -102,7 +110,10 @@ class Confirmed:
             raise ConfirmationRefused("it disputes what nobody has shown")
         if said.peer not in self._neighbours.get(said.index, ()):
             raise ConfirmationRefused("no such edge")
-        self._disputed.add((min(said.index, said.peer), max(said.index, said.peer)))
+        edge = (min(said.index, said.peer), max(said.index, said.peer))
+        if edge not in self._disputed:
+            self._disputed.add(edge)
+            self.reports.append(DisputedEdge(body, shown[0].signed))
         self._tell("dispute", gateway, peer=self._members[said.peer - 1])
         return 201
 

@@ -31,6 +31,7 @@ from tools.counterparts.net_founding import (
     FoundingRefused,
     MembersSilent,
 )
+from tools.counterparts.net_probation import Accused, Probation, Untold
 from tools.counterparts.net_tally import Terms
 from tools.counterparts.server import Emit
 from wan.errors import WanError
@@ -94,6 +95,7 @@ class Rosters:
         self._leaving: dict[str, int] = {}
         self._silent: frozenset[str] = frozenset()
         self._excluded: frozenset[str] = frozenset()
+        self._probation, self._untold = Probation(), Untold()
         self._wanted = False
         self._drafted: datetime | None = None
         self._moved = asyncio.Event()
@@ -175,8 +177,11 @@ class Rosters:
             come = founding.offered - set(now.members) - self._silent - self._excluded
             changed = len(gone | (set(now.members) & self._silent)) + len(come)
             stay = [name for name in now.members if name not in gone and name not in self._silent]
-            large = changed >= self._rules.churn_min and self._in_time(epoch)
+            large = (changed >= self._rules.churn_min or self._rekeys(now, epoch)) and self._in_time(epoch)
             if large and self._holds(len(stay) + len(come), self._rules.n_min):
+                if not self._wanted and changed < self._rules.churn_min:
+                    edges = [list(edge) for edge in sorted(self._probation.edges(now.roster.version))]
+                    self._tell("rekey", version=founding.version, edges=edges)
                 founding.first_epoch, self._wanted = epoch, True
                 if await self._stayers(founding, now, epoch):
                     return
@@ -202,6 +207,8 @@ class Rosters:
             late = (self._now_utc() - begun).total_seconds() >= self._patience_s
             if late or founding.offered >= stay:
                 members = (stay & founding.offered) | come
+                if len(come) < self._rules.churn_min and self._rekeys(now, epoch):
+                    members -= come  # nobody comes with new keys alone: a lone newcomer waits on
                 changed = len(members ^ set(now.members))
                 enough = self._holds(len(members), self._rules.n_min)
                 if enough and not 0 < changed < self._rules.churn_min:
@@ -210,6 +217,13 @@ class Rosters:
                 if late:
                     return False
             await self._poll()
+
+    def _rekeys(self, now: Version, epoch: int) -> bool:
+        """Whether disputed edges want new keys and the same members can have them: nobody goes."""
+        disputed = now.founding.confirming.disputed
+        self._excluded |= self._probation.note(now.roster.version, disputed)
+        lost = any(self._gone(name, epoch) or name in self._silent for name in now.members)
+        return bool(self._probation.edges(now.roster.version)) and not lost
 
     def _gone(self, name: str, epoch: int) -> bool:
         """Whether a member is out in `epoch`: it leaves, its contract is over, or it was withdrawn."""
@@ -282,9 +296,24 @@ class Rosters:
         self._moved.set()
         return version
 
-    def exclude(self, members: frozenset[str]) -> None:
-        """Let no later roster hold these: an audit has named them."""
-        self._excluded |= members
+    def accuse(self, found: Accused) -> None:
+        """Let no later roster hold who lied, or was named too often; edges get new keys by the next one."""
+        if self.in_force is not None:
+            version = self.in_force.roster.version
+            self._excluded |= found.out | self._probation.note(version, found.edges, found.silent)
+
+    async def tell_disputes(self) -> None:
+        """Tell the administrators of a roster in force or on its way which of its edges are disputed."""
+        for one in (self.in_force, self.ready):
+            if one is not None and (reports := one.founding.confirming.reports):
+                names = sorted({entry.administrator for entry in one.roster.entries})
+                self._untold.waiting += [(name, report.to_bytes()) for report in reports for name in names]
+                reports.clear()
+
+        def refused(_name: str, reason: str) -> None:
+            self._tell("refused", what="dispute", reason=reason)
+
+        await self._untold.tell(self._administrators, refused)
 
     # -- contracts ---------------------------------------------------------------------------------------
 

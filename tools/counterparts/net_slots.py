@@ -23,6 +23,7 @@ from tools.counterparts.net_audit import Auditor
 from tools.counterparts.net_conduct import NetConduct, Overseer, settle
 from tools.counterparts.net_conduct_routes import conduct_routes
 from tools.counterparts.net_founding import CoordinatorKeys, Countersigner
+from tools.counterparts.net_probation import Accused
 from tools.counterparts.net_recovering import Recovering
 from tools.counterparts.net_request import answer, body_of, number
 from tools.counterparts.net_rosters import Version
@@ -48,7 +49,7 @@ class NetSlots:
         now_utc: the supplier's clock.
         tell_totals: whether members learn the totals.
         marks: what the totals say besides the net.
-        accused: takes the ids of members that an audit names.
+        accused: takes whom an audit names.
         calendars: what is blocked.
         overseers: who is told how often members took part.
         report_slots: after so many slots.
@@ -65,7 +66,7 @@ class NetSlots:
         now_utc: Callable[[], datetime],
         tell_totals: bool,
         marks: Mapping[str, str],
-        accused: Callable[[frozenset[str]], None],
+        accused: Callable[[Accused], None],
         calendars: Sequence[Calendar] = (),
         overseers: Mapping[str, Overseer] | None = None,
         report_slots: int | None = None,
@@ -224,7 +225,14 @@ class NetSlots:
             await self._auditor.tell()
             if (found := await self._auditor.end(until, self._now_utc)) is not None:
                 self._suspended |= found.named
-                self._accused(frozenset(self.members[index - 1] for index in found.named))
+                name = dict(enumerate(self.members, start=1))
+                self._accused(
+                    Accused(
+                        frozenset(name[index] for index in found.members),
+                        frozenset(name[index] for index in found.silent),
+                        frozenset((name[a], name[b]) for a, b in found.edges),
+                    )
+                )
 
     async def _compare(self, said: SlotDigest, signed: bytes) -> bool:
         """Hold a member's day against what it said in an audit."""
@@ -254,6 +262,7 @@ class NetSlots:
             web.get(base + "/order/{slot:\\d+}/{index:\\d+}", self._get_order),
             web.put(base + "/share/{slot:\\d+}/{index:\\d+}/{member:\\d+}", self._put_share),
             web.get(base + "/audit/{slot:\\d+}", self._get_audit),
+            web.get(base + "/audit/{slot:\\d+}/{index:\\d+}", self._get_other_ends),
             web.put(base + "/canary/{slot:\\d+}/{index:\\d+}", self._put_canary),
         ]
 
@@ -344,6 +353,10 @@ class NetSlots:
         self._gateway(request)
         auditor = self._auditor
         return answer(None if auditor is None else auditor.order(number(request, "slot")))
+
+    async def _get_other_ends(self, request: web.Request) -> web.Response:
+        index, auditor = self._sender(request), self._auditor
+        return answer(None if auditor is None else auditor.other_ends(number(request, "slot"), index))
 
     async def _put_canary(self, request: web.Request) -> web.Response:
         index, gateway, body = self._sender(request), self._gateway(request), await body_of(request)

@@ -47,6 +47,8 @@ KINDS = [
     faults.CanaryStatement,
     faults.AuditReport,
     faults.TwoAccounts,
+    faults.DisputedEdge,
+    faults.OtherEnds,
     conduct.Calendar,
     conduct.CalendarPublication,
     conduct.Receipt,

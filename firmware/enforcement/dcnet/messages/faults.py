@@ -11,6 +11,7 @@ from typing import ClassVar, Self
 from firmware.enforcement.dcnet.errors import MalformedObject
 from firmware.enforcement.dcnet.messages.canonical import Fields, decode, encode, octets
 from firmware.enforcement.dcnet.messages.documents import HASH_BYTES, NET_BYTES, U32
+from firmware.enforcement.dcnet.messages.roster import Attestation
 from firmware.enforcement.dcnet.primitives.arithmetic import MODULUS
 
 
@@ -224,6 +225,45 @@ class TwoAccounts:
         """Decode; anything else than the canonical form raises `MalformedObject`."""
         fields = Fields(decode(data), 3, cls.KIND)
         return cls(fields.octets(), fields.octets())
+
+
+@dataclass(frozen=True, slots=True)
+class DisputedEdge:
+    """For the administrators: an `EdgeDispute` and the `EdgeConfirm` it is about, as their members signed."""
+
+    KIND: ClassVar[int] = 61
+
+    dispute: bytes
+    shown: bytes
+
+    def to_bytes(self) -> bytes:
+        """Encode."""
+        return encode([self.KIND, self.dispute, self.shown])
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Decode; anything else than the canonical form raises `MalformedObject`."""
+        fields = Fields(decode(data), 3, cls.KIND)
+        return cls(fields.octets(), fields.octets())
+
+
+@dataclass(frozen=True, slots=True)
+class OtherEnds:
+    """What the other ends of a member's disputed edges have stated in an audit, each signed by its member."""
+
+    KIND: ClassVar[int] = 62
+
+    items: tuple[Attestation, ...]
+
+    def to_bytes(self) -> bytes:
+        """Encode."""
+        return encode([self.KIND, [[item.certificate, item.signed] for item in self.items]])
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Decode; anything else than the canonical form raises `MalformedObject`."""
+        fields = Fields(decode(data), 2, cls.KIND)
+        return cls(tuple(Attestation.from_fields(item) for item in fields.array()))
 
 
 def _word(item: object) -> tuple[int, int, int]:

@@ -37,6 +37,7 @@ from firmware.enforcement.dcnet.service.outages import Outages
 from firmware.enforcement.dcnet.service.outcomes import Outcomes, Tell
 from firmware.enforcement.dcnet.service.recovering import Recovering
 from firmware.enforcement.dcnet.service.refusals import REFUSED
+from firmware.enforcement.dcnet.service.resting import RestingEdges
 from firmware.enforcement.dcnet.service.witnessing import signed_by_emp
 from firmware.enforcement.dcnet.slot.chain import ManifestChain
 from firmware.enforcement.dcnet.slot.ledger import Ledger, SlotEntry
@@ -108,6 +109,7 @@ class Serving:
         self.auditing = Auditing(
             rules, client=client, ledger=ledger, signatures=signatures, clock=clock, tell=tell, log=log
         )
+        self._resting = RestingEdges(client, ledger, signatures, tell, log)
         self._log, self._conduct = log, conduct
         self._outages = Outages(rules, client, signatures, log)
         self.outcomes = Outcomes(
@@ -157,6 +159,8 @@ class Serving:
         assert head is not None
         try:
             await self._admit(membership, head.present)
+            await self._resting.look(membership, await self.auditing.last(), head.slot + 1)
+            await self._resting.admit(membership, head.present)
         except MembershipRefused:
             self._enter(MemberStep.PARK)
             raise
