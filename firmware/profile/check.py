@@ -23,6 +23,7 @@ from firmware.profile.model import (
     ProfileSet,
 )
 from firmware.profile.net_sizes import unservable
+from firmware.profile.net_terms import contradictions
 from firmware.profile.pem import to_der
 from firmware.profile.validity import INSTANT, check_validity, whole
 from lmn.model import MeterId, Obis
@@ -236,6 +237,8 @@ def _net(
         yield Problem(f"{place}.d_min", "less than n_min")
     elif net.n_min <= net.n_max and (help_ := unservable(net.n_min, net.n_max, net.d_min)):
         yield Problem(f"{place}.d_min", f"a number of members that has a key graph: {help_}")
+    for field, needed in contradictions(net):
+        yield Problem(f"{place}.{field}", needed)
     if net.lanes != _LANES:
         yield Problem(f"{place}.lanes", '["import", "export", "canary"]')
     if not whole(net.t0_utc):

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from tools.counterparts.flows import recording
 from tools.counterparts.keys import load_private_key
 from tools.counterparts.messages import MessageRefused, Trust, open_delivery, open_envelope
-from tools.counterparts.net_mount import NetSettings, mount_coordinators
+from tools.counterparts.net_mount import NetSettings, check_settings, mount_coordinators
 from tools.counterparts.server import (
     MAX_BODY_BYTES,
     Emit,
@@ -98,7 +98,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def read_settings(folder: Path) -> Settings:
     """Read DIR/emp.toml; ValueError if it is broken."""
-    return msgspec.convert(tomllib.loads((folder / "emp.toml").read_text(encoding="utf-8")), Settings)
+    settings = msgspec.convert(tomllib.loads((folder / "emp.toml").read_text(encoding="utf-8")), Settings)
+    for net in settings.net:
+        check_settings(net)
+    return settings
 
 
 class Supplier:

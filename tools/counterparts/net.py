@@ -95,6 +95,7 @@ class NetCoordinator:
             patience_s=patience_s,
             look_s=look_s,
         )
+        self.rosters.lingering = self._lingering
         slots = partial(
             self.slots_type,
             keys=keys,
@@ -167,11 +168,23 @@ class NetCoordinator:
         return period
 
     async def _of_period(self, period: int) -> Version:
-        """Return the roster of a reconcile slot: that of the epoch it ends in, which is known at its end."""
+        """Return the roster of a reconcile slot, at its end; who has left since is still in it."""
         assert self.reconciling is not None
         rules = self.reconciling.rules
         await asyncio.sleep(max(0.0, (rules.slot_end(period) - self._now_utc()).total_seconds()))
-        return next(one for first, one in reversed(self._ruled) if first <= rules.epoch_of(period))
+        return self._ruling(period)
+
+    def _ruling(self, period: int) -> Version:
+        """Return the roster that was in force before a period, in the net's first one its first."""
+        ruling = self.rules.ruling_epoch(period)
+        return next((one for first, one in reversed(self._ruled) if first <= ruling), self._ruled[0][1])
+
+    def _lingering(self) -> list[Version]:
+        """Return the rosters of the reconcile slots that run or have just ended."""
+        if self.reconciling is None or not self._ruled:
+            return []
+        period = self.reconciling.rules.slot_at(self._now_utc())
+        return [self._ruling(one) for one in (period, period - 1) if one >= 0]
 
     async def _watch_withdrawals(self) -> None:
         while True:
@@ -214,7 +227,8 @@ class NetCoordinator:
         if spoken_for is not None and not self._relayed_by(request):
             raise web.HTTPForbidden(text="not an administrator of this net")
         gateway = self._identity(request) if spoken_for is None else spoken_for
-        if not self.rosters.knows(gateway):
+        lingering = any(gateway in one.members for one in self._lingering())
+        if not lingering and not self.rosters.knows(gateway):
             raise web.HTTPForbidden(text="no contract for this net")
         return gateway
 

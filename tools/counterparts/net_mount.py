@@ -18,6 +18,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
+from firmware.enforcement.dcnet.errors import NetRefused
 from firmware.enforcement.dcnet.messages.conduct import Calendar
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.profile.model import CommunicationProfile, NetPolicy
@@ -79,6 +80,24 @@ class NetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What is blocked, if the policy has `calendar = "signed"`; never changed once published."""
     patience_s: float = 3600.0
     """How long the supplier waits for members that keep silent."""
+
+
+def check_settings(net: NetSettings) -> None:
+    """Refuse a [[net]] that can never get a roster or a total.
+
+    Raises:
+        ValueError: with the field, and what is needed.
+    """
+    place = f"[[net]] {net.policy.net_id}"
+    try:
+        least_s = NetRules.from_profile(net.policy).least_patience_s()
+    except NetRefused as refused:
+        raise ValueError(f"{place}: policy: {refused}") from refused
+    if net.patience_s < least_s:
+        raise ValueError(
+            f"{place}: patience_s: at least slot_s, {least_s:g} s: members ask every poll_s, and not while "
+            f"they serve a slot; in {net.patience_s:g} s they cannot be heard, and rosters would lack them"
+        )
 
 
 def identity(request: web.Request) -> str:

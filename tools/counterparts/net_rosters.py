@@ -6,7 +6,7 @@ Shares the codecs of the product and none of its checks.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -102,6 +102,8 @@ class Rosters:
         self._old: dict[int, Founding] = {}
         self._withdrawn: dict[str, PeerWithdrawal] = {}
         self._noticed: tuple[VersionNotice | None, bytes] = (None, b"")
+        self.lingering: Callable[[], Iterable[Version]] = tuple
+        """Rosters besides the one in force whose reconcile slots are played."""
         self.in_force: Version | None = None
         self._before: Version | None = None
         self.ready: Version | None = None
@@ -384,6 +386,10 @@ class Rosters:
         if out - now.founding.confirming.withdrawn:
             self._tell("withdrawn", gateways=[now.members[index - 1] for index in sorted(out)])
         now.founding.confirming.withdrawn = out
+        for one in self.lingering():
+            one.founding.confirming.withdrawn |= {
+                entry.index for entry in one.roster.entries if entry.certificate_hash in gone
+            }
 
     def _tell(self, event: str, **more: object) -> None:
         self._emit({"event": event, "net": self._rules.net.hex()} | more)
