@@ -227,8 +227,7 @@ class NetCoordinator:
         if spoken_for is not None and not self._relayed_by(request):
             raise web.HTTPForbidden(text="not an administrator of this net")
         gateway = self._identity(request) if spoken_for is None else spoken_for
-        lingering = any(gateway in one.members for one in self._lingering())
-        if not lingering and not self.rosters.knows(gateway):
+        if not self.rosters.knows(gateway) and all(gateway not in one.members for one in self._lingering()):
             raise web.HTTPForbidden(text="no contract for this net")
         return gateway
 
