@@ -25,6 +25,7 @@ from firmware.profile.model import (
 )
 from firmware.profile.net_cells import problems as cell_problems
 from firmware.profile.net_sizes import cannot_begin, unservable
+from firmware.profile.net_terms import contradictions
 from firmware.profile.pem import to_der
 from firmware.profile.validity import check_validity
 from lmn.model import MeterId, Obis
@@ -246,6 +247,8 @@ def _net(
     witnessed = net.recovery == "witness"
     for field, expected in cell_problems(*cells, witnessed=witnessed, insecure=net.insecure_small_nets):
         yield Problem(f"{place}.{field}", expected)
+    for field, needed in contradictions(net):
+        yield Problem(f"{place}.{field}", needed)
     if net.lanes != _LANES:
         yield Problem(f"{place}.lanes", '["import", "export", "canary"]')
     if not whole(net.t0_utc):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from pathlib import Path
 from typing import Annotated
@@ -40,6 +41,9 @@ def gwa(
         str | None, typer.Option(metavar="ID", help="agree to a swap between nets, and end")
     ] = None,
     refuse_swap: Annotated[str | None, typer.Option(metavar="ID", help="refuse one, and end")] = None,
+    faults: Annotated[
+        str | None, typer.Option(help="say whom audits of this DC-net have named, and end")
+    ] = None,
 ) -> None:
     """Hand out the signed orders in DIR/spool to gateways that call in, and keep their receipts."""
     if outage is not None:
@@ -55,9 +59,31 @@ def gwa(
 
         about_swaps(directory, agree_swap, refuse_swap, as_json=jsonl)
         return
+    if faults is not None:
+        _faults(directory, faults, jsonl=jsonl)
+        return
     from tools.counterparts.gwa import Administrator
 
     asyncio.run(serve(Administrator, directory, address, jsonl=jsonl))
+
+
+def _faults(directory: Path, net: str, *, jsonl: bool) -> None:
+    """Say of each gateway what audits have found, and what follows: probation, a visit, no further roster."""
+    from tools.counterparts.kept_files import KeptFiles
+    from tools.counterparts.net_blame import COUNTED, standing_of
+
+    if not re.fullmatch(r"[0-9a-f]{16}", net):
+        raise typer.BadParameter("--faults is a net's id, 16 hexadecimal digits")
+    found = standing_of(KeptFiles(directory / "dcnet"), net)
+    for gateway, about in sorted(found.items()):
+        if jsonl:
+            typer.echo(json.dumps({"gateway": gateway, "net": net} | about, separators=(",", ":")))
+            continue
+        follows = "excluded" if about["excluded"] else "visit" if about.get("visit") else "probation"
+        counts = "  ".join(f"{what}={about[what]}" for what in COUNTED if about.get(what))
+        typer.echo(f"{follows:<10} {gateway}  {counts}  slots={about['slots']}")
+    if not found and not jsonl:
+        typer.echo(f"net {net}: no audit has named anybody")
 
 
 def _announce(directory: Path, net: str, slots: str, members: str, share: float) -> None:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from tools.counterparts.flows import recording
 from tools.counterparts.keys import load_private_key
 from tools.counterparts.messages import MessageRefused, Trust, open_delivery, open_envelope
-from tools.counterparts.net_mount import NetSettings, check_policy, mount_coordinators
+from tools.counterparts.net_mount import NetSettings, check_settings, mount_coordinators
 from tools.counterparts.net_swap_mount import mount_swapper
 from tools.counterparts.net_totals import KeptTotals
 from tools.counterparts.server import (
@@ -90,7 +90,7 @@ def read_settings(folder: Path) -> Settings:
     text = (folder / "emp.toml").read_text(encoding="utf-8")
     settings = msgspec.convert(tomllib.loads(text), Settings)
     for one in settings.net:
-        check_policy(one.policy)
+        check_settings(one)
     return settings
 
 

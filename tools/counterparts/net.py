@@ -115,6 +115,7 @@ class NetCoordinator:
             batch=batch,
             journal=self._journal,
         )
+        self.rosters.lingering = self._lingering
         slots = partial(
             self.slots_type,
             keys=keys,
@@ -123,7 +124,7 @@ class NetCoordinator:
             gateway_of=self._gateway,
             now_utc=now_utc,
             tell_totals=tell_totals,
-            accused=self.rosters.exclude,
+            accused=self.rosters.accuse,
             journal=self._journal,
         )
         known = durably_told(overseers or {}, self._journal)
@@ -204,18 +205,25 @@ class NetCoordinator:
         if (data := self._kept.get("ruled")) is not None:
             record: Any = decode(data)
             self._epoch, ruled = record
-            known = [(first, self.rosters.version(number)) for first, number in ruled]
-            self._ruled = [(first, version) for first, version in known if version is not None]
-            self.slots.restore(self.rosters.version, self._members_of)
+            for first, number in ruled:
+                known = self.rosters.version(number) or await self.rosters.of_a_period(number)
+                if known is not None:
+                    self._ruled.append((first, known))
+            self.slots.restore(self._version, self._members_of)
             if self.reconciling is not None:
-                self.reconciling.restore(self.rosters.version, self._members_of)
+                self.reconciling.restore(self._version, self._members_of)
+
+    def _version(self, number: int) -> Version | None:
+        return next((one for _, one in self._ruled if one.roster.version == number), None)
 
     def _members_of(self, version: int) -> tuple[str, ...]:
         founding = self.rosters.founding(version)
         return () if founding is None else founding.members
 
     def _keep(self) -> None:
-        del self._ruled[:-_RULED]
+        lingering = [one.roster.version for one in self._lingering()]
+        while len(self._ruled) > _RULED and self._ruled[0][1].roster.version not in lingering:
+            del self._ruled[0]
         ruled = [[first, version.roster.version] for first, version in self._ruled]
         self._kept.put("ruled", encode([self._epoch, ruled]))
 
@@ -257,16 +265,28 @@ class NetCoordinator:
         return period
 
     async def _of_period(self, period: int) -> Version:
-        """Return the roster of a reconcile slot: that of the epoch it ends in, which is known at its end."""
+        """Return the roster of a reconcile slot, at its end; who has left since is still in it."""
         assert self.reconciling is not None
         rules = self.reconciling.rules
         await asyncio.sleep(max(0.0, (rules.slot_end(period) - self._now_utc()).total_seconds()))
-        epoch = rules.epoch_of(period)
-        return next((one for first, one in reversed(self._ruled) if first <= epoch), self._ruled[0][1])
+        return self._ruling(period)
+
+    def _ruling(self, period: int) -> Version:
+        """Return the roster that was in force before a period, in the net's first one its first."""
+        ruling = self.rules.ruling_epoch(period)
+        return next((one for first, one in reversed(self._ruled) if first <= ruling), self._ruled[0][1])
+
+    def _lingering(self) -> list[Version]:
+        """Return the rosters of the reconcile slots that run or have just ended."""
+        if self.reconciling is None or not self._ruled:
+            return []
+        period = self.reconciling.rules.slot_at(self._now_utc())
+        return [self._ruling(one) for one in (period, period - 1) if one >= 0]
 
     async def _watch_withdrawals(self) -> None:
         while True:
             await self.rosters.ask_withdrawals()
+            await self.rosters.tell_disputes()
             await asyncio.sleep(max(0.5, float(self.rules.slot_s)))
 
     # -- the resources -------------------------------------------------------------------------------
@@ -332,7 +352,7 @@ class NetCoordinator:
         if spoken_for is not None and not self._relayed_by(request):
             raise web.HTTPForbidden(text="not an administrator of this net")
         gateway = self._identity(request) if spoken_for is None else spoken_for
-        if not self.rosters.knows(gateway):
+        if not self.rosters.knows(gateway) and all(gateway not in one.members for one in self._lingering()):
             raise web.HTTPForbidden(text="no contract for this net")
         return gateway
 

@@ -1,41 +1,41 @@
-"""Canary audits on the other side: who is wrong, judged twice, and what follows from it.
+"""A supplier's canary audits: asks, judges by the frames it has taken, and tells the administrators.
 
-The supplier asks and judges; each administrator judges again, from what the members themselves have signed,
-and keeps it. Shares the codecs of the product and none of its checks; needs no secret and sees no reading.
+What an administrator makes of it is in `net_blame`. Shares the codecs of the product and none of its checks;
+needs no secret and sees no reading.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
-from collections.abc import Callable, Collection, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Protocol
-
-from aiohttp import ClientError
+from typing import Any, Final
 
 from firmware.enforcement.dcnet.errors import DcNetError
 from firmware.enforcement.dcnet.messages.canonical import decode, encode
-from firmware.enforcement.dcnet.messages.documents import document_hash, from_bitmap, to_bitmap
-from firmware.enforcement.dcnet.messages.faults import AuditOrder, AuditReport, CanaryStatement
-from firmware.enforcement.dcnet.messages.roster import Roster, SignedBundle
-from firmware.enforcement.dcnet.policy import CANARY_LANE, reconcile_net
-from tools.counterparts.messages import MessageRefused, Trust, check_signed
+from firmware.enforcement.dcnet.messages.conduct import SlotDigest
+from firmware.enforcement.dcnet.messages.documents import document_hash, to_bitmap
+from firmware.enforcement.dcnet.messages.faults import (
+    AuditOrder,
+    AuditReport,
+    CanaryStatement,
+    OtherEnds,
+    ShownFrame,
+    TwoAccounts,
+)
+from firmware.enforcement.dcnet.messages.frames import digest
+from firmware.enforcement.dcnet.messages.roster import Attestation, SignedBundle
+from firmware.enforcement.dcnet.policy import CANARY_LANE
+from tools.counterparts.messages import MessageRefused
 from tools.counterparts.net_founding import CoordinatorKeys
 from tools.counterparts.net_journal import Journal, Room
+from tools.counterparts.net_probation import TakesFaults, Untold
 from tools.counterparts.net_tally import Taken, Tally
 from tools.counterparts.server import Emit
-from wan.errors import OrderRefused, WanError
-
-if TYPE_CHECKING:
-    from tools.counterparts.net_ordered import OrderedNet
 
 EPOCHS_BETWEEN: Final = 30
 """A member has to answer one audit in so many epochs."""
-DISPUTES: Final = 3
-"""So many disputed edges, or silences, exclude a member; a statement that contradicts itself does at once."""
 _RING: Final = 1 << 64
 
 
@@ -81,20 +81,13 @@ def judge(
             other = dict(heard[peer].pads).get(index) if peer in heard else word
             if other != word:
                 disputed.add((min(index, peer), max(index, peer)))
-        submitted, opened = words[index]
-        if (one.mask + inside + 1 - submitted) % _RING or (one.mask + outside - opened) % _RING:
+        shown = ((one.mask + inside + 1) % _RING, (one.mask + outside) % _RING)
+        if {shown, (one.submitted, one.opened)} != {words[index]}:
             wrong.add(index)
         if not {peer for peer, _ in one.pads} <= set(present):
             wrong.add(index)
     silent = words.keys() - heard.keys() - set(excused)
     return Judgement(frozenset(wrong), frozenset(disputed), frozenset(silent))
-
-
-class ToldAdministrator(Protocol):
-    """One administrator as the supplier tells it; raises `WanError`, `OSError` or `ClientError`."""
-
-    async def faults(self, report: bytes) -> bytes:
-        """Take a signed `AuditReport`."""
 
 
 class Auditor:
@@ -111,7 +104,7 @@ class Auditor:
     def __init__(
         self,
         keys: CoordinatorKeys,
-        administrators: Mapping[str, ToldAdministrator],
+        administrators: Mapping[str, TakesFaults],
         certificates: Mapping[int, bytes],
         emit: Emit,
         kept: Room | None = None,
@@ -122,10 +115,20 @@ class Auditor:
         self._tally: Tally | None = None
         self._order = b""
         self._statements: dict[int, tuple[CanaryStatement, bytes]] = {}
+        self._accounts: dict[tuple[int, int], tuple[CanaryStatement, bytes]] = {}
+        """(epoch, index) -> what a member said in an audit, until its day's digest is here."""
+        for name, data in self._kept.items("account/"):
+            epoch, index = name.split("-")
+            content, signed = kept_pair(data)
+            self._accounts[int(epoch), int(index)] = (CanaryStatement.from_bytes(content), signed)
         self._spoke = asyncio.Event()
-        kept_reports = [kept_pair(data) for _, data in self._kept.items("untold/")]
-        self._untold = [(name, report) for name, report in kept_reports if name in self._administrators]
+        self._untold = Untold(self._kept, self._administrators)
         self._stated = {int(index): int(epoch) for index, epoch in self._kept.items("stated/")}
+        self._found: dict[int, dict[int, bytes]] = {}
+        """Slot of the last audit -> index -> what both ends of its disputed edges have signed."""
+        for slot, data in self._kept.items("found/"):
+            record: Any = decode(data)
+            self._found[int(slot)] = dict(record)
 
     def resume(self, tally_of: Callable[[int], Tally | None]) -> None:
         """Go on with the audit that a process before this one has ordered.
@@ -178,7 +181,10 @@ class Auditor:
         if index not in tally.accepted:
             return Taken.REFUSED
         if (known := self._statements.get(index)) is not None:
-            return Taken.KNOWN if known[0] == said else Taken.CONFLICT
+            if known[0] == said:
+                return Taken.KNOWN
+            await self._report(TwoAccounts(known[1], body).to_bytes())
+            return Taken.CONFLICT
         self._statements[index] = (said, body)
         self._kept.put(f"statement/{index}", encode([content, body]))
         self._spoke.set()
@@ -207,26 +213,61 @@ class Auditor:
             terms.net,
             terms.version,
             tally.slot,
-            document_hash(tally.manifest),
-            to_bitmap(tally.present, terms.size),
+            tally.manifest.to_bytes(),
             tuple((index, *words[index]) for index in sorted(words)),
             tuple(signed for _, (_, signed) in sorted(self._statements.items())),
             to_bitmap(excused & words.keys(), terms.size),
+            _denied(tally, statements),
         )
         self._emit({"event": "audit", "net": terms.net.hex(), "slot": tally.slot, **_listed(found)})
-        signed = await self._keys.sign(report.to_bytes())
+        signed_report = await self._keys.sign(report.to_bytes())
+        ends = {index: self._disputing(index, found) for index in statements}
+        self._found = {tally.slot: ends}
         self._tally, self._order = None, b""
-        self._untold += [(name, signed) for name in self._administrators]
         for index, epoch in self._stated.items():
             self._kept.put(f"stated/{index}", str(epoch).encode())
-        self._kept.clear("order/", "statement/")
-        self._keep_untold()
+        self._kept.clear("order/", "statement/", "found/")
+        self._kept.put(
+            f"found/{tally.slot}", encode([[index, shown] for index, shown in sorted(ends.items())])
+        )
+        self._keep_accounts(tally.epoch)
+        self._untold.add(self._administrators, [signed_report])
         return found
 
-    def _keep_untold(self) -> None:
-        self._kept.clear("untold/")
-        for number, (name, report) in enumerate(self._untold):
-            self._kept.put(f"untold/{number:06d}", encode([name, report]))
+    def _keep_accounts(self, epoch: int) -> None:
+        """Keep what was said in an audit until the digests of its day are here; old days are given up."""
+        for index, (said, body) in self._statements.items():
+            self._accounts[epoch, index] = (said, body)  # one in 30 epochs of each member
+            self._kept.put(f"account/{epoch}-{index}", encode([said.to_bytes(), body]))
+        for old in [one for one in self._accounts if one[0] < epoch - EPOCHS_BETWEEN]:
+            del self._accounts[old]
+            self._kept.drop(f"account/{old[0]}-{old[1]}")
+
+    def _disputing(self, index: int, found: Judgement) -> bytes:
+        """Return what the other ends of a member's disputed edges have signed."""
+        others = sorted(sum(edge) - index for edge in found.edges if index in edge)
+        stated = [Attestation(self._certificates[one], self._statements[one][1]) for one in others]
+        return OtherEnds(tuple(stated)).to_bytes()
+
+    def other_ends(self, slot: int, index: int) -> bytes | None:
+        """Return `OtherEnds` for a member of the slot audited last, None while there is no finding."""
+        return self._found.get(slot, {}).get(index)
+
+    async def compare(self, said: SlotDigest, signed: bytes) -> bool:
+        """Hold a member's day against what it said in an audit; tell the administrators if they differ."""
+        statement, body = self._accounts.pop((said.epoch, said.index), (None, b""))
+        if statement is None:
+            return False
+        self._kept.drop(f"account/{said.epoch}-{said.index}")
+        sent = {(one.slot, one.submitted, one.opened) for one in said.frames}
+        if (statement.slot, statement.submit_digest, statement.open_digest) in sent:
+            return False
+        await self._report(TwoAccounts(body, signed).to_bytes())
+        return True
+
+    async def _report(self, report: bytes) -> None:
+        self._untold.add(self._administrators, [report])
+        await self.tell()
 
     def _excused(self, tally: Tally) -> set[int]:
         """Return the accepted members whose budget is spent."""
@@ -238,17 +279,11 @@ class Auditor:
 
     async def tell(self) -> None:
         """Tell the administrators what they could not be told before; one try each."""
-        left = []
-        for name, report in self._untold:
-            try:
-                await self._administrators[name].faults(report)
-            except OrderRefused as refused:
-                self._emit({"event": "refused", "what": f"faults by {name}", "reason": str(refused)})
-            except (WanError, OSError, ClientError):
-                left.append((name, report))
-        if self._untold != left:
-            self._untold = left
-            self._keep_untold()
+
+        def refused(name: str, reason: str) -> None:
+            self._emit({"event": "refused", "what": f"faults by {name}", "reason": reason})
+
+        await self._untold.tell(self._administrators, refused)
 
 
 def kept_pair(data: bytes) -> tuple[Any, bytes]:
@@ -257,119 +292,17 @@ def kept_pair(data: bytes) -> tuple[Any, bytes]:
     return record[0], record[1]
 
 
+def _denied(tally: Tally, statements: Mapping[int, CanaryStatement]) -> tuple[ShownFrame, ...]:
+    """Return the Submits that members have not sent if they are believed. Never more: see docs/dcnet.md."""
+    shown = []
+    for index, said in sorted(statements.items()):
+        body = tally.frames[index].to_bytes()
+        word = tally.frames[index].lanes[CANARY_LANE]
+        if (said.submitted, said.submit_digest) != (word, digest(body)):
+            shown.append(ShownFrame(index, body, tally.siblings(index)))
+    return tuple(shown)
+
+
 def _listed(found: Judgement) -> dict[str, Any]:
     edges = [list(edge) for edge in sorted(found.edges)]
     return {"members": sorted(found.members), "edges": edges, "silent": sorted(found.silent)}
-
-
-class FaultKeeper:
-    """What an administrator knows of audits: judges again, keeps probation, excludes.
-
-    Args:
-        ordered: net id (hex) -> what was ordered, None if nothing.
-        trust: anchors for the signers' certificates.
-        kept: outlives this process.
-        emit: takes events.
-    """
-
-    def __init__(
-        self,
-        ordered: Callable[[str], OrderedNet | None],
-        trust: Trust,
-        kept: MutableMapping[str, bytes],
-        emit: Emit,
-    ) -> None:
-        self._ordered, self._trust, self._kept, self._emit = ordered, trust, kept, emit
-
-    async def take(self, net: str, body: bytes) -> bytes:
-        """Take a supplier's report; nothing comes back.
-
-        Raises:
-            OrderRefused: not the supplier's, not of a roster that we countersigned, or another one of a slot.
-        """
-        ordered = self._ordered(net)
-        if ordered is None:
-            raise OrderRefused("policy", "no such net was ordered")
-        try:
-            checked = await check_signed(body, self._trust)
-            report = AuditReport.from_bytes(checked.content)
-            known = self._kept.get(f"roster-{net}-{report.version}")
-            if known is None or f"names-{net}-{report.version}" not in self._kept:
-                raise OrderRefused("roster", "no roster of this version was countersigned")
-            roster = Roster.from_bytes(known)
-            size = len(roster.entries)
-            present, excused = from_bitmap(report.present, size), from_bitmap(report.excused, size)
-            statements = await self._statements(report, roster)
-        except (DcNetError, MessageRefused) as error:
-            raise OrderRefused("form", str(error)) from error
-        if checked.signer != ordered.emp_certificate:
-            raise OrderRefused("signer", "not signed by the supplier of this net")
-        regular = bytes.fromhex(net)
-        if report.net not in (regular, reconcile_net(regular)):
-            raise OrderRefused("net", "about another net")
-        words = {index: (submitted, opened) for index, submitted, opened in report.words}
-        if not words.keys() <= set(range(1, size + 1)):
-            raise OrderRefused("form", "a member that is not in the roster")
-        name = f"audit-{report.net.hex()}-{report.slot}"
-        if (before := self._kept.get(name)) is not None:
-            if before == checked.content:
-                return b""
-            raise OrderRefused("second", "another audit of this slot was reported before")
-        found = judge(words, statements, present, excused)
-        noting = f"noting-{net}"
-        again = self._kept.get(noting) == name.encode()
-        self._kept[noting] = name.encode()
-        self._note(net, report, found, again=again)
-        self._kept[name] = checked.content
-        return b""
-
-    def excluded(self, net: str) -> frozenset[str]:
-        """Return the gateway ids that may be in no further roster of a net."""
-        return frozenset(gateway for gateway, about in self.standing(net).items() if about["excluded"])
-
-    def standing(self, net: str) -> dict[str, dict[str, Any]]:
-        """Return what is known of each gateway that an audit has named."""
-        known: dict[str, dict[str, Any]] = json.loads(self._kept.get(f"faults-{net}", b"{}"))
-        return known
-
-    async def _statements(self, report: AuditReport, roster: Roster) -> dict[int, CanaryStatement]:
-        entries = {entry.certificate_hash: entry.index for entry in roster.entries}
-        found = {}
-        for body in report.statements:
-            checked = await check_signed(body, self._trust)
-            said = CanaryStatement.from_bytes(checked.content)
-            told = (said.net, said.version, said.slot, said.manifest_hash, said.index)
-            index = entries.get(hashlib.sha256(checked.signer).digest())
-            if told != (report.net, report.version, report.slot, report.manifest_hash, index):
-                raise OrderRefused("statement", "a statement of another slot, or not its member's")
-            found[said.index] = said
-        return found
-
-    def _note(self, net: str, report: AuditReport, found: Judgement, *, again: bool) -> None:
-        names = json.loads(self._kept[f"names-{net}-{report.version}"])["gateways"]
-        standing = self.standing(net)
-        disputed = {end for edge in found.edges for end in edge}
-        for index in sorted(found.named):
-            about = standing.setdefault(
-                names[index - 1], {"disputes": 0, "silent": 0, "contradictions": 0, "slots": []}
-            )
-            if again and report.slot in about["slots"]:
-                continue  # noted, and killed before the report was kept
-            about["disputes"] += index in disputed
-            about["silent"] += index in found.silent
-            about["contradictions"] += index in found.members
-            about["slots"].append(report.slot)
-            about["excluded"] = bool(
-                about["contradictions"] or max(about["disputes"], about["silent"]) >= DISPUTES
-            )
-        self._kept[f"faults-{net}"] = json.dumps(standing, indent=1).encode()
-        self._emit(
-            {
-                "event": "probation",
-                "net": net,
-                "slot": report.slot,
-                "gateways": [names[index - 1] for index in sorted(found.named)],
-                "edges": [[names[end - 1] for end in edge] for edge in sorted(found.edges)],
-                "excluded": sorted(self.excluded(net)),
-            }
-        )

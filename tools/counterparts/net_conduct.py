@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
@@ -95,6 +95,7 @@ class NetConduct:
 
     Raises:
         JournalForeign: a calendar says of a slot something else than one that was published.
+        compare: holds a member's digest (also as it signed it) against what else it has signed.
     """
 
     def __init__(
@@ -108,10 +109,11 @@ class NetConduct:
         report_slots: int | None = None,
         journal: Journal | None = None,
         prefix: str = "",
+        compare: Callable[[SlotDigest, bytes], Awaitable[bool]] | None = None,
     ) -> None:
         self._journal, self._prefix = journal or Journal(), prefix
         self._kept = self._journal.room(f"{prefix}conduct")
-        self._rules, self._keys, self._emit = rules, keys, emit
+        self._rules, self._keys, self._emit, self._compare = rules, keys, emit, compare
         self._net = rules.net.hex()
         self._calendars = self._all_calendars(calendars) if rules.calendar else ()
         self._overseers = overseers or {}
@@ -337,6 +339,8 @@ class NetConduct:
         self._day(epoch).put(f"digest/{index}", encode([name, other]))
         event = {"event": "digest", "net": self._net, "epoch": epoch, "gateway": gateway}
         self._emit(event | {"slots": len(said.frames), "differs": other, "chain_broken": broken})
+        if self._compare is not None and await self._compare(said, stated.signed):
+            self._emit({"event": "two accounts", "net": self._net, "epoch": epoch, "gateway": gateway})
         return True
 
     # -- rates ---------------------------------------------------------------------------------------

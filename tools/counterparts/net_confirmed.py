@@ -15,6 +15,7 @@ from firmware.enforcement.dcnet.errors import DcNetError
 from firmware.enforcement.dcnet.founding.confirmation import Confirmations, EdgeConfirm, EdgeDispute
 from firmware.enforcement.dcnet.messages.canonical import decode, encode
 from firmware.enforcement.dcnet.messages.documents import document_hash
+from firmware.enforcement.dcnet.messages.faults import DisputedEdge
 from firmware.enforcement.dcnet.messages.roster import Attestation, Roster, SignedBundle
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.primitives import graph
@@ -47,6 +48,8 @@ class Confirmed:
         self._neighbours: dict[int, frozenset[int]] = {}
         self._shown: dict[int, tuple[Attestation, EdgeConfirm]] = {}
         self._disputed: set[tuple[int, int]] = set()
+        self.reports: list[bytes] = []
+        """What the administrators have to be told; whoever does so takes it out."""
         self.withdrawn: set[int] = set()
         """Indices that an administrator withdrew."""
         self.changed = asyncio.Event()
@@ -60,9 +63,10 @@ class Confirmed:
             shown, content = _pair(data)
             said = EdgeConfirm.from_bytes(content)
             self._shown[said.index] = (Attestation.from_bytes(shown), said)
-        for edge, _ in self._kept.items("dispute/"):
+        for edge, report in self._kept.items("dispute/"):
             a, b = edge.split("-")
             self._disputed.add((int(a), int(b)))
+            self.reports += [report] if report else []
         self.withdrawn = {int(index) for index, _ in self._kept.items("withdrawn/")}
 
     def withdraw(self, indices: Iterable[int]) -> None:
@@ -86,6 +90,22 @@ class Confirmed:
             if a not in out and b not in out:
                 out |= {one for one in (a, b) if disputes[one] == max(disputes[a], disputes[b])}
         return frozenset(self._shown) - out
+
+    def _report(self, edge: tuple[int, int], report: bytes) -> None:
+        self.reports.append(report)
+        self._kept.put(f"dispute/{edge[0]}-{edge[1]}", report)
+
+    def reported(self) -> None:
+        """The administrators know of all that is in `reports`, or are going to."""
+        self.reports.clear()
+        for edge, report in self._kept.items("dispute/"):
+            if report:
+                self._kept.put(f"dispute/{edge}", b"")
+
+    @property
+    def disputed(self) -> frozenset[tuple[str, str]]:
+        """Gateway ids of the ends of disputed edges."""
+        return frozenset((self._members[a - 1], self._members[b - 1]) for a, b in self._disputed)
 
     async def confirm(self, gateway: str, body: bytes) -> int:
         """Take a member's tags; HTTP status of the answer. Raises `ConfirmationRefused`."""
@@ -126,8 +146,9 @@ class Confirmed:
         if said.peer not in self._neighbours.get(said.index, ()):
             raise ConfirmationRefused("no such edge")
         edge = (min(said.index, said.peer), max(said.index, said.peer))
-        self._disputed.add(edge)
-        self._kept.put(f"dispute/{edge[0]}-{edge[1]}", b"")
+        if edge not in self._disputed:
+            self._disputed.add(edge)
+            self._report(edge, DisputedEdge(body, shown[0].signed).to_bytes())
         self._tell("dispute", gateway, peer=self._members[said.peer - 1])
         return 201
 

@@ -93,7 +93,7 @@ class Countersigner(Protocol):
         """Return an `Attestation` of a manifest or a recovery order that the supplier has signed."""
 
     async def faults(self, report: bytes) -> bytes:
-        """Take what a canary audit brought (`AuditReport`, signed); nothing comes back."""
+        """Take what a canary audit brought (signed `AuditReport`, or `TwoAccounts`); nothing comes back."""
 
     async def revoked(self) -> bytes:
         """Return an `Attestation` of the newest `PeerWithdrawal`."""

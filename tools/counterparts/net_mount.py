@@ -89,12 +89,22 @@ class NetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """[first slot, how many]: V-mode is ordered for these; followed while the server runs."""
 
 
-def check_policy(policy: NetPolicy) -> None:
-    """Refuse a policy that no member would take; ValueError says what is wrong and what would help."""
+def check_settings(net: NetSettings) -> None:
+    """Refuse a [[net]] that can never get a roster or a total.
+
+    Raises:
+        ValueError: with the field, and what is needed.
+    """
+    place = f"[[net]] {net.policy.net_id}"
     try:
-        NetRules.from_profile(policy)
+        least_s = NetRules.from_profile(net.policy).least_patience_s()
     except NetRefused as refused:
-        raise ValueError(f"emp.toml, net {policy.net_id}: {refused}") from refused
+        raise ValueError(f"{place}: policy: {refused}") from refused
+    if net.patience_s < least_s:
+        raise ValueError(
+            f"{place}: patience_s: at least slot_s, {least_s:g} s: members ask every poll_s, and not while "
+            f"they serve a slot; in {net.patience_s:g} s they cannot be heard, and rosters would lack them"
+        )
 
 
 def identity(request: web.Request) -> str:

@@ -6,7 +6,7 @@ Shares the codecs of the product and none of its checks.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -35,6 +35,7 @@ from tools.counterparts.net_founding import (
     MembersSilent,
 )
 from tools.counterparts.net_journal import Journal
+from tools.counterparts.net_probation import Accused, Probation, Untold
 from tools.counterparts.net_tally import Terms
 from tools.counterparts.server import Emit
 from wan.errors import WanError
@@ -131,12 +132,16 @@ class Rosters:
         self._leaving: dict[str, int] = {}
         self._silent: frozenset[str] = frozenset()
         self._excluded: frozenset[str] = frozenset()
+        self._probation = Probation(self._journal.room("probation"))
+        self._untold = Untold(self._journal.room("disputes"), administrators)
         self._wanted = False
         self._drafted: datetime | None = None
         self._moved = asyncio.Event()
         self._old: dict[int, Founding] = {}
         self._withdrawn: dict[str, PeerWithdrawal] = {}
         self._noticed: tuple[VersionNotice | None, bytes] = (None, b"")
+        self.lingering: Callable[[], Iterable[Version]] = tuple
+        """Rosters besides the one in force whose reconcile slots are played."""
         self.in_force: Version | None = None
         self._before: Version | None = None
         self.ready: Version | None = None
@@ -196,6 +201,15 @@ class Rosters:
         founding = self.founding(version)
         assert founding is not None
         return Version(founding, *await founding.found())
+
+    async def of_a_period(self, number: int) -> Version | None:
+        """Bring back an older roster whose reconcile slot is played; None if nothing whole is kept of it."""
+        founding = self.founding(number)
+        if founding is None or founding.archived:
+            return None
+        found = await self._whole(number)
+        found.late = True
+        return found
 
     def version(self, number: int) -> Version | None:
         """Return the roster in force or the one before, if it has this number."""
@@ -264,10 +278,12 @@ class Rosters:
             self._keep()
 
     def _forget_old(self, version: int) -> None:
-        for number in [one for one in self._old if one < version - KEPT_ROSTERS]:
+        used = {
+            one.roster.version for one in (self._before, self.in_force, *self.lingering()) if one is not None
+        }
+        for number in [one for one in self._old if one < version - KEPT_ROSTERS and one not in used]:
             self._journal.room(f"roster/{number}").clear()
             del self._old[number]
-        used = {one.roster.version for one in (self._before, self.in_force) if one is not None}
         for number, founding in self._old.items():
             if number < version - WHOLE_ROSTERS and number not in used and not founding.archived:
                 founding.archive()
@@ -318,9 +334,14 @@ class Rosters:
             changed = len(gone) + len(come)
             waited = small_since is not None and epoch - small_since >= WAITING_EPOCHS
             large = (
-                complete and self._filling.worth(len(gone), len(come), waited=waited) and self._in_time(epoch)
+                complete
+                and (self._filling.worth(len(gone), len(come), waited=waited) or self._rekeys(now, epoch))
+                and self._in_time(epoch)
             )
             if large and self._holds(len(stay) + len(come), self._rules.n_min):
+                if not self._wanted and changed < self._rules.churn_min:
+                    edges = [list(edge) for edge in sorted(self._probation.edges(now.roster.version))]
+                    self._tell("rekey", version=founding.version, edges=edges)
                 founding.first_epoch, self._wanted = epoch, True
                 if await self._stayers(founding, now, epoch):
                     return
@@ -354,6 +375,8 @@ class Rosters:
             if late or founding.offered >= stay:
                 stayers = stay & founding.offered
                 come = self._filling.later(stayers, self._come(founding, now.members))
+                if len(come) < self._rules.churn_min and self._rekeys(now, epoch):
+                    come = []  # nobody comes with new keys alone: a lone newcomer waits on
                 members = stayers | set(come)
                 changed = len(members ^ set(now.members))
                 enough = self._holds(len(members), self._rules.n_min)
@@ -363,6 +386,13 @@ class Rosters:
                 if late:
                     return False
             await self._poll()
+
+    def _rekeys(self, now: Version, epoch: int) -> bool:
+        """Whether disputed edges want new keys and the same members can have them: nobody goes."""
+        disputed = now.founding.confirming.disputed
+        self._excluded |= self._probation.note(now.roster.version, disputed)
+        lost = any(self._gone(name, epoch) or name in self._silent for name in now.members)
+        return bool(self._probation.edges(now.roster.version)) and not lost
 
     def _gone(self, name: str, epoch: int) -> bool:
         """Whether a member is out in `epoch`: it leaves, its contract is over, or it was withdrawn."""
@@ -448,10 +478,25 @@ class Rosters:
         self._keep()
         return version
 
-    def exclude(self, members: frozenset[str]) -> None:
-        """Let no later roster hold these: an audit has named them."""
-        self._excluded |= members
-        self._keep()
+    def accuse(self, found: Accused) -> None:
+        """Let no later roster hold who lied, or was named too often; edges get new keys by the next one."""
+        if self.in_force is not None:
+            version = self.in_force.roster.version
+            self._excluded |= found.out | self._probation.note(version, found.edges, found.silent)
+            self._keep()
+
+    async def tell_disputes(self) -> None:
+        """Tell the administrators of a roster in force or on its way which of its edges are disputed."""
+        for one in (self.in_force, self.ready):
+            if one is not None and (reports := one.founding.confirming.reports):
+                names = sorted({entry.administrator for entry in one.roster.entries})
+                self._untold.add(names, reports)
+                one.founding.confirming.reported()
+
+        def refused(_name: str, reason: str) -> None:
+            self._tell("refused", what="dispute", reason=reason)
+
+        await self._untold.tell(self._administrators, refused)
 
     # -- contracts ---------------------------------------------------------------------------------------
 
@@ -540,6 +585,9 @@ class Rosters:
         if out - now.founding.confirming.withdrawn:
             self._tell("withdrawn", gateways=[now.members[index - 1] for index in sorted(out)])
         now.founding.confirming.withdraw(out)
+        for one in self.lingering():
+            lost = {entry.index for entry in one.roster.entries if entry.certificate_hash in gone}
+            one.founding.confirming.withdraw(one.founding.confirming.withdrawn | lost)
 
     def _tell(self, event: str, **more: object) -> None:
         self._emit({"event": event, "net": self._rules.net.hex()} | more)

@@ -14,7 +14,7 @@ from typing import Final
 from aiohttp import web
 
 from firmware.enforcement.dcnet.machines import MODE, Mode, ModeStep
-from firmware.enforcement.dcnet.messages.conduct import Calendar
+from firmware.enforcement.dcnet.messages.conduct import Calendar, SlotDigest
 from firmware.enforcement.dcnet.messages.documents import document_hash, from_bitmap, to_bitmap
 from firmware.enforcement.dcnet.messages.frames import FrameType
 from firmware.enforcement.dcnet.messages.manifest import EpochManifest, ManifestReply, SlotResult, Verdict
@@ -25,6 +25,7 @@ from tools.counterparts.net_conduct import NetConduct, Overseer, settle
 from tools.counterparts.net_conduct_routes import conduct_routes
 from tools.counterparts.net_founding import CoordinatorKeys, Countersigner
 from tools.counterparts.net_journal import Journal
+from tools.counterparts.net_probation import Accused
 from tools.counterparts.net_recovering import Recovering
 from tools.counterparts.net_request import answer, body_of, number
 from tools.counterparts.net_rosters import Version
@@ -54,7 +55,7 @@ class NetSlots:
         now_utc: the supplier's clock.
         tell_totals: whether members learn the totals.
         marks: what the totals say besides the net.
-        accused: takes the ids of members that an audit names.
+        accused: takes whom an audit names.
         calendars: what is blocked.
         overseers: who is told how often members took part.
         report_slots: after so many slots.
@@ -73,7 +74,7 @@ class NetSlots:
         now_utc: Callable[[], datetime],
         tell_totals: bool,
         marks: Mapping[str, str],
-        accused: Callable[[frozenset[str]], None],
+        accused: Callable[[Accused], None],
         calendars: Sequence[Calendar] = (),
         overseers: Mapping[str, Overseer] | None = None,
         report_slots: int | None = None,
@@ -94,6 +95,7 @@ class NetSlots:
             report_slots=report_slots,
             journal=self._book.journal,
             prefix=prefix,
+            compare=self._compare,
         )
         self.recovering = Recovering(rules, keys, administrators, emit, now_utc, self._book)
         self.commitments = Commitments(rules, keys, emit, self._convict, self._book)
@@ -369,7 +371,7 @@ class NetSlots:
             self._tally.exclude({index})
             self._book.exclude(self._tally.slot, self._suspended)
         self._taken.set()
-        self._accused(frozenset({self.members[index - 1]}))
+        self._accused(Accused(frozenset({self.members[index - 1]})))
 
     async def _end_audit(self, until: datetime) -> None:
         """Judge the audit that runs, if one does; whom it names takes no part until a new roster."""
@@ -377,8 +379,19 @@ class NetSlots:
             await self._auditor.tell()
             if (found := await self._auditor.end(until, self._now_utc)) is not None:
                 self._suspend(self._suspended | found.named)
-                self._accused(frozenset(self.members[index - 1] for index in found.named))
+                name = dict(enumerate(self.members, start=1))
+                self._accused(
+                    Accused(
+                        frozenset(name[index] for index in found.members),
+                        frozenset(name[index] for index in found.silent),
+                        frozenset((name[a], name[b]) for a, b in found.edges),
+                    )
+                )
                 await self._auditor.tell()
+
+    async def _compare(self, said: SlotDigest, signed: bytes) -> bool:
+        """Hold a member's day against what it said in an audit."""
+        return self._auditor is not None and await self._auditor.compare(said, signed)
 
     async def _until(self, deadline: datetime, enough: Callable[[], bool]) -> None:
         """Wait for frames until there are enough of them, at the latest until the deadline."""
@@ -407,6 +420,7 @@ class NetSlots:
             web.get(base + "/order/{slot:\\d+}/{index:\\d+}", self._get_order),
             web.put(base + "/share/{slot:\\d+}/{index:\\d+}/{member:\\d+}", self._put_share),
             web.get(base + "/audit/{slot:\\d+}", self._get_audit),
+            web.get(base + "/audit/{slot:\\d+}/{index:\\d+}", self._get_other_ends),
             web.put(base + "/canary/{slot:\\d+}/{index:\\d+}", self._put_canary),
         ]
 
@@ -505,6 +519,10 @@ class NetSlots:
         self._gateway(request)
         auditor = self._auditor
         return answer(None if auditor is None else auditor.order(number(request, "slot")))
+
+    async def _get_other_ends(self, request: web.Request) -> web.Response:
+        index, auditor = self._sender(request), self._auditor
+        return answer(None if auditor is None else auditor.other_ends(number(request, "slot"), index))
 
     async def _put_canary(self, request: web.Request) -> web.Response:
         index, gateway, body = self._sender(request), self._gateway(request), await body_of(request)

@@ -24,7 +24,7 @@ from firmware.enforcement.dcnet.messages.roster import (
 )
 from firmware.enforcement.dcnet.policy import NetRules
 from tools.counterparts.messages import MessageRefused, Trust, check_signed
-from tools.counterparts.net_audit import FaultKeeper
+from tools.counterparts.net_blame import FaultKeeper
 from tools.counterparts.net_cosigning import Cosigner
 from tools.counterparts.net_keys import open_bundle
 from tools.counterparts.net_ordered import OrderedNet

@@ -16,6 +16,7 @@ from firmware.enforcement.dcnet.messages.canonical import encode
 from firmware.enforcement.dcnet.primitives.kdf import NET_BYTES, SCHEME
 from firmware.profile import net_cells, net_sizes
 from firmware.profile.model import NetPolicy
+from firmware.profile.net_terms import contradictions
 
 LANES: Final = ("import", "export", "canary")
 CANARY_LANE: Final = 2
@@ -100,7 +101,8 @@ class NetRules:
         """Take over a profile's policy.
 
         Raises:
-            NetRefused: lanes, recovery or deadlines that this gateway cannot serve.
+            NetRefused: lanes, recovery or deadlines that this gateway cannot serve, or fields that can never
+                work together; it says what is needed.
         """
         if tuple(policy.lanes) != LANES:
             raise NetRefused("only the lanes import, export, canary are built")
@@ -132,6 +134,8 @@ class NetRules:
             v_slots=policy.v_slots,
         )
         rules.check()
+        for name, needed in contradictions(policy):
+            raise NetRefused(f"{name}: {needed}")
         return rules
 
     def check(self) -> None:
@@ -204,6 +208,14 @@ class NetRules:
             v_slots=0,
         )
 
+    def ruling_epoch(self, period: int) -> int:
+        """Return the epoch whose roster plays a slot of the reconcile net: that before the period begins.
+
+        So whoever leaves in a period, or with its beginning, is still in the slot at its end. Before the
+        net's first roster there is none: then the first one plays it.
+        """
+        return self.epoch_of(max(0, period * self.reconcile_slots - 1))
+
     def admit(self, *, insecure_small_nets_allowed: bool) -> bool:
         """Apply the floor; return whether this net runs as an insecure small one.
 
@@ -222,6 +234,14 @@ class NetRules:
     def required_degree(self) -> int:
         """Return the degree every member of a roster needs: room for two absent neighbours."""
         return self.d_min + net_sizes.ROOM
+
+    def least_patience_s(self) -> float:
+        """Return the least time a supplier must wait for members before it calls them silent.
+
+        A member that is busy with a slot looks for rosters when it is over, and one that joins at every poll,
+        of which a slot has at least two: who is given less cannot be heard, and rosters would lack some.
+        """
+        return float(self.slot_s)
 
     def slot_at(self, instant: datetime) -> int:
         """Return the slot that `instant` lies in; negative before the grid begins."""

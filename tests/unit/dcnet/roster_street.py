@@ -81,6 +81,7 @@ async def cheap_check(signed: bytes, _trust: object) -> Checked:
 def believe_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """Administrators believe signatures that are a name in front of the content."""
     monkeypatch.setattr("tools.counterparts.net_witness.check_signed", cheap_check)
+    monkeypatch.setattr("tools.counterparts.net_blame.check_signed", cheap_check)
     monkeypatch.setattr("tools.counterparts.net_witness.open_bundle", cheap_open)
     monkeypatch.setattr("tools.counterparts.net_cosigning.check_signed", cheap_check)
 
@@ -121,6 +122,9 @@ class Asked:
 
     async def cosign(self, signed: bytes) -> bytes:
         return await self._ask(self.witness.cosign(self.net, signed))
+
+    async def faults(self, report: bytes) -> bytes:
+        return await self._ask(self.witness.faults(self.net, report))
 
     async def revoked(self) -> bytes:
         return await self._ask(self.witness.revoked(self.net))

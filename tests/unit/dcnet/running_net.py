@@ -23,7 +23,7 @@ from firmware.enforcement.dcnet.founding.beacon import BeaconCommit, BeaconRevea
 from firmware.enforcement.dcnet.founding.succession import PeerWithdrawal
 from firmware.enforcement.dcnet.machines import SlotState
 from firmware.enforcement.dcnet.messages.documents import Document, document_hash
-from firmware.enforcement.dcnet.messages.faults import AuditReport, RecoveryOrder
+from firmware.enforcement.dcnet.messages.faults import AuditReport, DisputedEdge, RecoveryOrder, TwoAccounts
 from firmware.enforcement.dcnet.messages.manifest import EpochManifest, Manifest
 from firmware.enforcement.dcnet.messages.roster import Attestation, Roster, RosterDraft, SignedBundle
 from firmware.enforcement.dcnet.messages.witnessed import Witnessed
@@ -79,6 +79,8 @@ class Administrator:
         self.kept: dict[str, bytes] = {}
         self.roster: Roster | None = None
         self.reports: list[AuditReport] = []
+        self.accounts: list[TwoAccounts] = []
+        self.disputes: list[DisputedEdge] = []
         self.refused = 0
 
     def _reveal(self, version: int) -> BeaconReveal:
@@ -132,7 +134,13 @@ class Administrator:
     async def faults(self, report: bytes) -> bytes:
         if self.away:
             raise PeerUnavailable("the administrator is away")
-        self.reports.append(AuditReport.from_bytes(report.partition(b"|")[2]))
+        if report.startswith(b"emp|"):
+            self.reports.append(AuditReport.from_bytes(report.partition(b"|")[2]))
+            return b""
+        try:
+            self.disputes.append(DisputedEdge.from_bytes(report))
+        except MalformedObject:
+            self.accounts.append(TwoAccounts.from_bytes(report))
         return b""
 
 
@@ -222,6 +230,7 @@ class RunningNet:
         self.homes = [Home(f"gw{number}", f"gwa{1 + number % 2}") for number in range(1, size + 1)]
         self.events: list[Mapping[str, Any]] = []
         self.keys = SupplierKeys()
+        self.patience_s = 3600.0
         self._lock_step: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> RunningNet:
@@ -245,6 +254,7 @@ class RunningNet:
             administrator_of={home.name: home.administrator for home in self.homes},
             identity=lambda request: request.headers["X-Gateway"],
             now_utc=self.clock.now_utc,
+            patience_s=self.patience_s,
         )
         self._resources = [
             (route.method, _pattern(route.path), route.handler) for route in self.coordinator.routes()

@@ -15,6 +15,7 @@ from firmware.enforcement.dcnet.messages.frames import Frame
 from firmware.enforcement.dcnet.primitives import arithmetic, graph
 from firmware.enforcement.dcnet.primitives.arithmetic import Prf
 from firmware.enforcement.dcnet.slot import audit
+from firmware.enforcement.dcnet.slot.opened import Account
 from tests.unit.dcnet.support import rules
 from tests.unit.dcnet.whole_net import Net
 
@@ -46,7 +47,7 @@ class Audited:
             self.net.views[index],
             self.net.head,
             self.found,
-            self.r[index],
+            Account.of(self.net.bodies[index], self.net.openings[index]),
             state=SlotState.OPENED,
             last_audit_epoch=last,
         )
@@ -113,5 +114,10 @@ def test_the_blame_budget_and_the_state_are_kept() -> None:
         slot.statement(1, last=20_000 - audit.EPOCHS_BETWEEN + 1)
     with pytest.raises(AuditRefused, match="TOTALLED"):
         audit.statement(
-            slot.net.views[1], slot.net.head, slot.found, 0, state=SlotState.TOTALLED, last_audit_epoch=None
+            slot.net.views[1],
+            slot.net.head,
+            slot.found,
+            Account(0, 0, bytes(32), bytes(32)),
+            state=SlotState.TOTALLED,
+            last_audit_epoch=None,
         )

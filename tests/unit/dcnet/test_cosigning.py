@@ -140,7 +140,7 @@ async def test_what_a_witness_does_not_sign(office: Office) -> None:
     witness = await office.open()
     assert await refusal(witness, office, replace(MANIFEST, net=bytes(8))) == "net"
     assert await refusal(witness, office, replace(MANIFEST, version=2)) == "roster"
-    assert await refusal(witness, office, CanaryStatement(NET, 1, 5, 1, bytes(32), 0, ())) == "form"
+    assert await refusal(witness, office, statements()[0][1]) == "form"
     with pytest.raises(OrderRefused, match="not signed by the supplier"):
         await witness.cosign(NET.hex(), await office.gwa.sign(MANIFEST.to_bytes()))
     with pytest.raises(OrderRefused, match="form"):
@@ -169,17 +169,31 @@ def statements(*, lie: int | None = None) -> tuple[dict[int, CanaryStatement], d
     for index in (1, 2, 3):
         own = {(set(edge) - {index}).pop(): word for edge, word in pads.items() if index in edge}
         signed = sum(word if index < peer else -word for peer, word in own.items())
-        said[index] = CanaryStatement(
-            NET, 1, 5, index, document_hash(MANIFEST), 1000 * index, tuple(sorted(own.items()))
-        )
         words[index] = ((1 + 1000 * index + signed + (index == lie)) % (1 << 64), 1000 * index)
+        said[index] = CanaryStatement(
+            NET,
+            1,
+            5,
+            index,
+            document_hash(MANIFEST),
+            1000 * index,
+            tuple(sorted(own.items())),
+            *words[index],
+            bytes([index]) * 32,
+            bytes([index + 10]) * 32,
+        )
     return said, words
+
+
+def other_pad(said: CanaryStatement) -> tuple[CanaryStatement, tuple[int, int]]:
+    """The third member's lie about its pad with the second, and what it sent so that it fits."""
+    made = replace(said, pads=((1, 50), (2, 8)), mask=said.mask + 1, opened=said.opened + 1)
+    return made, (made.submitted, made.opened)
 
 
 def report(words: dict[int, tuple[int, int]], signed: tuple[bytes, ...], **changes: object) -> AuditReport:
     rows = tuple((index, *both) for index, both in sorted(words.items()))
-    everybody, nobody = to_bitmap((1, 2, 3), 3), to_bitmap((), 3)
-    made = AuditReport(NET, 1, 5, document_hash(MANIFEST), everybody, rows, signed, nobody)
+    made = AuditReport(NET, 1, 5, MANIFEST.to_bytes(), rows, signed, to_bitmap((), 3))
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
@@ -189,8 +203,7 @@ def test_the_other_sides_judgement() -> None:
     said, words = statements(lie=2)
     assert judge(words, said, {1, 2, 3}).members == {2}
     said, words = statements()
-    other = replace(said[3], pads=((1, 50), (2, 8)), mask=said[3].mask + 1)  # fits what it sent
-    words[3] = (words[3][0], words[3][1] + 1)
+    other, words[3] = other_pad(said[3])  # fits what it sent
     found = judge(words, said | {3: other}, {1, 2, 3})
     assert (found.members, found.edges) == (frozenset(), {(2, 3)})
     del said[1]
@@ -209,27 +222,33 @@ async def test_a_member_that_contradicts_itself_is_excluded_and_kept_so(office: 
     (event,) = [event for event in office.seen if event["event"] == "probation"]
     assert (event["gateways"], event["edges"], event["excluded"]) == ([GATEWAYS[1]], [], [GATEWAYS[1]])
     kept = json.loads(office.kept[f"faults-{NET.hex()}"])
-    assert kept == {
-        GATEWAYS[1]: {"disputes": 0, "silent": 0, "contradictions": 1, "slots": [5], "excluded": True}
-    }
+    counts = {"disputes": 0, "silent": 0, "denied": 0, "contradictions": 1}
+    assert kept == {GATEWAYS[1]: counts | {"slots": [5], "excluded": True, "visit": False}}
     assert office.witness()._faults.excluded(NET.hex()) == {GATEWAYS[1]}
     with pytest.raises(OrderRefused, match="another audit"):
         await witness.faults(NET.hex(), await office.signed(report(words, signed[:2])))
 
 
-async def test_the_third_dispute_excludes(office: Office) -> None:
+async def test_the_third_dispute_is_a_visit_and_excludes_nobody(office: Office) -> None:
     witness = await office.open()
     said, words = statements()
     for slot in (5, 6, 7):
-        signed = [await office.stated(replace(said[index], slot=slot), index) for index in (1, 2)]
-        lie = replace(said[3], slot=slot, pads=((1, 50), (2, 8)), mask=said[3].mask + 1)
-        signed.append(await office.stated(lie, 3))
-        told = words | {3: (words[3][0], words[3][1] + 1)}
-        assert not witness._faults.excluded(NET.hex())
-        await witness.faults(NET.hex(), await office.signed(report(told, tuple(signed), slot=slot)))
-    assert witness._faults.excluded(NET.hex()) == {GATEWAYS[1], GATEWAYS[2]}
+        manifest = replace(MANIFEST, slot=slot)
+        of_slot = {"slot": slot, "manifest_hash": document_hash(manifest)}
+        lie, told = other_pad(said[3])
+        made = {1: said[1], 2: said[2], 3: lie}
+        signed = [await office.stated(replace(one, **of_slot), index) for index, one in made.items()]
+        assert not [event for event in office.seen if event["event"] == "visit"]
+        changes = {"slot": slot, "manifest": manifest.to_bytes()}
+        await witness.faults(
+            NET.hex(), await office.signed(report(words | {3: told}, tuple(signed), **changes))
+        )
+    assert not witness._faults.excluded(NET.hex())
+    assert witness._faults.visits(NET.hex()) == {GATEWAYS[1], GATEWAYS[2]}
     event = next(event for event in office.seen if event["event"] == "probation")
     assert (event["edges"], event["excluded"]) == ([[GATEWAYS[1], GATEWAYS[2]]], [])
+    visits = [event for event in office.seen if event["event"] == "visit"]
+    assert [(event["gateway"], event["disputes"]) for event in visits] == [(GATEWAYS[1], 3), (GATEWAYS[2], 3)]
 
 
 async def test_reports_that_an_administrator_does_not_believe(office: Office) -> None:
@@ -245,7 +264,12 @@ async def test_reports_that_an_administrator_does_not_believe(office: Office) ->
         (replace(good, statements=(b"x",)), "form"),
         (replace(good, statements=(await office.stated(said[1], 2),)), "statement"),
         (replace(good, words=((9, 0, 0),), statements=()), "form"),
-        (replace(good, present=b"\xff"), "form"),
+        (replace(good, excused=b"\xff"), "form"),
+        (replace(good, manifest=b"x"), "form"),
+        (replace(good, manifest=replace(MANIFEST, slot=6).to_bytes()), "statement"),
+        (replace(good, manifest=replace(MANIFEST, slot=6).to_bytes(), statements=()), "manifest"),
+        (replace(good, manifest=replace(MANIFEST, accepted=b"\xff").to_bytes(), statements=()), "form"),
+        (replace(good, statements=(signed[0], signed[0])), "statement"),
     ):
         with pytest.raises(OrderRefused) as caught:
             await witness.faults(NET.hex(), await office.signed(bad))

@@ -35,6 +35,7 @@ SERVICE: Final[dict[str, tuple[str, ...]]] = {
         "test_hostile_net.test_i1_i3_i5_i6_i12_i13_i17_i18_whatever_network_and_power_do",
         "test_hostile_net.test_i12_i13_i18_a_street_in_any_order_of_events",
         "test_hostile_net.test_a_total_that_became_known_to_nobody_in_time_is_not_owed",
+        "test_reconcile_changes.test_i12_through_a_supplier_change_within_a_period_and_at_its_end",
     ),
     "I13": (
         "test_hostile_net.test_i13_a_power_cut_at_every_await_point",

@@ -75,6 +75,16 @@ def test_a_policy_that_no_net_can_serve_is_refused(n_min: int, n_max: int, d_min
             replace(rules(n_min=n_min, d_min=d_min), n_max=n_max).check()
 
 
+A_DAY = {
+    "slot_s": 86400,
+    "submit_s": 9 * 3600.0,
+    "manifest_s": 16 * 3600.0,
+    "open_s": 16 * 3600.0,
+    "poll_s": 6 * 3600.0,
+}
+"""Slots in which so many members ask seldom."""
+
+
 def test_the_ways_out_are_named() -> None:
     assert (
         net_sizes.ways_out(12) == "15 to 64 members, or at least 192 members, or d_min of at most 10, or k "
@@ -176,9 +186,7 @@ def careless(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("careless")
 def test_a_running_net_of_an_impossible_size_does_not_stall_in_silence() -> None:
     """66 members and d_min 12: every member says why and what would help, and the supplier does."""
-    net = WholeNet(
-        66, reading=lambda _slot, index: (index, 0), n_min=16, d_min=12, delta=0.05, poll_s=6 * 3600.0
-    )
+    net = WholeNet(66, reading=lambda _slot, index: (index, 0), n_min=16, d_min=12, delta=0.05, **A_DAY)
     run(net.run(1))
     for gateway in net.gateways:
         (told,) = [event for event in gateway.events if event.kind is NetEventKind.REFUSED]
@@ -196,7 +204,7 @@ def test_redrawing_an_impossible_net_for_a_silent_member_does_not_hide_why_it_st
         n_min=16,
         d_min=12,
         delta=0.05,
-        poll_s=6 * 3600.0,
+        **A_DAY,
         patience_s=2 * 86400.0,
     )
 
@@ -205,7 +213,7 @@ def test_redrawing_an_impossible_net_for_a_silent_member_does_not_hide_why_it_st
             while not any(one["event"] == "roster" for one in net.emitted):  # noqa: ASYNC110 - no event
                 await asyncio.sleep(60)
             net.gateways[-1].cut = True
-            await net.until(24)
+            await net.until(6)
 
     run(one_goes_silent())
     assert [one["silent"] for one in net.emitted if one["event"] == "redrawn"] == [["gw66"]]

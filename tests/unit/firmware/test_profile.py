@@ -171,6 +171,12 @@ def test_a_key_shows_in_no_text():
         ),
         (household(communication=(group_total(net=net(d_min=128)),)), "communication[0].net.d_min"),
         (household(communication=(group_total(net=net(submit_s=300)),)), "communication[0].net.submit_s"),
+        (household(communication=(group_total(net=net(poll_s=119)),)), "communication[0].net.poll_s"),
+        (
+            household(communication=(group_total(net=net(reconcile_slots=1)),)),
+            "communication[0].net.reconcile_slots",
+        ),
+        (household(communication=(group_total(net=net(n_start=100)),)), "communication[0].net.n_start"),
         (household(communication=(group_total(net=net(open_s=901)),)), "communication[0].net.submit_s"),
         (
             household(communication=(group_total(net=net(recovery="witness", recover_s=360)),)),

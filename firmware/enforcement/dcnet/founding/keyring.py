@@ -63,6 +63,11 @@ class KeyRing:
         edge.confirmed = edge.confirmed or edge.expected == tag
         return edge.expected == tag
 
+    def adopt(self, confirmed: frozenset[int]) -> None:
+        """Take over which edges may be used from the ring of the net that this one's reconciles."""
+        for peer, edge in self._edges.items():
+            edge.confirmed = peer in confirmed
+
     def move(self, net: bytes, epoch: int) -> None:
         """Go on to `epoch`; what opened the epochs before it is forgotten.
 

@@ -127,7 +127,7 @@ class Auditing:
                 view,
                 opened.head,
                 found,
-                opened.canary,
+                opened.sent,
                 state=entry.state,
                 last_audit_epoch=None if last is None else last.epoch,
             )

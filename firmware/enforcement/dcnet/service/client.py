@@ -179,6 +179,10 @@ class NetClient:
         """
         return await self._read(f"orderv/{slot}")
 
+    async def other_ends(self, slot: int, index: int) -> bytes | None:
+        """Return what an audit found about our edges (`OtherEnds`), None while there is no finding."""
+        return await self._read(f"audit/{slot}/{index}")
+
     async def deliver(
         self,
         what: str,

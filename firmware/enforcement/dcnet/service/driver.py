@@ -24,6 +24,7 @@ from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.service.client import Clock, Exchange, NetClient
 from firmware.enforcement.dcnet.service.committing import Apart
 from firmware.enforcement.dcnet.service.conduct import Conduct
+from firmware.enforcement.dcnet.service.confirming import check_usable
 from firmware.enforcement.dcnet.service.joining import Joining
 from firmware.enforcement.dcnet.service.reconciling import Reconciling
 from firmware.enforcement.dcnet.service.refusals import REFUSED
@@ -155,7 +156,7 @@ class NetMember:
                 rules,
                 self._ledger,
                 admit=self._admit_beside,
-                keep=self._keep_keys,
+                keep=self._versions.keep_keys,
                 signatures=signatures,
                 module=module,
                 exchange=exchange,
@@ -262,7 +263,7 @@ class NetMember:
         self.state = MemberState.PROVISIONED
         try:
             if not self._proven:
-                if not self._over(self._earliest()):
+                if not self._over(self._earliest()) or await self._lingers():
                     await self._ledger.forget(_DEPARTED)
                     self.membership = await self._join()
                     await self._serve_both(self.membership)
@@ -284,6 +285,12 @@ class NetMember:
             await self._serving.outcomes.give_up_before(slot, reason, finally_=not in_peace)
             await self._clock.sleep_until(self.rules.submit_until(slot))
 
+    async def _lingers(self) -> bool:
+        """Whether we have left, and a reconcile slot may still have us: its keys are not forgotten yet."""
+        if self._reconciling is None or await self._ledger.kept(_DEPARTED) is not None:
+            return False
+        return await self._versions.entered()
+
     async def _accuse(self) -> None:
         """Hand the proof of a lie to our administrator, from the net or from its reconcile net."""
         chains = [self.chain, *([] if self._reconciling is None else [self._reconciling.chain])]
@@ -301,7 +308,8 @@ class NetMember:
 
     async def _depart(self) -> None:
         """Leave: the EMP is told if it was not yet, every key is forgotten. Again, it changes nothing."""
-        self._enter(MemberStep.LEAVE)
+        if self.state is not MemberState.LEAVING:
+            self._enter(MemberStep.LEAVE)
         await self._versions.look()
         await self._versions.forget_everything()
         self.membership = None
@@ -347,18 +355,43 @@ class NetMember:
 
     async def _serve_both(self, membership: Membership) -> None:
         """Serve the net until the register leaves it, and its reconcile net beside it."""
+        for one in self._versions.aside.memberships:
+            if self._reconciling is not None and one.reconcile is not None:
+                self._reconciling.follow(one.roster.first_epoch, one.reconcile)
         await self._begin(membership, membership.roster.first_epoch)
         regular = asyncio.ensure_future(self._serve(membership))
         beside = None if self._reconciling is None else asyncio.ensure_future(self._reconciling.run())
         tasks = [regular, *([] if beside is None else [beside])]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if beside is not None and beside not in done and regular.exception() is None and self._stays():
+                tasks.append(asyncio.ensure_future(self._tidy()))
+                done, _ = await asyncio.wait(tasks[1:], return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         for task in done:
             task.result()
+
+    def _stays(self) -> bool:
+        """Whether the reconcile slot of the last period has us; then we wait for it."""
+        assert self._reconciling is not None
+        assert self._ends_utc is not None
+        if not self._reconciling.end_after(self.rules.slot_at(self._ends_utc) - 1):
+            return False
+        self._enter(MemberStep.LEAVE)
+        return True
+
+    async def _tidy(self) -> None:
+        """Meanwhile: what the net's last slots came to, and what has to be told."""
+        while True:
+            await self._conduct.flush()
+            await self._versions.look()
+            slot = self._earliest()
+            await self._serving.outcomes.conclude_before(slot)
+            await self._serving.outcomes.give_up_before(slot, "left")
+            await self._clock.sleep_until(self.rules.submit_until(slot))
 
     @property
     def _proven(self) -> bool:
@@ -375,15 +408,12 @@ class NetMember:
         if self._reconciling is not None and membership.reconcile is not None:
             self._reconciling.follow(epoch, membership.reconcile)
 
-    async def _keep_keys(self, beside: Membership) -> None:
-        """Keep the keys of a reconcile net that have moved on, before they are used."""
-        if self.membership is not None and self.membership.reconcile is beside:
-            await self._versions.keep_keys()
-
     async def _admit_beside(self, beside: Membership, expected: frozenset[int]) -> None:
         """Judge the peers of a reconcile slot as those of the net's own: its edges are the same."""
         if self.membership is not None and self.membership.roster.version == beside.roster.version:
             await self._versions.admit(self.membership, expected)
+        else:
+            check_usable(beside, expected, self._versions.withdrawn)
 
     async def _serve(self, membership: Membership) -> None:
         """Serve every slot that is this net's."""

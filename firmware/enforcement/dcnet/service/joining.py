@@ -33,6 +33,7 @@ from firmware.enforcement.dcnet.messages.roster import KeyBundle, Roster, Roster
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.service.client import Clock, NetClient
 from firmware.enforcement.dcnet.service.confirming import Confirming
+from firmware.enforcement.dcnet.service.resting import RESTING
 from firmware.enforcement.dcnet.slot.ledger import Ledger
 from hsm.api import KeySlot, PublicKey, SecurityModule
 
@@ -43,7 +44,7 @@ _LOOKED_BACK: Final = 64
 """So many versions back the roster in force is looked for by somebody who has missed some."""
 _TAKEN: Final = "roster-taken"
 """Record: which version was taken last, and when (Unix time)."""
-RECORDS: Final = ("nonce", "bundle", "roster", "graph", "keys", "reconcile-keys")
+RECORDS: Final = (RESTING, "nonce", "bundle", "roster", "graph", "keys", "reconcile-keys")
 """What is kept of one roster version, each under its name and the version."""
 
 

@@ -16,6 +16,7 @@ from firmware.enforcement.dcnet.errors import MembershipRefused
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
 from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.founding.roster import Signatures
+from firmware.enforcement.dcnet.founding.succession import NO_ROSTER
 from firmware.enforcement.dcnet.machines import MemberStep, SlotState
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.service.client import Clock, Exchange, NetClient
@@ -31,6 +32,7 @@ from hsm.api import SecurityModule
 BELOW: Final = "/reconcile"
 """Where the resources of a reconcile net lie, below those of its net."""
 _CARRIED: Final = "carried"
+_OVER: Final = frozenset({SlotState.TOTALLED, SlotState.SETTLED, SlotState.OWED})
 
 Tell = Callable[[NetEventKind, int | None, int, str], Awaitable[None]]
 
@@ -79,8 +81,10 @@ class Reconciling:
     ) -> None:
         self.rules, self._period = rules.reconciled(), rules.reconcile_slots
         self._owing, self._clock, self._told, self._keep = owing, clock, tell, keep
+        self._regular = rules
         self._rosters: list[tuple[int, Membership]] = []
-        """(first epoch, roster), the one before and the newest."""
+        """(first epoch, roster), oldest first: those that can still play a slot."""
+        self._last: int | None = None
         self._current: Membership | None = None
         self._served = -1
         self._ledger = Ledger(store, self.rules.net)
@@ -120,16 +124,46 @@ class Reconciling:
             await self._conclude(entry.slot)
 
     def follow(self, epoch: int, membership: Membership) -> None:
-        """Slots that end in `epoch` or later belong to this roster, in the reconcile net."""
-        self._rosters = [*self._rosters[-1:], (epoch, membership)]
+        """From `epoch` on we are in this roster, in the reconcile net."""
+        if any(one is membership for _, one in self._rosters):
+            return
+        running = self.rules.slot_at(self._clock.now_utc())
+        ruling = self._regular.ruling_epoch(max(0, running - 1))
+        over = [one for one in self._rosters[1:] if one[0] <= ruling]  # each ends the one before it
+        self._rosters = [*self._rosters[len(over) :], (epoch, membership)]
 
     def _of(self, slot: int) -> Membership | None:
-        """Return the roster of a slot, None if it ends before we were in any."""
-        epoch = self.rules.epoch_of(slot)
-        return next((one for first, one in reversed(self._rosters) if first <= epoch), None)
+        """Return the roster of a slot, None if we are not in it: we came later."""
+        ruling = self._regular.ruling_epoch(slot)
+        for first, one in reversed(self._rosters):
+            if first <= ruling:
+                return one
+        if not self._rosters:
+            return None
+        first, one = self._rosters[0]
+        return one if one.roster.previous == NO_ROSTER and first <= self.rules.epoch_of(slot) else None
+
+    def end_after(self, last_slot: int) -> bool:
+        """Let `run` end with the last period whose slot still has us; whether there is one to wait for.
+
+        Args:
+            last_slot: the last slot of the regular net that we were in.
+        """
+        period = last_slot // self._period
+        still = [period, *([period + 1] if (last_slot + 1) % self._period == 0 else [])]
+        mine = [one for one in still if self._of(one) is not None and self._open(one)]
+        self._last = max(mine, default=-1)
+        return bool(mine)
+
+    def _open(self, period: int) -> bool:
+        """Whether a slot of this net is not over yet."""
+        entry = self._ledger.entry(period)
+        if entry is not None and entry.state in _OVER:
+            return False
+        return self._clock.now_utc() < self.rules.slot_end(period + 1)
 
     async def run(self) -> None:
-        """Serve slot after slot until cancelled, each in the roster that `follow` names for it.
+        """Serve slot after slot until cancelled, or until the one that `end_after` allows was served.
 
         Raises:
             Equivocation: the supplier contradicts itself.
@@ -137,7 +171,7 @@ class Reconciling:
             StoreUnavailable, StoreCorrupt: a ledger is not available; nothing may be sent without it.
         """
         resumed = False
-        while True:
+        while self._last is None or self._next() <= self._last:
             slot = self._next()
             await self._serving.outcomes.give_up_before(slot, "interrupted")
             await self._conduct.flush()

@@ -23,13 +23,13 @@ from firmware.enforcement.dcnet.events import NetEvent
 from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.founding.roster import Signatures
 from firmware.enforcement.dcnet.machines import MemberStep, SlotState, Step
-from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, Frame, seal
+from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, seal
 from firmware.enforcement.dcnet.messages.manifest import (
     EpochManifest,
     Manifest,
     ManifestReply,
 )
-from firmware.enforcement.dcnet.policy import CANARY_LANE, TENTHS, NetRules, Recovery
+from firmware.enforcement.dcnet.policy import TENTHS, NetRules, Recovery
 from firmware.enforcement.dcnet.service.auditing import Auditing
 from firmware.enforcement.dcnet.service.client import Clock, NetClient
 from firmware.enforcement.dcnet.service.committing import Apart, Committing, at_once
@@ -38,10 +38,11 @@ from firmware.enforcement.dcnet.service.outages import Outages
 from firmware.enforcement.dcnet.service.outcomes import Outcomes, Tell
 from firmware.enforcement.dcnet.service.recovering import Recovering
 from firmware.enforcement.dcnet.service.refusals import REFUSED
+from firmware.enforcement.dcnet.service.resting import RestingEdges
 from firmware.enforcement.dcnet.service.witnessing import signed_by_emp
 from firmware.enforcement.dcnet.slot.chain import ManifestChain
 from firmware.enforcement.dcnet.slot.ledger import Ledger, SlotEntry
-from firmware.enforcement.dcnet.slot.opened import OpenedSlot
+from firmware.enforcement.dcnet.slot.opened import Account, OpenedSlot
 from firmware.enforcement.dcnet.slot.outage import Lifted
 from firmware.enforcement.dcnet.slot.round import Round
 from firmware.enforcement.dcnet.slot.view import View, link
@@ -122,6 +123,7 @@ class Serving:
             tell=tell,
             log=log,
         )
+        self._resting = RestingEdges(client, ledger, signatures, tell, log)
         self._log, self._conduct = log, conduct
         self._outages = Outages(rules, client, signatures, log)
         self.outcomes = Outcomes(
@@ -175,6 +177,8 @@ class Serving:
         assert head is not None
         try:
             await self._admit(membership, head.present)
+            await self._resting.look(membership, await self.auditing.last(), head.slot + 1)
+            await self._resting.admit(membership, head.present)
         except MembershipRefused:
             self._enter(MemberStep.PARK)
             raise
@@ -313,8 +317,8 @@ class Serving:
             return True
         await self.committing.prepare_opening(membership, current, self._entry(current.slot))
         body, found = current.open(), current.found
-        canary = Frame.from_bytes(body).lanes[CANARY_LANE]
-        await OpenedSlot(head, manifest, canary).keep(self._ledger, view.size)
+        sent = Account.of(self._entry(current.slot).submitted[:-MAC_BYTES], body)
+        await OpenedSlot(head, manifest, sent).keep(self._ledger, view.size)
         frame = seal(body, membership.mac_key)
         await self._ledger.opening(
             current.slot, manifest_hash=found.hash, members=len(view.reach(found.accepted)), frame=frame

@@ -20,6 +20,8 @@ from firmware.enforcement.dcnet.messages.canonical import Fields, decode, encode
 from firmware.enforcement.dcnet.messages.documents import HASH_BYTES, U32
 from firmware.enforcement.dcnet.messages.roster import Roster
 from firmware.enforcement.dcnet.policy import NetRules
+from firmware.enforcement.dcnet.service import aside
+from firmware.enforcement.dcnet.service.aside import Aside
 from firmware.enforcement.dcnet.service.client import Clock, NetClient
 from firmware.enforcement.dcnet.service.confirming import Confirming, Tell, check_usable
 from firmware.enforcement.dcnet.service.joining import RECORDS, Joining
@@ -94,6 +96,8 @@ class Versions:
         """The roster in force for us."""
         self.pending: Membership | None = None
         """The next one, its edges confirmed; it waits for its first epoch."""
+        self.aside = Aside(rules, ledger, self._forget, log)
+        """Rosters that were in force before, for reconcile slots."""
         self.serial = 0
         self.withdrawn: frozenset[bytes] = frozenset()
         """Certificate hashes of peers that the administrator withdrew."""
@@ -117,6 +121,7 @@ class Versions:
                 fields = Fields(decode(data), 3)
                 self._in_force, self._on_the_way = fields.number(U32), fields.number(U32)
                 await self._forget(fields.number(U32))
+            await self.aside.load()
             if (data := await self._ledger.kept(_WITHDRAWN)) is not None:
                 fields = Fields(decode(data), 2)
                 self.serial = fields.number(U32)
@@ -124,6 +129,11 @@ class Versions:
         except MalformedObject as error:
             raise StoreCorrupt("a record of the net's rosters is not in its canonical form") from error
         self._loaded = True
+
+    async def entered(self) -> bool:
+        """Whether a roster is in force for us, as far as was kept. Raises `StoreCorrupt`."""
+        await self.load()
+        return self._in_force != 0
 
     # -- into the first roster, and on to later ones ----------------------------------------------------
 
@@ -140,6 +150,7 @@ class Versions:
             self.current = await self._now.go_on()
             if self.current is not None:
                 await self._chain.open(self._in_force, self.current.size)
+                await self.aside.take(lambda version: self._way(version, None), self._clock.now_utc())
         if self.current is None and not self._in_force:
             await self._go_on(await self._notice())
             if self.pending is not None:
@@ -167,6 +178,7 @@ class Versions:
         if pending is not None and epoch >= pending.roster.first_epoch and not self._chain.in_epoch(epoch):
             await self._switch(pending)
             await self._tell(NetEventKind.SWITCHED, slot, pending.size, f"roster {pending.roster.version}")
+        await self.aside.drop(self._clock.now_utc())
         membership, way = self.current, self._now
         assert membership is not None
         assert way is not None
@@ -179,10 +191,12 @@ class Versions:
                 await way.keep_keys(membership)
         return membership
 
-    async def keep_keys(self) -> None:
-        """Keep the keys of the roster in force as they are now."""
-        if self._now is not None and self.current is not None:
+    async def keep_keys(self, beside: Membership) -> None:
+        """Keep the keys of a roster as they are now; `beside` is the same one in the reconcile net."""
+        if self._now is not None and self.current is not None and self.current.reconcile is beside:
             await self._now.keep_keys(self.current)
+        else:
+            await self.aside.keep_keys(beside)
 
     async def admit(self, membership: Membership, expected: frozenset[int]) -> None:
         """Refuse a slot in which somebody is expected whose edge is unconfirmed or withdrawn.
@@ -251,7 +265,10 @@ class Versions:
             await self._tell(NetEventKind.REDRAWN, None, 0, f"roster {abandoned} is given up for {version}")
 
     async def _switch(self, pending: Membership) -> None:
-        before = self._in_force
+        before, epoch = self._in_force, pending.roster.first_epoch
+        if self.current is not None and self._now is not None:
+            kept = await self.aside.put(self._now, self.current, epoch, self._clock.now_utc())
+            before = 0 if kept else before
         await self._decide(pending.roster.version, 0, before)
         self.current, self.pending = pending, None
         self._now, self._next = self._next, None
@@ -314,6 +331,7 @@ class Versions:
         await forget_net(self._ledger, self._module, (self._key_slot, self._key_slot.pending))
         self._in_force = self._on_the_way = 0
         self.current = self.pending = self._now = self._next = None
+        self.aside.forgotten()
 
 
 async def forget_net(ledger: Ledger, module: SecurityModule, slots: Iterable[KeySlot]) -> None:
@@ -331,12 +349,14 @@ async def forget_net(ledger: Ledger, module: SecurityModule, slots: Iterable[Key
     if (data := await ledger.kept(_VERSIONS)) is not None:
         fields = Fields(decode(data), 3)
         versions |= {fields.number(U32), fields.number(U32), fields.number(U32)}
+    versions |= {version for version, _ in await aside.kept(ledger)}
     for version in versions:
         for name in reversed(RECORDS):
             await ledger.forget(f"{name}-{version}")
     for slot in slots:
         await erase(module, slot)
     await ledger.forget(_LEFT)
+    await ledger.forget(aside.ASIDE)
     await ledger.forget(_VERSIONS)  # last: a power cut before it has all of this done again
 
 

@@ -15,6 +15,7 @@ from firmware.enforcement.dcnet.machines import SlotState
 from firmware.enforcement.dcnet.messages.faults import CanaryStatement
 from firmware.enforcement.dcnet.policy import CANARY_LANE, LANES
 from firmware.enforcement.dcnet.primitives.arithmetic import LANE_BYTES, MASK, Purpose, to_lanes
+from firmware.enforcement.dcnet.slot.opened import Account
 from firmware.enforcement.dcnet.slot.view import Head, Link, View
 
 EPOCHS_BETWEEN: Final = 30
@@ -25,7 +26,7 @@ def statement(
     view: View,
     head: Head,
     found: Link,
-    opened: int,
+    sent: Account,
     *,
     state: SlotState,
     last_audit_epoch: int | None,
@@ -38,7 +39,7 @@ def statement(
         view: what this member knows.
         head: the chain before the slot.
         found: the slot's manifest.
-        opened: the canary word of this member's own opening.
+        sent: this member's own frames of the slot.
         state: where this member is with the slot.
         last_audit_epoch: when it was audited last, None: never.
 
@@ -56,9 +57,19 @@ def statement(
         if peer in head.present
     )
     absent = head.present - found.accepted
-    mask = (opened - _sum(view.index, dict(pads), absent)) & MASK
+    mask = (sent.opened - _sum(view.index, dict(pads), absent)) & MASK
     return CanaryStatement(
-        view.rules.net, view.version, found.manifest.slot, view.index, found.hash, mask, pads
+        view.rules.net,
+        view.version,
+        found.manifest.slot,
+        view.index,
+        found.hash,
+        mask,
+        pads,
+        sent.submitted,
+        sent.opened,
+        sent.submit_digest,
+        sent.open_digest,
     )
 
 
@@ -69,7 +80,7 @@ class Finding:
     silent: frozenset[int]
     """Accepted members without a statement that fits."""
     members: frozenset[int]
-    """Their own statement contradicts what they sent: the fault is theirs."""
+    """Their own statement contradicts itself or what they sent: the fault is theirs."""
     edges: frozenset[tuple[int, int]]
     """The two ends state different pads: which one is wrong cannot be told, both are on probation."""
 
@@ -110,7 +121,8 @@ def judge(
     for index, one in fitting.items():
         pads = dict(one.pads)
         sent = (1 + one.mask + _sum(index, pads, present)) & MASK
-        if sent != submitted[index] or (one.mask + _sum(index, pads, absent)) & MASK != opened[index]:
+        shown = (one.mask + _sum(index, pads, absent)) & MASK
+        if {(sent, shown), (one.submitted, one.opened)} != {(submitted[index], opened[index])}:
             members.add(index)
         for peer, word in one.pads:
             other = fitting.get(peer)
