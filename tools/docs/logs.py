@@ -76,7 +76,8 @@ broken entry:
 | an entry was removed, added or moved | its number, the chain |
 | cut off at the end, or at the beginning | header and trailer count; rewritten to fit: the closing \
 signature |
-| the whole file made anew under another key, without one, or by another gateway | with `--root`: the certificate is missing, does not lead to the root, or is not that gateway's |
+| the whole file made anew under another key, without one, or by another gateway \
+| with `--root`: the certificate is missing, does not lead to the root, or is not that gateway's |
 | entries removed from the gateway's own store before the export | only an older export, or a seal of \
 one, that \
 names them |
