@@ -26,8 +26,9 @@ from tools.counterparts.net_founding import CoordinatorKeys, Countersigner, Foun
 from tools.counterparts.net_journal import MEND, Journal, JournalDamaged, JournalForeign
 from tools.counterparts.net_reconcile import BELOW
 from tools.counterparts.net_request import answer, body_of, number
-from tools.counterparts.net_rosters import Rosters, Version
+from tools.counterparts.net_rosters import Rosters
 from tools.counterparts.net_slots import NetSlots
+from tools.counterparts.net_versions import Version
 from tools.counterparts.server import Emit
 
 _RULED: Final = 4

@@ -24,9 +24,9 @@ from firmware.enforcement.dcnet.primitives import scalars
 from tools.counterparts.messages import MessageRefused
 from tools.counterparts.net_founding import CoordinatorKeys
 from tools.counterparts.net_request import body_of, number
-from tools.counterparts.net_rosters import Version
 from tools.counterparts.net_slot_book import SlotBook
 from tools.counterparts.net_tally import Taken, Tally
+from tools.counterparts.net_versions import Version
 from tools.counterparts.server import Emit
 
 DATA_LANES: Final = CANARY_LANE

@@ -25,7 +25,7 @@ from firmware.enforcement.dcnet.messages.roster import Attestation, RosterPublic
 from firmware.enforcement.dcnet.policy import NetRules
 from tools.counterparts.messages import MessageRefused
 from tools.counterparts.net_founding import CoordinatorKeys
-from tools.counterparts.net_rosters import PlannedSwap, Rosters, Version
+from tools.counterparts.net_rosters import Rosters
 from tools.counterparts.net_swap_choice import Exchange, NoSwap, choose, same_apart_from_id, seed_of
 from tools.counterparts.net_swap_documents import (
     SideEvidence,
@@ -35,6 +35,7 @@ from tools.counterparts.net_swap_documents import (
     SwapSide,
     SwapWarrant,
 )
+from tools.counterparts.net_versions import PlannedSwap, Version
 from tools.counterparts.server import Emit
 from wan.errors import OrderRefused, WanError
 

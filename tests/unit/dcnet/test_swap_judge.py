@@ -20,7 +20,6 @@ from tests.unit.dcnet.roster_street import Street
 from tests.unit.dcnet.support import attested_by, signed_by
 from tests.unit.dcnet.test_whole_swap import AGREE, HOMES, IN_A, IN_B, OF, Swapping
 from tools.counterparts.net_ordered import OrderedNet
-from tools.counterparts.net_rosters import PendingChange
 from tools.counterparts.net_swap_documents import (
     SideEvidence,
     SwapConsent,
@@ -31,6 +30,7 @@ from tools.counterparts.net_swap_documents import (
     SwapWarrant,
 )
 from tools.counterparts.net_swap_judge import SwapSettings
+from tools.counterparts.net_versions import PendingChange
 from wan.errors import OrderRefused
 
 Change = Callable[[SwapPresentation, SwapProposal], tuple[SwapPresentation, SwapProposal | None]]

@@ -38,9 +38,9 @@ from tools.counterparts.emp import Supplier
 from tools.counterparts.gwa import Administrator, place_order
 from tools.counterparts.kept_files import KeptFiles
 from tools.counterparts.net_keys import CmsKeys
-from tools.counterparts.net_rosters import PendingChange, PlannedSwap
 from tools.counterparts.net_succession import keep_names
 from tools.counterparts.net_swapping import SwapNet, Swapper
+from tools.counterparts.net_versions import PendingChange, PlannedSwap
 from tools.counterparts.pki import GWA_SERVER_NAME
 from tools.counterparts.spool import profiles_ordered
 from wan.errors import OrderRefused, UnexpectedReply

@@ -1,0 +1,46 @@
+"""Rosters of a net as its supplier knows them: a version that was founded, and what is to change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from firmware.enforcement.dcnet.messages.roster import Roster
+from tools.counterparts.net_founding import Founding
+from tools.counterparts.net_tally import Terms
+
+
+@dataclass
+class Version:
+    """A roster that was founded."""
+
+    founding: Founding
+    roster: Roster
+    terms: Terms
+    members: tuple[str, ...] = field(init=False)
+    late: bool = False
+    """Whether members had their time to confirm."""
+
+    def __post_init__(self) -> None:
+        self.members = self.founding.members
+
+    @property
+    def present(self) -> frozenset[int]:
+        """Who may take part."""
+        return self.founding.confirming.present
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSwap:
+    """Who changes places with members of another net of the supplier, by the administrators' orders."""
+
+    first_epoch: int
+    out: frozenset[str]
+    into: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class PendingChange:
+    """Who would not be in the next roster any more, and who would be new."""
+
+    gone: frozenset[str]
+    come: frozenset[str]
