@@ -29,7 +29,7 @@ from firmware.enforcement.dcnet.service.joining import Joining
 from firmware.enforcement.dcnet.service.reconciling import Reconciling
 from firmware.enforcement.dcnet.service.refusals import REFUSED
 from firmware.enforcement.dcnet.service.serving import Serving
-from firmware.enforcement.dcnet.service.standing import describe_faults, describe_terms
+from firmware.enforcement.dcnet.service.standing import describe_terms
 from firmware.enforcement.dcnet.service.versions import Versions
 from firmware.enforcement.dcnet.slot.chain import ManifestChain
 from firmware.enforcement.dcnet.slot.ledger import Ledger, LedgerStore, Owed, SlotEntry
@@ -226,13 +226,9 @@ class NetMember:
         """Return how the net deals with faults, and what was ordered of it; see `standing`. No reading."""
         await self._load()
         await self._versions.load()
-        recovered = await self._serving.recovering.recovered()
-        faults = describe_faults(
-            self.rules, await self._serving.auditing.mode(), await self._serving.auditing.last(), recovered
-        )
         withdrawn = (self._versions.serial, self._versions.withdrawn)
-        faults |= describe_terms(self.membership, withdrawn, self._begins_utc, self._ends_utc)
-        return faults | {"v_mode": await self._serving.committing.describe()}
+        terms = describe_terms(self.membership, withdrawn, self._begins_utc, self._ends_utc)
+        return await self._serving.faults() | terms
 
     async def withdraw(self, serial: int, certificates: frozenset[bytes]) -> bool:
         """Share no key any more with gateways whose certificates have these hashes; durable on return.
@@ -244,10 +240,10 @@ class NetMember:
         Returns:
             False if a newer list, or another one of this number, is known: nothing changed.
         """
-        taken = await self._versions.withdraw(serial, certificates)
-        if taken:
-            reason = f"list {serial}: {len(certificates)} peers withdrawn"
-            await self._tell(NetEventKind.REVOKED, None, 0, reason)
+        if taken := await self._versions.withdraw(serial, certificates):
+            await self._tell(
+                NetEventKind.REVOKED, None, 0, f"list {serial}: {len(certificates)} peers withdrawn"
+            )
         return taken
 
     # -- the service ---------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from firmware.enforcement.dcnet.errors import (
     Equivocation,
@@ -39,6 +39,7 @@ from firmware.enforcement.dcnet.service.outcomes import Outcomes, Tell
 from firmware.enforcement.dcnet.service.recovering import Recovering
 from firmware.enforcement.dcnet.service.refusals import REFUSED
 from firmware.enforcement.dcnet.service.resting import RestingEdges
+from firmware.enforcement.dcnet.service.standing import describe_faults
 from firmware.enforcement.dcnet.service.witnessing import signed_by_emp
 from firmware.enforcement.dcnet.slot.chain import ManifestChain
 from firmware.enforcement.dcnet.slot.ledger import Ledger, SlotEntry
@@ -140,6 +141,12 @@ class Serving:
             insecure=insecure,
             log=log,
         )
+
+    async def faults(self) -> dict[str, Any]:
+        """Return how the net deals with faults, and of V-mode; see `standing`. No reading."""
+        mode, last = await self.auditing.mode(), await self.auditing.last()
+        found = describe_faults(self.rules, mode, last, await self.recovering.recovered())
+        return found | {"v_mode": await self.committing.describe()}
 
     async def serve(self, membership: Membership, slot: int) -> None:
         """Serve one slot from its value to its result; whatever goes wrong, its energy is owed."""
