@@ -223,7 +223,8 @@ async def test_a_member_that_contradicts_itself_is_excluded_and_kept_so(office: 
     assert (event["gateways"], event["edges"], event["excluded"]) == ([GATEWAYS[1]], [], [GATEWAYS[1]])
     kept = json.loads(office.kept[f"faults-{NET.hex()}"])
     counts = {"disputes": 0, "silent": 0, "denied": 0, "contradictions": 1}
-    assert kept == {GATEWAYS[1]: counts | {"slots": [5], "excluded": True, "visit": False}}
+    about = {"slots": [5], "of": f"audit-{NET.hex()}-5", "excluded": True, "visit": False}
+    assert kept == {GATEWAYS[1]: counts | about}
     assert office.witness()._faults.excluded(NET.hex()) == {GATEWAYS[1]}
     with pytest.raises(OrderRefused, match="another audit"):
         await witness.faults(NET.hex(), await office.signed(report(words, signed[:2])))

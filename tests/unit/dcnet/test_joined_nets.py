@@ -225,7 +225,7 @@ def test_what_an_aborted_slot_owes_is_in_the_sum_of_the_period_of_all_cells() ->
     async def main() -> None:
         async with joined(reconcile_slots=4) as net:
             slot, joints = net.first, joints_of(net)
-            last = slot + 2 - (slot + 2) % 4 + 3
+            last = slot + 3 - (slot + 3) % 4 + 3  # an abort is carried once the next manifest has said so
             silence(net, "submit", ends_at(joints, 2))
             await net.contribute(slot)
             await net.until(slot, 50)
@@ -234,8 +234,8 @@ def test_what_an_aborted_slot_owes_is_in_the_sum_of_the_period_of_all_cells() ->
                 await net.contribute(later)
                 await net.until(later, 50)
             await net.until(last, 55)
-            (total,) = net.totals(reconcile=True).values()
-            assert total["verdict"] == "totalled"
+            totals = list(net.totals(reconcile=True).values())
+            assert {total["verdict"] for total in totals} == {"totalled"}
             # Who was away is expected again one slot later: until then the joints do not hold.
             assert [net.totals()[one]["verdict"] for one in range(slot, slot + 3)] == [
                 "aborted",
@@ -243,7 +243,8 @@ def test_what_an_aborted_slot_owes_is_in_the_sum_of_the_period_of_all_cells() ->
                 "totalled",
             ]
             owed = energies(net, slot) + energies(net, slot + 1)
-            assert total["lanes"] == [10 * owed, 0, SIZE]
+            assert sum(total["lanes"][0] for total in totals) == 10 * owed
+            assert {total["lanes"][2] for total in totals} == {SIZE}
             for home in net.homes:
                 assert home.member is not None
                 assert home.member.membership is not None
@@ -394,7 +395,7 @@ def test_joined_nets_with_the_administrator_that_checks(monkeypatch: pytest.Monk
 async def _ordered(folder: Path | None) -> None:
     names = [f"esgw01000000{number:02d}" for number in range(1, 17)]
     floors: dict[str, object] = {"n_min": 14, "d_min": 5, "cells": 2, "bridges": 7}
-    net = Net(folder, 1, names, names, **floors, recovery="witness", recover_s=44)  # type: ignore[arg-type]
+    net = Net(folder, 1, names, names, **floors, recovery="witness", recover_s=44, poll_s=1)  # type: ignore[arg-type]
     async with Street(folder) as street, asyncio.timeout(4000):
         street.open(net)
         for name in names:

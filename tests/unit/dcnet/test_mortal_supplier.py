@@ -12,7 +12,7 @@ from tests.support.instant_loop import run
 from tests.unit.dcnet.mortal_net import MortalNet
 from tests.unit.dcnet.running_net import Home, energies
 from tests.unit.dcnet.support import NET
-from tools.counterparts import net_slots
+from tools.counterparts import net_playing
 from tools.counterparts.net import NetCoordinator
 from tools.counterparts.net_conduct import calendar_of
 from tools.counterparts.net_journal import Journal, JournalDamaged, JournalForeign
@@ -376,7 +376,7 @@ def test_measured_energy_arrives_once_in_many_nets() -> None:
 
 
 def test_the_journal_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(net_slots, "KEPT_SLOTS", 6)
+    monkeypatch.setattr(net_playing, "KEPT_SLOTS", 6)
 
     async def main() -> None:
         async with MortalNet(SIZE, recovery="witness", poll_s=4.0) as net:

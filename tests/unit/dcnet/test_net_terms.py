@@ -51,7 +51,7 @@ BAD = [
     ("d_min", {"recovery": "witness", "d_min": 4}, {"recovery": "witness", "d_min": 5}),
     ("n_start", {"n_start": 127}, {"n_start": 192}),
     ("n_start", {"n_start": 4097}, {"n_start": 4096}),
-    ("n_start", {"n_min": 32, "n_max": 150, "n_start": 100}, {"n_min": 32, "n_max": 200, "n_start": 100}),
+    ("n_start", {"n_min": 32, "n_max": 150, "n_start": 100}, {"n_min": 32, "n_max": 200, "n_start": 192}),
     ("churn_min", {"n_min": 32, "n_max": 60, "churn_min": 121}, {"n_min": 32, "n_max": 60, "churn_min": 120}),
     (
         "epoch_s",

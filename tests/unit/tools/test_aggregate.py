@@ -293,10 +293,10 @@ def test_what_a_supplier_cannot_have_written_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_supplier_keeps_what_it_tells(tmp_path: Path) -> None:
-    from tools.counterparts.emp import _keeping_totals
+    from tools.counterparts.net_totals import KeptTotals
 
     seen: list[Any] = []
-    emit = _keeping_totals(tmp_path / "totals.jsonl", seen.append)
+    emit = KeptTotals(tmp_path / "totals.jsonl", seen.append)
     for event in ({"event": "submit"}, _total(7, [1, 2, 3])):
         emit(event)
     assert len(seen) == 2

@@ -61,8 +61,8 @@ class NetMember:
         report: takes events for the consumer log and the system log.
         entries: what a log is told of a total, for the commit that keeps it.
         insecure_small_nets_allowed: the flag of gateway.toml.
-        begins_utc: the register's slots before this instant are not this net's; None: they are.
-        ends_utc: the register's slots after this instant are not this net's; None: no end is known.
+        begins_utc: the register's slots before are not this net's; None: they are.
+        ends_utc: the register's slots after it are not this net's; None: no end is known.
         apart: where the proofs of V-mode are computed.
 
     Raises:
@@ -274,8 +274,8 @@ class NetMember:
     async def _idle(self, reason: str, *, in_peace: bool = False) -> None:
         """Until cancelled: values still come in, and are owed; one left in peace is asked for totals."""
         while True:
-            await self._conduct.flush()
             slot = self._earliest()
+            await self._conduct.flush()
             if in_peace:
                 await self._serving.outcomes.conclude_before(slot)
             await self._serving.outcomes.give_up_before(slot, reason, finally_=not in_peace)
@@ -289,9 +289,8 @@ class NetMember:
 
     async def _accuse(self) -> None:
         """Hand the proof of a lie to our administrator, from the net or from its reconcile net."""
-        chains = [self.chain, *([] if self._reconciling is None else [self._reconciling.chain])]
-        for chain in chains:
-            if chain.proof is not None:
+        for chain in (self.chain, None if self._reconciling is None else self._reconciling.chain):
+            if chain is not None and chain.proof is not None:
                 await self._conduct.accuse(chain.proof, -1 if chain.head is None else chain.head.slot)
 
     def _over(self, slot: int) -> bool:
