@@ -181,8 +181,7 @@ class NetMember:
 
         Args:
             slot: of the net's grid.
-            energy_wh: import in Wh, 0 <= energy_wh <= the policy's max_wh; None: not known, the slot is
-                passed over.
+            energy_wh: import in Wh, 0 to the policy's max_wh; None: not known, the slot is passed over.
             export_wh: export in Wh, same range.
 
         Raises:
@@ -197,13 +196,13 @@ class NetMember:
         await self._load()
         if energy_wh is None:
             self._missing.add(slot)
+            return
+        if not (0 <= energy_wh <= self.rules.max_wh and 0 <= export_wh <= self.rules.max_wh):
+            raise ReadingRefused(f"slot {slot}: the energy lies outside the policy's range")
+        if slot < self._ledger.last_slot and self._ledger.entry(slot) is None:
+            await self._ledger.owe(slot, slot, energy_wh, export_wh, "out of order")
         else:
-            if not (0 <= energy_wh <= self.rules.max_wh and 0 <= export_wh <= self.rules.max_wh):
-                raise ReadingRefused(f"slot {slot}: the energy lies outside the policy's range")
-            if slot < self._ledger.last_slot and self._ledger.entry(slot) is None:
-                await self._ledger.owe(slot, slot, energy_wh, export_wh, "out of order")
-            else:
-                await self._ledger.measure(slot, energy_wh, export_wh)
+            await self._ledger.measure(slot, energy_wh, export_wh)
 
     async def owe(self, first_slot: int, last_slot: int, energy_wh: int, export_wh: int = 0) -> None:
         """Take energy that spans several slots (an interruption): it waits for reconcile, not for a slot."""
