@@ -26,8 +26,9 @@ from firmware.enforcement.dcnet.messages.manifest import (
 from firmware.enforcement.dcnet.primitives import merkle
 from tests.unit.dcnet.hostile_net import WholeNet
 from tests.unit.dcnet.named_parties import signed_by
+from tools.counterparts.net_playing import Ruling
 from tools.counterparts.net_request import answer, body_of, number
-from tools.counterparts.net_slots import NetSlots, Ruling
+from tools.counterparts.net_slots import NetSlots
 from tools.dcnet.leak import Known, known
 from tools.dcnet.record import CORRUPT, MESSAGES, PublicNet, Seen, read
 

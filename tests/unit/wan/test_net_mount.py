@@ -113,7 +113,7 @@ def test_a_supplier_refuses_a_net_that_could_not_run(
     net = msgspec.structs.replace(settings(1, OTHERS), policy=policy(**changes))
     with (folder / "emp" / "emp.toml").open("a", encoding="utf-8") as file:
         file.write(net_mount.to_toml(net))
-    with pytest.raises(ValueError, match=f"net {NET}: .*{help_}"):
+    with pytest.raises(ValueError, match=rf"net\]\] {NET}: .*{help_}"):
         Supplier(folder / "emp", Events())
 
 

@@ -377,7 +377,7 @@ class DistrictPlan:
             "poll_s": round(max(0.05, self.slot_s / _POLLS_IN_SLOT), 3),
             "max_wh": 100_000,
             "n_max": 64,
-            "n_start": len(net.homes),
+            "n_start": max(len(net.homes), net.n_min),
             "recovery": net.recovery,
             "reconcile_slots": PERIOD_SLOTS if self.cast.moves else 0,
         }
