@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from firmware.errors import StoreCorrupt
-from firmware.store.runs import first_of, length, split_row
+from firmware.store.runs import length, split_row
 from firmware.store.schema import TABLES, blob, connect, named_errors, number_of, text, transaction, whole
 from firmware.store.seal import TALLY_BYTES, TALLY_MODULUS, Places, Sealer, WrappedKey, curve_of, slot_of
 from hsm.api import PublicKey
@@ -21,6 +21,12 @@ _STATE: Final = struct.Struct(f">Q{TALLY_BYTES}s")
 COUNTED: Final = ("kind", "item", "record")
 """Tables whose every row is in the tally."""
 _AT_ONCE: Final = 500
+_SPANS: Final = """
+SELECT kind, min(number), max(number + count - 1), sum(count)
+  FROM (SELECT kind, number, CASE WHEN ends IS NULL THEN 1 ELSE length(ends) / 2 END AS count FROM record)
+ GROUP BY kind
+"""
+"""Of each kind: its first and last record, and how many there are."""
 
 
 @dataclass(slots=True)
@@ -173,24 +179,31 @@ class SealedRows:
         return StoreCorrupt(f"partition {self._name}: rows were removed, put back or changed")
 
     def _misplaced(self) -> StoreCorrupt | None:
-        """Return the first row that does not open in the place where it lies, None if all do.
+        """Return the first row that lies where nobody would ever look for it, None if there is none.
 
-        The tally counts tags, and a tag moved to another kind, label or number is the same tag: there nobody
-        would ever look for it, as if it had been removed. Of records that share a row one tells.
+        The tally counts tags, and a tag moved to another kind, label or number is the same tag: it would be
+        as if the row had been removed. So each item must open where it lies, every kind has as many records
+        as lie between its first and its last, and the last one opens. What is left, records that changed
+        places within a list or a gap that another one makes up for, is noticed when the list is read.
         """
-        kinds = {row.identifier: kind for kind, row in self._kinds.items()}
-        for identifier, label, sealed in self._db.execute("SELECT kind, label, sealed FROM item"):
-            if identifier in kinds and (
-                fault := self._fault_of(self._open_item, kinds[identifier], label, sealed)
-            ):
-                return fault
-        for identifier, number, sealed, ends in self._db.execute(
-            "SELECT kind, number, sealed, ends FROM record"
-        ):
-            if identifier in kinds and (
-                fault := self._fault_of(self._open_record, kinds[identifier], number, first_of(sealed, ends))
-            ):
-                return fault
+        kinds = {row.identifier: kind for kind, row in self._kinds.items()}  # all there are, see `_load`
+        items = self._db.execute("SELECT kind, label, sealed FROM item")
+        while part := items.fetchmany(_AT_ONCE):
+            named = [(kinds[identifier], *found) for identifier, *found in part if identifier in kinds]
+            places = [self._places.item(kind, blob(label)) for kind, label, _ in named]
+            wrong = self._sealer.first_misplaced(places, [blob(sealed) for _, _, sealed in named])
+            if wrong is not None:
+                return self._fault_of(self._open_item, *named[wrong])
+        floors = {row.identifier: row.floor for row in self._kinds.values()}
+        for identifier, first, last, count in self._db.execute(_SPANS):
+            if identifier in floors and (first, count) != (floors[identifier] + 1, last - first + 1):
+                where = f"partition {self._name}: {kinds[identifier]}"
+                return StoreCorrupt(f"{where} has records too many or too few")
+        newest = "SELECT number, sealed, ends FROM record WHERE kind = ? ORDER BY number DESC LIMIT 1"
+        for identifier, kind in kinds.items():
+            for found in self._db.execute(newest, (identifier,)):
+                if fault := self._fault_of(self._open_record, kind, *self._split(found)[-1]):
+                    return fault
         return None
 
     def damage(self) -> list[StoreCorrupt]:

@@ -67,12 +67,6 @@ def split_row(number: object, sealed: object, ends: object) -> list[tuple[int, b
     ]
 
 
-def first_of(sealed: object, ends: object) -> bytes:
-    """Return the sealed bytes of the first record of a row that `split_row` has taken."""
-    content = blob(sealed)
-    return content if ends is None else content[: int.from_bytes(blob(ends)[:_END_BYTES], "big")]
-
-
 def length(ends: object) -> int:
     """Return how many records a row holds whose column `ends` this is; StoreCorrupt as `split_row`."""
     if ends is None:

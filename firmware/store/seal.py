@@ -297,6 +297,18 @@ class Sealer:
         except InvalidTag as error:
             raise StoreCorrupt("a sealed record fails its integrity check") from error
 
+    def first_misplaced(self, places: Sequence[bytes], rows: Sequence[bytes]) -> int | None:
+        """Return the position of the first row that does not open in its place, None if all do."""
+        ciphers = self._ciphers
+        for at, (place, sealed) in enumerate(zip(places, rows, strict=True)):
+            try:
+                cipher = ciphers.get(sealed[:4]) or self._earlier(sealed[:4])
+                cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], place)
+            except (InvalidTag, StoreCorrupt, ValueError):  # ValueError: shorter than a nonce
+                return at
+            ciphers = self._ciphers
+        return None
+
     def label(self, place: bytes) -> bytes:
         """Return what stands for a key on the disk: 16 bytes that do not tell it (HMAC-SHA256, cut)."""
         return hmac.digest(self._label_key, place, "sha256")[:LABEL_BYTES]

@@ -163,8 +163,16 @@ async def test_what_somebody_planted_in_a_file_is_noticed(tmp_path, module, plan
         "UPDATE item SET label = randomblob(16) WHERE kind = {items}",
         "UPDATE item SET kind = {lists} WHERE kind = {items}",
         "UPDATE record SET kind = {items}, number = 1 WHERE kind = {lists} AND number = 2",
+        "UPDATE record SET number = 0 WHERE kind = {lists} AND number = 2",
+        "UPDATE record SET number = 3 WHERE kind = {lists} AND number = 1",
     ],
-    ids=["another key", "another kind", "the end of another list"],
+    ids=[
+        "another key",
+        "another kind",
+        "the end of another list",
+        "before the oldest",
+        "behind the newest",
+    ],
 )
 async def test_fdp_sdi_2_a_row_moved_to_where_nobody_looks_for_it_is_noticed(tmp_path, module, moved):
     """Its tag is the same, so the tally is; a counter against replays or a receipt would be gone unseen."""
