@@ -24,6 +24,7 @@ from typing import IO, Final
 import msgspec
 
 from firmware.clock.clock import Clock
+from firmware.enforcement.dcnet.slot.ledger import mark_restored
 from firmware.errors import FirmwareError, StoreCorrupt, StoreUnavailable
 from firmware.log.entry import Event, Level, LogKind
 from firmware.log.journal import Journal
@@ -241,6 +242,7 @@ async def keep_as_they_are(folder: Path, module: SecurityModule, clock: Clock) -
     async with await Stores.open(folder, module, accept=True) as stores:
         if faults := stores.faults():
             raise faults[0]
+        await mark_restored(stores.consumer, clock.now_utc())
         await _tell(stores.partitions, clock, "as-they-are")
 
 
@@ -374,6 +376,7 @@ async def _make_ready(
         for journal in await _journals(opened, clock):
             await journal.verify()
         progress("checking", len(PARTITIONS), len(PARTITIONS))
+        await mark_restored(opened[PARTITIONS.index("consumer")], clock.now_utc())
         await _tell(opened, clock, "backup", epoch=str(max(epochs)), counter=str(counter))
         if counter is not None:
             await Anchor(module, opened).prepare(counter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from firmware.enforcement.dcnet.errors import SlotInPast, UnexpectedStep
 from firmware.enforcement.dcnet.machines import SlotState, Step
-from firmware.enforcement.dcnet.slot.ledger import Ledger, SlotEntry
+from firmware.enforcement.dcnet.slot.ledger import Ledger, SlotEntry, mark_restored
 from firmware.errors import ReadingRefused, StoreCorrupt
 from firmware.store.operations import Append
 from tests.unit.dcnet.support import NET, MemoryStore, PowerCut
@@ -153,3 +154,36 @@ async def test_fau_gen_1_a_total_and_its_log_entry_are_one_commit() -> None:
     [(first, second)] = store.commits
     assert (first.kind, second) == ("dcnet-slot", entry)
     assert (await reload(store)).entry(4).state is SlotState.TOTALLED
+
+
+async def test_after_a_restore_nothing_of_before_is_submitted_or_opened_again() -> None:
+    """The copy that was in use may have done so already: with other seeds, or under another manifest."""
+    store = MemoryStore()
+    ledger = await reload(store)
+    for slot in (4, 5, 6):
+        await ledger.measure(slot, 100 * slot, 0)
+        if slot < 6:
+            await ledger.submitting(slot, epoch=9, seed=b"s" * 16, frame=b"frame", previous=b"p" * 32)
+    await ledger.opening(4, manifest_hash=b"m" * 32, members=5, frame=b"opening")
+    await mark_restored(store, datetime(2026, 1, 1, 2, 0, tzinfo=UTC))
+
+    again = Ledger(store, NET, lambda instant: instant.hour + 6)  # slot 8 ran when they were put back
+    await again.load()
+    states = {entry.slot: (entry.state, entry.seed) for entry in again.entries()}
+    assert states == {
+        4: (SlotState.OPENED, b""),  # the same bytes may leave again
+        5: (SlotState.REFUSED, b""),  # its result says whether a total has it
+        6: (SlotState.OWED, b""),
+    }
+    assert [again.is_past(slot) for slot in (5, 6, 7, 8)] == [False, False, True, False]
+    await again.measure(8, 1, 0)
+    with pytest.raises(UnexpectedStep):
+        await again.opening(5, manifest_hash=b"n" * 32, members=5, frame=b"another")
+    later = Ledger(store, NET, lambda instant: instant.hour + 6)
+    await later.load()
+    assert {entry.slot: entry.state for entry in later.entries()} == {
+        4: SlotState.OPENED,
+        5: SlotState.REFUSED,
+        6: SlotState.OWED,
+        8: SlotState.MEASURED,
+    }

@@ -13,6 +13,7 @@ import pytest
 
 from firmware import transfer
 from firmware.clock.clock import AdjustableClock
+from firmware.enforcement.dcnet.slot.ledger import Ledger
 from firmware.errors import StoreCorrupt, StoreRolledBack, StoreUnavailable
 from firmware.log.entry import Event
 from firmware.log.journal import Logs
@@ -83,6 +84,10 @@ async def test_a_backup_is_put_back_and_the_logs_tell(state, module, archive):
     async with await Stores.open(state, module) as stores:
         assert await stores.system.get("profiles", "active") == b"the first"
         assert len(await stores.consumer.records("reading")) == 50
+        ledger = Ledger(stores.consumer, bytes(8), lambda instant: int(instant.timestamp()))
+        await ledger.load()  # no slot that ran before the restore is begun again
+        put_back_at = int(CLOCK.now_utc().timestamp())
+        assert [ledger.is_past(slot) for slot in (put_back_at - 1, put_back_at)] == [True, False]
         logs = Logs(stores, CLOCK)
         for journal in (logs.system, logs.calibration, logs.consumer("anna")):
             await journal.verify()

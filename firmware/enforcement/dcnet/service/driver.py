@@ -96,7 +96,7 @@ class NetMember:
         self._clock, self._report = clock, report
         self._log = prefixed(_LOG, f"{INSECURE_SMALL_NET if self.insecure else 'net'} {rules.net.hex()}")
         self._client = NetClient(rules.net, exchange, clock, rules.poll_ms / 1000, self._log, administrator)
-        self._ledger = Ledger(store, rules.net)
+        self._ledger = Ledger(store, rules.net, rules.slot_at)
         self.chain = ManifestChain(self._ledger)
         self.membership: Membership | None = None
         self._begins_utc, self._ends_utc = begins_utc, ends_utc
@@ -199,7 +199,7 @@ class NetMember:
             return
         if not (0 <= energy_wh <= self.rules.max_wh and 0 <= export_wh <= self.rules.max_wh):
             raise ReadingRefused(f"slot {slot}: the energy lies outside the policy's range")
-        if slot < self._ledger.last_slot and self._ledger.entry(slot) is None:
+        if self._ledger.is_past(slot):
             await self._ledger.owe(slot, slot, energy_wh, export_wh, "out of order")
         else:
             await self._ledger.measure(slot, energy_wh, export_wh)

@@ -87,7 +87,7 @@ class Reconciling:
         self._last: int | None = None
         self._current: Membership | None = None
         self._served = -1
-        self._ledger = Ledger(store, self.rules.net)
+        self._ledger = Ledger(store, self.rules.net, self.rules.slot_at)
         self.chain = ManifestChain(self._ledger)
         client = NetClient(rules.net, exchange, clock, self.rules.poll_ms / 1000, log, below=BELOW)
         self._conduct = Conduct(

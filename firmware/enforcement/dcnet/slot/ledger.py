@@ -6,8 +6,9 @@ No rule about peers is in here. Private to this package. Spec: docs/dcnet.md, sl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 from firmware.enforcement.dcnet.errors import MalformedObject, SlotInPast
@@ -19,6 +20,9 @@ from firmware.store.operations import Operation, Put
 _SLOTS: Final = "dcnet-slot"
 _SPANS: Final = "dcnet-owed"
 _STATE: Final = "dcnet-state"
+_RESTORED: Final = "dcnet-restored"
+_LAST: Final = "last"
+_ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DELIVERED: Final = frozenset({SlotState.TOTALLED, SlotState.SETTLED})
 RETAINED_SLOTS: Final = 192
 """Totalled slots older than this are forgotten; owed ones never are."""
@@ -109,14 +113,18 @@ class Owed:
 class Ledger:
     """All slots of one net. Every change is durable when the call returns; memory follows the store."""
 
-    def __init__(self, store: LedgerStore, net: bytes) -> None:
-        """Use `store` for the net with this identifier."""
-        self._store, self._prefix = store, net.hex() + "/"
+    def __init__(
+        self, store: LedgerStore, net: bytes, slot_at: Callable[[datetime], int] | None = None
+    ) -> None:
+        """Use `store` for the net with this identifier, whose grid says which slot an instant lies in."""
+        self._store, self._prefix, self._slot_at = store, net.hex() + "/", slot_at
         self._entries: dict[int, SlotEntry] = {}
         self._spans: dict[str, Owed] = {}
+        self._restored_in = 0
+        """The slot that ran when the stores were put back."""
 
     async def load(self) -> None:
-        """Read what was kept. Raises `StoreCorrupt`."""
+        """Read what was kept, and close what may have gone on without us. Raises `StoreCorrupt`."""
         self._entries, self._spans = {}, {}
         for key, data in await self._store.items(_SLOTS):
             if key.startswith(self._prefix):
@@ -125,6 +133,26 @@ class Ledger:
         for key, data in await self._store.items(_SPANS):
             if key.startswith(self._prefix):
                 self._spans[key] = Owed(*_array(data, (int, int, int, int, str)))
+        restored = await self._store.get(_RESTORED, _LAST)
+        if restored is not None and self._slot_at is not None:
+            (since_ms,) = _array(restored, (int,))
+            self._restored_in = self._slot_at(_ZERO + timedelta(milliseconds=since_ms))
+            await self._close_older()
+
+    async def _close_older(self) -> None:
+        """Nothing begun before the stores were put back is gone on with: the copy that was in use may have.
+
+        Its seeds would open a second time what was opened then, perhaps under another manifest.
+        """
+        for entry in self.entries():
+            if entry.slot < self._restored_in and entry.state is SlotState.SUBMITTED:
+                await self.undecided(entry.slot, "restored from a backup")
+            elif entry.slot < self._restored_in and entry.state is SlotState.MEASURED:
+                await self.failed(entry.slot, Step.LEAVE_OUT, "restored from a backup")
+
+    def is_past(self, slot: int) -> bool:
+        """Tell whether a slot without an entry is never begun any more: its energy can only be owed."""
+        return slot not in self._entries and slot < max(self.last_slot, self._restored_in)
 
     @property
     def last_slot(self) -> int:
@@ -255,6 +283,11 @@ class Ledger:
 
     def _key(self, slot: int) -> str:
         return f"{self._prefix}{slot:010d}"
+
+
+async def mark_restored(store: LedgerStore, now_utc: datetime) -> None:
+    """Say that the stores are an older copy put back now: no slot of before is submitted or opened again."""
+    await store.put(_RESTORED, _LAST, encode([(now_utc - _ZERO) // timedelta(milliseconds=1)]))
 
 
 def _array(data: bytes, kinds: tuple[type, ...]) -> list[Any]:
