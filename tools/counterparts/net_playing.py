@@ -197,6 +197,8 @@ class Playing:
                 self._enter(now)
                 epoch, present = -1, now.present
             if epoch != (epoch := self.rules.epoch_of(slot)):
+                # Everybody would refuse a slot with who was withdrawn since; a reconcile slot is a period.
+                present -= now.founding.confirming.withdrawn
                 present, previous = await self._begin_epoch(now, epoch, slot, present)
             self.conduct.latest = slot
             tally = self._tally = Tally(self._terms(now), slot, epoch, previous, present)

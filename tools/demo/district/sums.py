@@ -175,10 +175,19 @@ def reconciled(seen: Seen) -> Iterator[Reconciled]:
             (name, slot) for name, home in homes.items() for slot in home.tally.settled.get(net.net_id, ())
         ]
         aborted = {slot for slot, total in totals(seen, net.net_id).items() if total["verdict"] != "totalled"}
-        for event in _reconcile_totals(seen, net):
+        events = _reconcile_totals(seen, net)
+        summed = [event["slot"] for event in events if event["verdict"] == "totalled"]
+        left = set(settled)
+        for event in events:
             last = PERIOD_SLOTS * (event["slot"] + 1) - 1
-            known = {slot: slot + 1 + (slot in aborted) for _, slot in settled}
-            mine = tuple((name, slot) for name, slot in settled if last - PERIOD_SLOTS < known[slot] <= last)
+            # What was refused, or told late, came a period later: whatever is left is in the last sum.
+            mine = tuple(
+                (name, slot)
+                for name, slot in sorted(left)
+                if event["slot"] in summed
+                and (event["slot"] == summed[-1] or slot + 1 + (slot in aborted) <= last)
+            )
+            left -= set(mine)
             lanes = event["lanes"]
             yield Reconciled(
                 net.name,
