@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from typing import Final
+
 import pytest
 from hypothesis import settings
+
+from tests.support.alone import floor
 
 # No deadline: how long an example takes says something of the machine, not of the code.
 settings.register_profile("smgw", deadline=None)
 settings.load_profile("smgw")
+_FLOOR: Final = floor()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,6 +39,15 @@ def pytest_configure(config: pytest.Config) -> None:
     named = [name for name in ("--stick", "--card", "--rs485") if config.getoption(name)]
     if named and not config.getoption("--hardware"):
         raise pytest.UsageError(f"{', '.join(named)} without --hardware would be without effect")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # around everything: no test's time limit runs while it waits
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Keep what is marked "punctual" apart from all other tests, its fixtures too."""
+    if _FLOOR is None:
+        return (yield)
+    with _FLOOR.entered(alone=item.get_closest_marker("punctual") is not None):
+        return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

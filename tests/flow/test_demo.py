@@ -25,7 +25,7 @@ from tools.demo.plan import BILLING, GROUP_TOTAL, published_telegrams
 from tools.homes.household import Household
 
 _GATEWAYS, _SLOTS = 4, 2
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.punctual, pytest.mark.timeout(240)]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,14 @@ from tools.demo.district.run import evidence
 from tools.homes.home import Span
 from tools.homes.parties import Event
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.punctual, pytest.mark.timeout(400)]
 SLOTS = 3
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     folder = tmp_path_factory.mktemp("district")
-    plan = DistrictPlan(folder, 16, SLOTS, slot_s(3, starts=3.0))
+    plan = DistrictPlan(folder, 16, SLOTS, slot_s(3, starts=4.0))
 
     async def go() -> Evidence:
         return await evidence(await play(plan, lambda _text: None), lambda _text: None)
@@ -58,6 +58,18 @@ def of_net(run: Evidence, net: str, slot: int) -> Event:
 
 def remove(run: Evidence, supplier: str, event: Event) -> None:
     run.seen.emps[supplier].remove(event)
+
+
+def neighbours(run: Evidence, supplier: str) -> int:
+    """How many pairs of registers of one home it was told that are one slot apart."""
+    told = {
+        (event["gateway"], datetime.fromisoformat(entry["time_utc"]))
+        for event in events(run, supplier, "delivery")
+        for entry in event["document"]["entries"]
+        if entry["value"] is not None
+    }
+    step = timedelta(seconds=run.seen.plan.slot_s)
+    return sum((gateway, at + step) in told for gateway, at in told)
 
 
 def last_plain(run: Evidence) -> Event:
@@ -157,7 +169,9 @@ def test_what_each_party_could_learn(run: Evidence) -> None:
     both = known["altstrom and neustrom"]
     assert (both.singles, both.too_small) == (0, 0)
     assert both.hidden == known["altstrom"].hidden + known["neustrom"].hidden > 16 * (SLOTS - 1)
-    assert known["altstrom"].plain == 12 * (run.seen.plan.plain_slots - 1)  # two registers make a slot
+    # Two registers next to each other make a slot. One that was missing in the air, on a busy machine, leaves
+    # a span of two slots, of which neither is known.
+    assert known["altstrom"].plain == neighbours(run, "altstrom") >= 10 * (run.seen.plan.plain_slots - 1)
     assert known["administrator north"].sums == known["who listens on every line"].sums == 0
 
 

@@ -186,6 +186,7 @@ async def lived(folder: Path, port: int, kills: int, seed: int, calm: int) -> No
                 assert state is (SlotState.TOTALLED if is_in else SlotState.OWED), (gateway, one, state)
 
 
+@pytest.mark.punctual
 @pytest.mark.timeout(300)
 async def test_the_same_roster_carries_on_after_sigkill(tmp_path: Path, unused_tcp_port: int) -> None:
     await lived(tmp_path / "pki", unused_tcp_port, 1, 1, 1)
@@ -193,6 +194,7 @@ async def test_the_same_roster_carries_on_after_sigkill(tmp_path: Path, unused_t
     assert journal.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.punctual
 @pytest.mark.nightly
 @pytest.mark.timeout(900)
 async def test_twelve_kills(tmp_path: Path, unused_tcp_port: int) -> None:

@@ -201,11 +201,13 @@ def _totals_are_true(stage: Stage) -> None:
     assert with_victim, GROUP_TOTAL
 
 
+@pytest.mark.punctual
 @pytest.mark.timeout(600)
 async def test_killed_ten_times_and_then_the_disk_is_full(tmp_path: Path) -> None:
     await run(tmp_path, kills=10, seed=1)
 
 
+@pytest.mark.punctual
 @pytest.mark.nightly
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", range(2, 8))

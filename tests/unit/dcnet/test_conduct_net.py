@@ -15,7 +15,7 @@ from tools.counterparts.net_conduct import calendar_of
 from tools.counterparts.net_tally import Tally
 
 ALL = sum(range(1, 7)) * 100  # tenths of Wh
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.punctual, pytest.mark.timeout(300)]
 
 
 def every_third_blocked(rules: NetRules) -> Mapping[str, Any]:

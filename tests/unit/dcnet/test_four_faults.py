@@ -11,7 +11,7 @@ from tests.unit.dcnet.conducted_net import GATEWAYS, running
 from tools.counterparts.net_oversight import Outage
 
 ALL = sum(range(1, 7)) * 100  # tenths of Wh
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.punctual, pytest.mark.timeout(300)]
 
 
 async def test_fault_1_a_gateway_is_off(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from tests.unit.dcnet.conducted_net import running
 ALL = sum(range(1, 7)) * 100  # tenths of Wh
 
 
+@pytest.mark.punctual
 @pytest.mark.nightly
 @pytest.mark.timeout(300)
 async def test_signed_commitments_pass_and_the_sums_are_right(tmp_path: Path) -> None:

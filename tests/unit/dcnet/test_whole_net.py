@@ -114,6 +114,7 @@ def _totals(seen: list[Mapping[str, Any]], first: int) -> list[Mapping[str, Any]
     return [event for event in seen if event["event"] == "total" and event["slot"] >= first]
 
 
+@pytest.mark.punctual
 @pytest.mark.timeout(360)
 async def test_a_member_drops_out_and_the_sum_is_still_right(
     tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -20,6 +20,7 @@ DEMO = (sys.executable, "-m", "tools.cli", "demo")
 ROOT = Path(__file__).resolve().parents[3]
 
 
+@pytest.mark.punctual
 @needs_pcsc
 @pytest.mark.timeout(240)
 def test_one_gateway_runs_through_pcscd() -> None:
