@@ -30,7 +30,7 @@ from firmware.enforcement.dcnet.policy import NetRules, Recovery, reconcile_net
 from firmware.enforcement.dcnet.primitives import arithmetic, graph, kdf
 from firmware.enforcement.dcnet.primitives.arithmetic import Lanes, Prf, Purpose
 from firmware.enforcement.dcnet.slot.ledger import Ledger
-from firmware.enforcement.dcnet.slot.reconcile import carry
+from firmware.enforcement.dcnet.slot.reconcile import Lots, carry
 from firmware.enforcement.dcnet.slot.round import Round
 from tests.unit.dcnet.support import NET, MemoryStore, edge_key, rules
 from tests.unit.dcnet.whole_net import Net, fresh
@@ -210,7 +210,9 @@ async def test_i12_the_ledger_and_the_reconcile_slot_lose_nothing(
             totalled += energy
         else:
             await ledger.failed(slot, Step.LEAVE_OUT, "test")
-    carried = carry(ledger.owed(), len(energies), 10**9)
+    nothing = frozenset[tuple[int, int]]()
+    lots = Lots().joined_by(ledger.owed(), before_slot=12, max_wh=10**9, least=1, waiting=nothing)
+    carried = carry(ledger.owed(), lots, 10**9, nothing)
     assert totalled + carried.import_wh == sum(energies)
     await ledger.settled(carried.spans)
     assert ledger.owed() == []

@@ -13,6 +13,7 @@ from firmware.enforcement.dcnet.events import NetEventKind
 from firmware.enforcement.dcnet.machines import MemberState, SlotState
 from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, RECONCILE, Frame
 from firmware.enforcement.dcnet.policy import reconcile_net
+from firmware.enforcement.dcnet.slot import reconcile
 from tests.support.instant_loop import run
 from tests.unit.dcnet.running_net import Home, RunningNet, energies, energy_of
 
@@ -90,6 +91,28 @@ def test_a_reconcile_slot_with_too_few_members_opens_nothing_and_loses_nothing()
                 total["lanes"][0] for total in net.totals(reconcile=True).values() if total["lanes"]
             ) == (energies(net, slot) * 10)
             assert [await home.owed() for home in net.homes] == [{}] * SIZE
+
+    run(main())
+
+
+def test_who_alone_owes_less_than_a_lot_tells_nothing_and_owes_it_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "_DAYS_OF_A_MONTH", PERIOD // 2)
+
+    async def main() -> None:
+        async with net_of() as net:
+            lone = net.homes[4]
+            assert lone.member is not None
+            end = end_of_period(net.first)
+            await lone.member.owe(0, 0, 700, 30)
+            for slot in range(net.first, end + PERIOD + 1):
+                await net.contribute(slot)
+                if slot == end + 1:
+                    await lone.member.owe(1, 1, 50, 0)
+            await net.until(end + PERIOD, 50)
+            first, second = net.totals(reconcile=True).values()
+            assert first["lanes"] == [0, 0, SIZE]
+            assert second["lanes"] == [7500, 300, SIZE]
+            assert await lone.owed() == {}
 
     run(main())
 

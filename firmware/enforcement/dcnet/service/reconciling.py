@@ -24,7 +24,7 @@ from firmware.enforcement.dcnet.service.conduct import Conduct
 from firmware.enforcement.dcnet.service.serving import Admit, Serving
 from firmware.enforcement.dcnet.slot.chain import ManifestChain
 from firmware.enforcement.dcnet.slot.ledger import Ledger, LedgerStore
-from firmware.enforcement.dcnet.slot.reconcile import Carried, carry
+from firmware.enforcement.dcnet.slot.reconcile import Carried, Lots, Span, carry, least_slots
 from firmware.enforcement.dcnet.slot.told import ToldResult
 from firmware.store.operations import Operation
 from hsm.api import SecurityModule
@@ -32,6 +32,7 @@ from hsm.api import SecurityModule
 BELOW: Final = "/reconcile"
 """Where the resources of a reconcile net lie, below those of its net."""
 _CARRIED: Final = "carried"
+_LOTS: Final = "lots"
 _OVER: Final = frozenset({SlotState.TOTALLED, SlotState.SETTLED, SlotState.OWED})
 
 Tell = Callable[[NetEventKind, int | None, int, str], Awaitable[None]]
@@ -228,16 +229,31 @@ class Reconciling:
             told = await ToldResult.kept(self._owing)
             if told is not None:  # to us alone, so far: others may have been told otherwise
                 waiting.add((told.slot, told.slot))
-            owed = [one for one in self._owing.owed() if (one.first_slot, one.last_slot) not in waiting]
-            carried = carry(owed, self._period * (slot + 1), self.rules.max_wh)
+            carried = await self._made_of(frozenset(waiting), self._period * (slot + 1))
             await self._owing.keep(name, carried.to_bytes())
         else:
             carried = Carried.from_bytes(data)
         await self._ledger.measure(slot, carried.import_wh, carried.export_wh)
 
-    async def _waiting(self) -> set[tuple[int, int]]:
+    async def _made_of(self, waiting: frozenset[Span], before_slot: int) -> Carried:
+        """Make the value of what is owed; the lots are kept before anything that holds them is."""
+        owed = self._owing.owed()
+        data = await self._owing.kept(_LOTS)
+        known = Lots() if data is None else Lots.from_bytes(data)
+        lots = known.joined_by(
+            owed,
+            before_slot=before_slot,
+            max_wh=self.rules.max_wh,
+            least=least_slots(self._period),
+            waiting=waiting,
+        )
+        if lots != known:
+            await self._owing.keep(_LOTS, lots.to_bytes())
+        return carry(owed, lots, self.rules.max_wh, waiting)
+
+    async def _waiting(self) -> set[Span]:
         """Return what earlier slots carry whose results are not known: in one of their totals it may be."""
-        spans: set[tuple[int, int]] = set()
+        spans: set[Span] = set()
         for entry in self._ledger.entries():
             if (data := await self._owing.kept(f"{_CARRIED}-{entry.slot}")) is not None:
                 spans |= set(Carried.from_bytes(data).spans)
