@@ -65,8 +65,8 @@ class Carried:
 class Lots:
     """Which entries are told together, in every value that holds one of them.
 
-    A supplier that calls a reconcile slot aborted whose sum it knows sees the difference to the next one: whole
-    lots, too.
+    If a supplier calls a reconcile slot aborted whose sum it knows, the next sum tells it the difference, and
+    that is whole lots too.
     """
 
     spans: tuple[tuple[Span, ...], ...] = ()
