@@ -302,6 +302,7 @@ async def _assemble(stack: AsyncExitStack, parts: Parts) -> Gateway:
         time_valid=clock.valid,
         withdrawn=parts.chronicle.withdrawn,
         told=watch.registered,
+        wired=parts.config.wired_meters(),
     )
     gateway.services.append(parts.gated(registering, Function.MEASURE))
     await registry.load()
@@ -349,7 +350,7 @@ async def _reception(gateway: Gateway, parts: Parts, register: Register, watch: 
         report=parts.chronicle.rejection,
         heard=parts.chronicle.heard,
         each=watch.heard,
-        wired=frozenset() if parts.config.lmn is None else parts.config.lmn.wired_meters(),
+        wired=parts.config.wired_meters(),
     )
     await intake.load(parts.stores.consumer)
     pipeline = IntakePipeline(intake)

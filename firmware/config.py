@@ -166,11 +166,6 @@ class LmnTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     head: tuple[HeadTable, ...] = ()
     rs485: tuple[Rs485Table, ...] = ()
 
-    def wired_meters(self) -> frozenset[MeterId]:
-        """Return the meters that are read by wire."""
-        named = [head.meter for head in self.head] + [one.meter for line in self.rs485 for one in line.meter]
-        return frozenset(MeterId.from_text(name) for name in named)
-
     def __post_init__(self) -> None:
         ports = [*(each.port for each in self.stick), *(each.port for each in self.head)]
         ports += [each.port for each in self.rs485]
@@ -306,6 +301,14 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise ValueError(
                 "gateway.state and module.state are two folders: a module is not kept beside its data"
             )
+
+    def wired_meters(self) -> frozenset[MeterId]:
+        """Return the meters that are read by wire."""
+        if self.lmn is None:
+            return frozenset()
+        heads = [head.meter for head in self.lmn.head]
+        named = [*heads, *(one.meter for line in self.lmn.rs485 for one in line.meter)]
+        return frozenset(MeterId.from_text(name) for name in named)
 
 
 class MetersFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

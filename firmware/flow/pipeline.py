@@ -97,6 +97,7 @@ class RegistrationPipeline:
         time_valid: whether the clock can be trusted now (status bit 9).
         withdrawn: told of a processing profile whose values of a false time were taken back, and how many.
         told: told of everything that was registered.
+        wired: meters that are read by wire.
         settle_s: pause between the end of the acceptance window and registration.
     """
 
@@ -114,9 +115,10 @@ class RegistrationPipeline:
         time_valid: Callable[[], bool] = lambda: True,
         withdrawn: Callable[[str, int], Awaitable[None]] | None = None,
         told: Registered | None = None,
+        wired: frozenset[MeterId] = frozenset(),
         settle_s: float = SETTLE_S,
     ) -> None:
-        self._withdrawn, self._told = withdrawn, told
+        self._withdrawn, self._told, self._wired = withdrawn, told, wired
         self._profiles, self._register, self._originals = profiles, register, originals
         self._gate, self._clock, self._announce = gate, clock, announce
         self._time_valid, self._settle = time_valid, timedelta(seconds=settle_s)
@@ -205,6 +207,7 @@ class RegistrationPipeline:
             reach,
             time_valid=self._time_valid(),
             status_bits=BitOrder(processing.status_bits),
+            by_wire=meter in self._wired,
         )
 
     async def _conceal(self, processing: ProcessingProfile, value: RegisteredValue) -> None:

@@ -91,6 +91,7 @@ def register_value(
     *,
     time_valid: bool = True,
     status_bits: BitOrder = BitOrder.OMS,
+    by_wire: bool = False,
 ) -> RegisteredValue:
     """Make the entry of one registration instant; the same readings give the same entry, in any order.
 
@@ -102,6 +103,7 @@ def register_value(
         reach: `half_window` of the profile.
         time_valid: whether the gateway's clock can be trusted.
         status_bits: how a radio meter's status stands in the status word.
+        by_wire: whether the meter is read by wire; counts where no reading says it.
     """
     own = [one for one in readings if one.meter == meter and one.obis == obis]
     reading = choose(own, instant_utc, reach)
@@ -109,7 +111,7 @@ def register_value(
         unreadable = any(
             one.value is not None and abs(one.received_utc - instant_utc) <= reach for one in own
         )
-        status = missing(time_valid=time_valid, unreadable=unreadable)
+        status = missing(time_valid=time_valid, unreadable=unreadable, by_wire=by_wire)
         return RegisteredValue(meter, obis, instant_utc, None, "", status)
     if reading.wired:
         status = wired(reading.meter_status, time_valid=time_valid)

@@ -154,14 +154,17 @@ def wired(meter_status: int, *, time_valid: bool) -> int:
     return combine(flags, meter_status)
 
 
-def missing(*, time_valid: bool, unreadable: bool = False) -> int:
+def missing(*, time_valid: bool, unreadable: bool = False, by_wire: bool = False) -> int:
     """Return the status word of a registration instant without a value in its window.
 
     Args:
         time_valid: whether the gateway's clock could be trusted at the registration instant.
         unreadable: there was one, of a size that no value may have.
+        by_wire: whether the meter is read by wire.
     """
-    flags = GatewayStatus.WIRELESS | GatewayStatus.NO_VALUE
+    flags = GatewayStatus.FIXED | GatewayStatus.NO_VALUE
+    if not by_wire:
+        flags |= GatewayStatus.WIRELESS
     if unreadable:
         flags |= GatewayStatus.METER_ERROR
     return combine(flags if time_valid else flags | GatewayStatus.TIME_INVALID, 0)

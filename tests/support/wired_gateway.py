@@ -58,13 +58,13 @@ async def running(folder: Path, lmn: str, document: bytes) -> AsyncIterator[Gate
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def registered(gateway: Gateway, limit_s: float = 20.0) -> RegisteredValue:
-    """Wait for the first registered value of the order's series."""
+async def registered(gateway: Gateway, limit_s: float = 20.0, *, missing: bool = False) -> RegisteredValue:
+    """Wait for the first registered value of the order's series, or for an instant without one."""
     async with asyncio.timeout(limit_s):
         while True:
             now = datetime.now(UTC)
             values = await gateway.originals.between(PROCESSING, now - timedelta(minutes=1), now)
             for value in values:
-                if value.value is not None:
+                if (value.value is None) is missing:
                     return value
             await asyncio.sleep(0.1)

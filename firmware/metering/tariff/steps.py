@@ -150,9 +150,10 @@ def registers(task: Task, count: Count) -> tuple[RegisteredValue, ...]:
     held = _of_period(task, count) if task.carried is None else hold(task, count)
     if held.incomplete or _ends_early(task, held):
         flags |= GatewayStatus.WARNING
+    by_wire = bool(task.entries) and not flags & GatewayStatus.WIRELESS
     total = next(
         (one for one in reversed(task.series(obis)) if one.instant_utc == task.to_utc),
-        RegisteredValue(meter, obis, task.to_utc, None, "", missing(time_valid=True)),
+        RegisteredValue(meter, obis, task.to_utc, None, "", missing(time_valid=True, by_wire=by_wire)),
     )
     amounts = dict(held.amounts)
     derived = [

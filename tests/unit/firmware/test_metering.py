@@ -201,11 +201,18 @@ def test_rounding_loses_no_energy(steps):
     assert sum(slots) == whole_wh(registers[-1]) - whole_wh(registers[0])
 
 
+@pytest.mark.parametrize("by_wire", [False, True])
+def test_a_missing_value_has_the_radio_bit_of_radio_meters_alone(by_wire):
+    value = register_value(ID, ACTIVE_ENERGY_IMPORT, [], at(900), REACH, by_wire=by_wire)
+    assert bool(gateway_half(value.status) & GatewayStatus.WIRELESS) is not by_wire
+
+
 def test_status_word():
     word = combine(GatewayStatus.NO_VALUE, 0x12345678)
     assert to_text(word) == "0000200512345678"
     assert gateway_half(word) == GatewayStatus.NO_VALUE | GatewayStatus.FIXED
     assert to_text(missing(time_valid=True)) == "0002200500000000"
+    assert to_text(missing(time_valid=True, by_wire=True)) == "0000200500000000"
     with pytest.raises(ValueError, match="32 bits"):
         combine(GatewayStatus.FIXED, 1 << 32)
 

@@ -49,8 +49,10 @@ async def test_an_infrared_head_registers_values(tmp_path: Path) -> None:
         value = await registered(gateway)
         pushing.cancel()
         await asyncio.gather(pushing, return_exceptions=True)
+        silent = await registered(gateway, missing=True)
     assert (value.value, value.unit, value.meter) == (Decimal(meter.import_wh10) / 10, "Wh", DEFAULT_METER)
     assert not gateway_half(value.status) & GatewayStatus.WIRELESS
+    assert gateway_half(silent.status) == GatewayStatus.FIXED | GatewayStatus.NO_VALUE
     assert gateway.telegrams.accepted
     assert not gateway.telegrams.rejected
 
