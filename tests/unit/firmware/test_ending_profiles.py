@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,20 +12,12 @@ from firmware.enforcement.uniform import offset
 from firmware.errors import StoreCorrupt, StoreUnavailable
 from firmware.profile.model import ProfileSet
 from hsm.errors import CertificateRefused, ModuleUnavailable
+from tests.unit.firmware.pipeline_street import Street, started
 from tests.unit.firmware.profile_set import at, plain_series
-from tests.unit.firmware.test_pipeline import Street, started
 from tests.unit.firmware.test_registry import order
 
 KEY = bytes(range(32))
 PERIOD = 3600
-
-
-@pytest.fixture
-async def street(tmp_path: Path) -> AsyncIterator[Street]:
-    one = Street(tmp_path)
-    yield one
-    if one.partition is not None:
-        await one.partition.close()
 
 
 async def waiting(street: Street) -> Any:

@@ -17,9 +17,9 @@ from firmware.profile.model import ProfileSet
 from firmware.store.partition import Partition
 from lmn.model import ACTIVE_ENERGY_IMPORT, Reading
 from tests.unit.firmware.fixed_module import module_of
+from tests.unit.firmware.pipeline_street import Gateway, Street
 from tests.unit.firmware.profile_set import METER, at, bill, billing, household, meter_profile, series
 from tests.unit.firmware.tariff_task import ID, SLOT
-from tests.unit.firmware.test_pipeline import Gateway, Street
 from tests.unit.firmware.test_registry import order
 
 TAMPERED = 1 << 2 | 1 << 9

@@ -48,22 +48,15 @@ from lmn.model import Obis
 from tests.support.chance import seed
 from tests.unit.firmware import tariff_child
 from tests.unit.firmware.fixed_module import module_of
+from tests.unit.firmware.pipeline_street import GATEWAY, SIGNER, Gateway, started
 from tests.unit.firmware.profile_set import at, billing, meter_profile, peer
 from tests.unit.firmware.tariff_task import SLOT, registers_of, task, value
 from tests.unit.firmware.test_metering_tariffs import TWO_STAGES, profile
-from tests.unit.firmware.test_pipeline import GATEWAY, SIGNER, Gateway, Street, started
 from tests.unit.firmware.test_registry import order
 
 ROOT = Path(__file__).resolve().parents[3]
 LONG_AGO = Since(at(-60), at(-60))
 VOLTAGE, POWER = "1-0:32.7.0", "1-0:2.7.0"
-
-
-@pytest.fixture
-async def street(tmp_path):
-    one = Street(tmp_path)
-    yield one
-    await one.partition.close()
 
 
 def a_set(taf: int, purpose: str = "billing", **changes) -> ProfileSet:

@@ -33,10 +33,10 @@ from firmware.store.operations import Forget, Put
 from firmware.store.partition import Partition
 from lmn.model import MeterId
 from tests.unit.firmware.fixed_module import module_of
+from tests.unit.firmware.pipeline_street import started
 from tests.unit.firmware.profile_set import T0, at, household, meter_profile
 from tests.unit.firmware.tariff_task import SLOT, amounts, profile, registers_of, task, value
 from tests.unit.firmware.test_metering_tariffs import TWO_STAGES, time_variable
-from tests.unit.firmware.test_pipeline import Street, started
 from tests.unit.firmware.test_pipeline_tariffs import HOUR, a_set, run_through, told
 from tests.unit.firmware.test_registry import order
 
@@ -49,13 +49,6 @@ RULES = [
 QUANTITIES = st.lists(st.one_of(st.none(), st.integers(0, 10**9)), min_size=1, max_size=40)
 OTHER_METER = MeterId.from_text("ELS-87654321-33-02")
 CALENDAR = BillingCalendar()
-
-
-@pytest.fixture
-async def street(tmp_path):
-    one = Street(tmp_path)
-    yield one
-    await one.partition.close()
 
 
 def warned(entry: RegisteredValue) -> bool:

@@ -19,8 +19,8 @@ from firmware.profile.model import ProfileSet
 from firmware.store.stores import Stores
 from firmware.store.wiping import EVER, Span
 from lmn.model import MeterId, Obis
+from tests.unit.firmware.pipeline_street import Street, started
 from tests.unit.firmware.profile_set import IMPORT, METER, at, household, plain_series
-from tests.unit.firmware.test_pipeline import Street, started
 from tests.unit.firmware.test_registry import order
 from tests.unit.firmware.test_store_orders import World, module, wipe
 

@@ -12,8 +12,8 @@ import pytest
 from msgspec.structs import replace
 
 from firmware.enforcement.uniform import offset
+from tests.unit.firmware.pipeline_street import Street, started
 from tests.unit.firmware.profile_set import at, plain_series
-from tests.unit.firmware.test_pipeline import Street, started
 from tests.unit.wan.conftest import Party
 from tests.unit.wan.test_outbox import World, run_until
 from wan.ports import Release
