@@ -8,6 +8,8 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from firmware.clock.clock import AdjustableClock
 from firmware.enforcement.gate import Gate
 from firmware.flow.delivery import Delivery
@@ -27,14 +29,7 @@ from hsm.api import KeySlot
 from lmn.model import ACTIVE_ENERGY_IMPORT, MeterId, Reading
 from tests.support.soft_module import SoftModule
 from tests.unit.firmware.fixed_module import module_of
-from tests.unit.firmware.profile_set import (
-    METER,
-    NET_ID,
-    at,
-    bill,
-    household,
-    series,
-)
+from tests.unit.firmware.profile_set import METER, NET_ID, at, bill, household, series
 from tests.unit.firmware.test_delivery import Outbox
 from tests.unit.firmware.test_gate import Stage
 from tests.unit.firmware.test_registry import MemoryProfiles, order
@@ -42,6 +37,7 @@ from tests.unit.firmware.test_registry import MemoryProfiles, order
 ID = MeterId.from_text(METER)
 GATEWAY = "esgw0100000001"
 SIGNER = SoftModule()
+SIGNER.keys[KeySlot.WAN_SIG] = ec.generate_private_key(ec.BrainpoolP256R1())
 
 
 def demo_profiles(**changes) -> ProfileSet:

@@ -23,8 +23,8 @@ from firmware.store.partition import Partition
 from lmn.model import ACTIVE_ENERGY_IMPORT, Reading
 from tests.unit.firmware.fixed_module import module_of
 from tests.unit.firmware.profile_set import at
+from tests.unit.firmware.tariff_examples import time_variable
 from tests.unit.firmware.tariff_task import ID, SLOT
-from tests.unit.firmware.test_metering_tariffs import time_variable
 
 RULE = time_variable()
 LAST_S = 86400 + SLOT

@@ -33,8 +33,8 @@ from firmware.profile.check_tariffs import check_tariff
 from firmware.profile.model import ProfileSet
 from firmware.profile.tariffs import BillingCalendar, ConsumptionVariable, LoadVariable, TimeVariable
 from tests.unit.firmware.profile_set import bill, billing, group_total, household, net, series
-from tests.unit.firmware.tariff_task import value
-from tests.unit.firmware.test_metering_tariffs import TWO_STAGES, profile
+from tests.unit.firmware.tariff_examples import TWO_STAGES
+from tests.unit.firmware.tariff_task import profile, value
 
 MONTHLY = BillingCalendar()
 BERLIN = ZoneInfo("Europe/Berlin")

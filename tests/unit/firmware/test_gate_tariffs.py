@@ -17,8 +17,8 @@ from firmware.metering.tariff.catalogue import USE_CASES, evaluate
 from firmware.profile.model import ProfileSet
 from firmware.profile.tariffs import Extremes
 from tests.unit.firmware.profile_set import at, billing, group_total, household, meter_profile, series
+from tests.unit.firmware.tariff_examples import example_of
 from tests.unit.firmware.tariff_task import SLOT, profile, registers_of, task, value
-from tests.unit.firmware.test_metering_tariffs import example_of
 
 PERIOD = 3600
 USAGE_POINT = "DE00056266802AO6G56M11SN51G21M24S"

@@ -14,13 +14,8 @@ from firmware.metering.register import Register
 from lmn.model import ACTIVE_ENERGY_IMPORT
 from lmn.ports import MeterAccess, ReceptionMode
 from lmn.wmbus.link import ReceivedFrame
-from tests.unit.firmware.pipeline_street import (
-    ID,
-    reached,
-)
-from tests.unit.firmware.profile_set import (
-    at,
-)
+from tests.unit.firmware.pipeline_street import ID, reached
+from tests.unit.firmware.profile_set import at
 from tests.unit.firmware.test_intake import Meters, Store, plain_telegram
 
 

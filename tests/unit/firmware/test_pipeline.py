@@ -6,20 +6,12 @@ import asyncio
 from decimal import Decimal
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware.errors import StoreUnavailable
 from firmware.flow.pipeline import DELIVERIES_WAITING
 from firmware.metering.status import GatewayStatus, gateway_half
-from hsm.api import KeySlot
 from lmn.model import ACTIVE_ENERGY_IMPORT, MeterId, Reading
-from tests.unit.firmware.pipeline_street import (
-    SIGNER,
-    demo_profiles,
-    reached,
-    registered,
-    started,
-)
+from tests.unit.firmware.pipeline_street import demo_profiles, reached, registered, started
 from tests.unit.firmware.profile_set import (
     at,
     bill,
@@ -32,8 +24,6 @@ from tests.unit.firmware.profile_set import (
     series,
 )
 from tests.unit.firmware.test_registry import order
-
-SIGNER.keys[KeySlot.WAN_SIG] = ec.generate_private_key(ec.BrainpoolP256R1())
 
 
 async def test_slots_are_concealed_and_one_bill_leaves(street):

@@ -7,13 +7,8 @@ import random
 import pytest
 
 from firmware.metering.status import GatewayStatus, gateway_half
-from tests.unit.firmware.pipeline_street import (
-    demo_profiles,
-    started,
-)
-from tests.unit.firmware.profile_set import (
-    at,
-)
+from tests.unit.firmware.pipeline_street import demo_profiles, started
+from tests.unit.firmware.profile_set import at
 
 
 async def test_a_clock_that_goes_back_registers_nothing_again(street):

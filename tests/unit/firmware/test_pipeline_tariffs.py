@@ -50,8 +50,8 @@ from tests.unit.firmware import tariff_child
 from tests.unit.firmware.fixed_module import module_of
 from tests.unit.firmware.pipeline_street import GATEWAY, SIGNER, Gateway, started
 from tests.unit.firmware.profile_set import at, billing, meter_profile, peer
-from tests.unit.firmware.tariff_task import SLOT, registers_of, task, value
-from tests.unit.firmware.test_metering_tariffs import TWO_STAGES, profile
+from tests.unit.firmware.tariff_examples import TWO_STAGES
+from tests.unit.firmware.tariff_task import SLOT, profile, registers_of, task, value
 from tests.unit.firmware.test_registry import order
 
 ROOT = Path(__file__).resolve().parents[3]

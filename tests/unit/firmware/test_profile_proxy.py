@@ -54,7 +54,7 @@ from tests.unit.firmware.profile_set import (
     peer,
     series,
 )
-from tests.unit.firmware.test_metering_tariffs import profile as tariff
+from tests.unit.firmware.tariff_task import profile as tariff
 from tests.unit.firmware.test_registry import World, order
 from tools.cli.status import _profiles
 

@@ -35,7 +35,8 @@ from firmware.profile.tariffs import (
     WeekTable,
 )
 from tests.unit.firmware.profile_set import at, billing, household, meter_profile
-from tests.unit.firmware.test_metering_tariffs import TWO_STAGES, example_of, profile
+from tests.unit.firmware.tariff_examples import TWO_STAGES, example_of
+from tests.unit.firmware.tariff_task import profile
 
 HALF_HOURS = LoadVariable(thresholds_w=(5,), measuring_period_s=1800)
 FOR_EVER = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)

@@ -15,8 +15,8 @@ from firmware.profile.check import check
 from firmware.profile.model import ProfileSet
 from firmware.profile.registry import Forwarded
 from tests.unit.firmware.profile_set import METER, OTHER_TLS, at, billing, group_total, meter_profile, peer
+from tests.unit.firmware.tariff_examples import example_of
 from tests.unit.firmware.tariff_task import profile, value
-from tests.unit.firmware.test_metering_tariffs import example_of
 
 GATEWAY = "esgw0100000001"
 SECRET = bytes(range(32))
