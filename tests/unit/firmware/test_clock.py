@@ -9,13 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware.clock.clock import (
-    EPOCH_UTC,
-    AdjustableClock,
-    SystemClock,
-    slot_number,
-    slot_start,
-)
+from firmware.clock.clock import EPOCH_UTC, AdjustableClock, SystemClock, slot_number, slot_start
 
 START = datetime(2026, 3, 29, 0, 59, 59, tzinfo=UTC)
 

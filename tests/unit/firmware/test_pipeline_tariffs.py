@@ -11,10 +11,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +18,6 @@ from firmware.errors import StoreUnavailable
 from firmware.flow.evaluation import Evaluator, Since
 from firmware.metering.happenings import MAX_REQUESTS, Happenings, Request
 from firmware.metering.original import OriginalLists
-from firmware.metering.signature import signed_text
 from firmware.metering.status import GatewayStatus, gateway_half
 from firmware.metering.tariff.catalogue import evaluate
 from firmware.metering.tariff.task import Occasion
@@ -43,15 +38,15 @@ from firmware.profile.tariffs import (
     Visualisation,
 )
 from firmware.store.partition import Partition
-from hsm.api import KeySlot
 from lmn.model import Obis
 from tests.support.chance import seed
 from tests.unit.firmware import tariff_child
 from tests.unit.firmware.fixed_module import module_of
-from tests.unit.firmware.pipeline_street import GATEWAY, SIGNER, Gateway, started
-from tests.unit.firmware.profile_set import at, billing, meter_profile, peer
+from tests.unit.firmware.pipeline_street import started
+from tests.unit.firmware.profile_set import at, billing, peer
 from tests.unit.firmware.tariff_examples import TWO_STAGES
-from tests.unit.firmware.tariff_task import SLOT, profile, registers_of, task, value
+from tests.unit.firmware.tariff_street import HOUR, a_set, run_through, told
+from tests.unit.firmware.tariff_task import SLOT, registers_of, task, value
 from tests.unit.firmware.test_registry import order
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -59,42 +54,11 @@ LONG_AGO = Since(at(-60), at(-60))
 VOLTAGE, POWER = "1-0:32.7.0", "1-0:2.7.0"
 
 
-def a_set(taf: int, purpose: str = "billing", **changes) -> ProfileSet:
-    """One meter, one processing profile "tariff", one communication profile "out"."""
-    return ProfileSet(
-        meters=(meter_profile(),),
-        processing=(profile(taf, **changes),),
-        communication=(billing("out", processing="tariff", purpose=purpose),),
-    )
-
-
 def command(kind: str, identity: str, **body):
     return order(json.dumps(body).encode(), version=0, identity=identity, kind=kind)
 
 
-async def run_through(gateway: Gateway, values, obis="1-0:1.8.0", unit="Wh", step=SLOT):
-    """One value a slot from 0 on, the clock following; None: the meter is silent."""
-    for slot, heard in enumerate(values):
-        if heard is not None:
-            gateway.hear(step * slot, heard, Obis.from_text(obis), unit)
-        await gateway.until(step * slot + step / 2)
-
-
-def told(gateway: Gateway):
-    """What left, as (end of the period, occasion, {group E or C: value})."""
-    return [
-        (
-            document["period"]["to"][11:16],
-            document.get("occasion", ""),
-            [(one["obis"].split(":")[1].split("*")[0], one["value"]) for one in document["entries"]],
-        )
-        for document in gateway.documents()
-    ]
-
-
 PEAK = EventVariable(events=(EventStage(id="peak", stage=2),))
-HOUR = [1000, 1100, 1300, 1600, 2000]
-"""100, 200, 300 and 400 Wh in the quarters of an hour."""
 
 
 @pytest.mark.parametrize(
@@ -397,48 +361,6 @@ async def test_a_recipient_that_moves_ends_no_event(street):
         await gateway.until(SLOT * slot + 30)
     ((_, _, entries),) = told(gateway)
     assert entries[1:3] == [("1.8.1", "0"), ("1.8.2", "700")]  # from the value of 00:30 on
-
-
-# ------------------------------------------------------------------ signed values
-
-
-async def test_signed_values_verify_off_device(street):
-    profiles = a_set(7, billing_period_s=1800, signed_values=True)
-    gateway = await started(street, profiles)
-    await run_through(gateway, ["1000.5", None, "1300"])
-    (document,) = gateway.documents()
-    key = SIGNER.keys[KeySlot.WAN_SIG].public_key()
-    kept = await gateway.originals.between("tariff", at(0), at(1800))
-    for entry, sent in zip(kept, document["entries"], strict=True):
-        plain = bytes.fromhex(sent["signature"])
-        r, s = int.from_bytes(plain[:32], "big"), int.from_bytes(plain[32:], "big")
-        signature, text = encode_dss_signature(r, s), signed_text(entry, GATEWAY)
-        key.verify(signature, text, ec.ECDSA(hashes.SHA256()))
-        with pytest.raises(InvalidSignature):
-            key.verify(signature, text.replace(b'"status":"0', b'"status":"1'), ec.ECDSA(hashes.SHA256()))
-
-
-def test_what_is_signed():
-    (_, entry) = registers_of([230])
-    assert json.loads(signed_text(entry, GATEWAY)) == {
-        "logical_name": f"0100010800ff.{GATEWAY}.sm",
-        "meter": "ELS-12345678-33-02",
-        "status": "0002000500000000",
-        "capture_time": "2026-01-01T00:15:00Z",
-        "value": "123",
-        "scaler": 1,
-        "unit": 30,
-        "unit_name": "Wh",
-    }
-
-
-async def test_a_gateway_without_key_signs_nothing(street):
-    gateway = await started(street, a_set(7, signed_values=True))
-    evaluator = Evaluator(gateway.originals, gateway.happenings)
-    with pytest.raises(ValueError, match="SIG key"):
-        await evaluator.dataset(
-            a_set(7, signed_values=True).processing[0], Occasion(at(0), at(900), ""), LONG_AGO
-        )
 
 
 # ------------------------------------------------------------------ batches, kills

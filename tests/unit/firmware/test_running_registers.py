@@ -36,8 +36,8 @@ from tests.unit.firmware.fixed_module import module_of
 from tests.unit.firmware.pipeline_street import started
 from tests.unit.firmware.profile_set import T0, at, household, meter_profile
 from tests.unit.firmware.tariff_examples import TWO_STAGES, time_variable
+from tests.unit.firmware.tariff_street import HOUR, a_set, run_through, told
 from tests.unit.firmware.tariff_task import SLOT, amounts, profile, registers_of, task, value
-from tests.unit.firmware.test_pipeline_tariffs import HOUR, a_set, run_through, told
 from tests.unit.firmware.test_registry import order
 
 RULES = [

@@ -13,12 +13,7 @@ from firmware.store import stores as stores_module
 from firmware.store.operations import Put
 from firmware.store.outbox import SealedOutbox
 from firmware.store.partition import Partition
-from firmware.store.stores import (
-    MeterCounters,
-    ProfileArchive,
-    ReplayMemory,
-    Stores,
-)
+from firmware.store.stores import MeterCounters, ProfileArchive, ReplayMemory, Stores
 from hsm.api import KeySlot
 from hsm.errors import CommandRefused, ModuleUnavailable
 from lmn.model import MeterId
