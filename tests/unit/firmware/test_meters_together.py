@@ -1,0 +1,183 @@
+"""Meters of one gateway for one supplier are added inside: one value in the net, never one of a meter."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from firmware.enforcement.determination import conflicts, grids
+from firmware.enforcement.gate import Deny, Reason, Request, decide
+from firmware.metering.together import Energy
+from firmware.profile.check import check
+from firmware.profile.model import ProfileSet
+from lmn.model import ACTIVE_ENERGY_EXPORT, MeterId
+from tests.unit.firmware.profile_set import METER, at, billing, group_total, meter_profile, net, series
+from tests.unit.firmware.test_pipeline import Street, started
+from tests.unit.firmware.test_registry import order
+
+SECOND, THIRD = "ELS-87654321-33-02", "ELS-11111111-33-02"
+EXPORT = "1-0:2.8.0"
+
+
+def household(**changes) -> ProfileSet:
+    """Two meters, one concealed profile."""
+    profiles = ProfileSet(
+        meters=(meter_profile(), meter_profile(id="second", meter=SECOND)),
+        processing=(series(more_meters=(SECOND,)),),
+        communication=(group_total(),),
+    )
+    return replace(profiles, **changes)
+
+
+@pytest.fixture
+async def street(tmp_path):
+    one = Street(tmp_path)
+    yield one
+    await one.partition.close()
+
+
+def hear(gateway, slot, first=None, second=None, **more):
+    for meter, value in ((METER, first), (SECOND, second)):
+        if value is not None:
+            gateway.hear_of(MeterId.from_text(meter), 900 * slot, value, **more)
+
+
+async def test_the_net_gets_one_value_and_it_is_the_sum(street):
+    gateway = await started(street, household())
+    for slot, (first, second) in enumerate(((1000, 50), (1100, 57), (1300, 58))):
+        hear(gateway, slot, first, second)
+    await gateway.until(1900)
+    assert gateway.stage.taken == [(0, 107), (1, 201)]
+    assert (gateway.outbox.sent, gateway.denials, gateway.stage.exported) == ([], [], {})
+
+
+async def test_without_one_of_the_meters_there_is_no_value_and_both_are_owed(street):
+    """Slots 1 and 2 are known of the first meter alone, which must not become the household's value."""
+    gateway = await started(street, household())
+    hear(gateway, 0, 1000, 50)
+    hear(gateway, 1, 1100, 57)
+    hear(gateway, 2, 1300)
+    hear(gateway, 3, 1600, 99)
+    hear(gateway, 4, 2000, 100)
+    await gateway.until(3700)
+    assert gateway.stage.taken == [(0, 107), (1, None), (2, None), (3, 401)]
+    assert gateway.stage.owed == [(1, 2, 500 + 42)]
+
+
+async def test_meters_that_are_silent_in_turns_are_owed_from_the_last_instant_of_both(street):
+    gateway = await started(street, household())
+    hear(gateway, 0, 1000, 50)
+    hear(gateway, 1, None, 51)
+    hear(gateway, 2, 1010, None)
+    hear(gateway, 3, 1015, 53)
+    await gateway.until(2800)
+    assert gateway.stage.taken == [(0, None), (1, None), (2, None)]
+    assert gateway.stage.owed == [(0, 2, 15 + 3)]
+
+
+async def test_a_restart_doubles_and_loses_no_meter(street):
+    gateway = await started(street, household())
+    hear(gateway, 0, 1000, 50)
+    hear(gateway, 1, 1100, 57)
+    await gateway.until(1000)
+    again = await street.start()
+    hear(again, 2, 1300, 58)
+    await again.until(1900)
+    assert street.stage.taken == [(0, 107), (0, 107), (1, 201)]  # offered once more, taken once by the net
+
+
+async def test_what_is_fed_in_goes_into_a_lane_of_its_own(street):
+    gateway = await started(
+        street, household(processing=(series(more_meters=(SECOND,), more_obis=(EXPORT,)),))
+    )
+    for slot in (0, 1, 3):
+        hear(gateway, slot, 1000 + 100 * slot, 50 + slot)
+        hear(gateway, slot, 7 * slot, 1000 * slot, obis=ACTIVE_ENERGY_EXPORT)
+    await gateway.until(2800)
+    assert gateway.stage.taken == [(0, 101), (1, None), (2, None)]
+    assert gateway.stage.owed == [(1, 2, 202)]
+    assert gateway.stage.exported == {0: 1007, (1, 2): 2014}
+
+
+def test_energies_show_in_no_log():
+    assert "107" not in repr(Energy(107, 107))
+
+
+def faults(profiles):
+    return [str(one) for one in check(profiles, small_nets_allowed=False)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        (
+            {"processing": (series(more_meters=(THIRD,)),)},
+            "more_meters[0]: a meter that a meter profile names",
+        ),
+        (
+            {"meters": (meter_profile(), meter_profile(id="second", meter=SECOND, consumer="neighbour"))},
+            "more_meters[0]: a meter of household",
+        ),
+        ({"processing": (series(more_meters=(METER,)),)}, "more_meters: each meter once"),
+        ({"communication": (billing(processing="series"),)}, "more_meters: none: only what a net conceals"),
+        (
+            {"communication": (group_total(), billing(processing="series"))},
+            "more_meters: none: only what a net conceals",
+        ),
+        ({"communication": ()}, "more_meters: none: only what a net conceals"),
+        (
+            {
+                "processing": (series(more_meters=(SECOND,)), series("other", meter=SECOND)),
+                "communication": (
+                    group_total(),
+                    group_total("more", processing="other", net=replace(group_total().net, net_id="a" * 16)),
+                ),
+            },
+            "communication[1].processing: a measurand that is in no other net",
+        ),
+    ],
+)
+def test_what_is_no_sum_of_one_household_is_refused_by_name(changes, fault):
+    assert faults(household()) == []
+    assert any(fault in one for one in faults(household(**changes))), faults(household(**changes))
+
+
+async def test_a_second_meter_in_plain_undoes_the_concealment_of_the_sum(street):
+    """Whoever gets one meter each slot would know the other's from a small sum: it counts as hidden, too."""
+    gateway = await street.start()
+    plain = household(
+        processing=(series(more_meters=(SECOND,)), series("plain", meter=SECOND)),
+        communication=(group_total(), billing(processing="plain")),
+    )
+    assert [(one.concealed, one.plain) for one in conflicts(grids(plain))] == [("total", "billing")]
+    receipt = await gateway.registry.apply(order(plain))
+    assert not receipt.accepted
+    assert conflicts(grids(household())) == []
+
+
+def test_the_gate_asks_for_every_meters_owner():
+    profiles = household(
+        meters=(meter_profile(), meter_profile(id="second", meter=SECOND, consumer="neighbour"))
+    )
+    asked = Request("total", "emp", "household", at(0), at(900), "group-total")
+    assert not isinstance(decide(household(), asked), Deny)
+    answer = decide(profiles, asked)
+    assert isinstance(answer, Deny)
+    assert answer.reason is Reason.CONSUMER
+
+
+@pytest.mark.parametrize(("n_min", "says"), [(16, False), (15, True)])
+async def test_a_value_that_a_small_net_does_not_take_is_told_as_one_of_a_small_net(
+    tmp_path, caplog, n_min, says
+):
+    street = Street(tmp_path)
+    small = net(n_min=n_min, d_min=4, insecure_small_nets=n_min < 16)
+    gateway = await street.start()
+    gateway.registry._small_nets_allowed = True
+    assert (await gateway.registry.apply(order(household(communication=(group_total(net=small),))))).accepted
+    hear(gateway, 0, 0, 0)
+    hear(gateway, 1, 5000, 5000)  # more than the net takes
+    await gateway.until(1000)
+    lines = [one.getMessage() for one in caplog.records if "does not take" in one.getMessage()]
+    assert [line.startswith("[INSECURE small net]") for line in lines] == [says]
+    await street.partition.close()
