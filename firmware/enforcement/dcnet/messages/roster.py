@@ -20,7 +20,7 @@ _POINT_BYTES: Final = frozenset({65, 97, 129})
 
 
 class KeyExchange(IntEnum):
-    """How an edge key is agreed; `RESERVED_FOR_A_HYBRID` is for one with a key-encapsulation mechanism beside."""
+    """How an edge key is agreed; `RESERVED_FOR_A_HYBRID` has a key-encapsulation mechanism beside it."""
 
     ECKA = 1
 
