@@ -124,6 +124,21 @@ async def test_the_net_gets_one_value_and_it_is_the_sum(two_meters):
     assert (gateway.denials, gateway.stage.exported) == ([], {})
 
 
+async def test_three_meters_are_three(two_meters):
+    three = household(
+        meters=(*household().meters, meter_profile(id="third", meter=THIRD)),
+        processing=(series(more_meters=(SECOND, THIRD)),),
+    )
+    gateway = await started(two_meters, three)
+    for slot in (0, 1):
+        hear(gateway, slot, 1000 + slot, 50 + 10 * slot)
+        gateway.register.add(
+            Reading(MeterId.from_text(THIRD), ACTIVE_ENERGY_IMPORT, Decimal(100 * slot), "Wh", at(900 * slot))
+        )
+    await gateway.until(1000)
+    assert gateway.stage.taken == [(0, 111)]
+
+
 async def test_without_one_of_the_meters_there_is_no_value_and_both_are_owed(two_meters):
     """Slots 1 and 2 are known of the first meter alone, which must not become the household's value."""
     gateway = await started(two_meters, household())
