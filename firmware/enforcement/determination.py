@@ -84,7 +84,7 @@ def grids(profiles: ProfileSet) -> tuple[Grid, ...]:
     for communication in profiles.communication:
         processing = profiles.processing_of(communication)
         if processing is not None and communication.recipient in processing.recipients:
-            found.append(_grid(communication, processing))
+            found += (_grid(communication, processing, meter) for meter in processing.meters)
     return tuple(found)
 
 
@@ -152,7 +152,7 @@ def conflicts(given: Iterable[Grid]) -> list[Conflict]:
     return found
 
 
-def _grid(communication: CommunicationProfile, processing: ProcessingProfile) -> Grid:
+def _grid(communication: CommunicationProfile, processing: ProcessingProfile, meter: str) -> Grid:
     step = registration_step_s(processing)
     start = int(processing.valid_from.timestamp())
     last = None if processing.valid_until is None else int(processing.valid_until.timestamp())
@@ -164,7 +164,7 @@ def _grid(communication: CommunicationProfile, processing: ProcessingProfile) ->
     return Grid(
         profile=communication.id,
         recipient=marks(communication.peer),
-        meter=processing.meter,
+        meter=meter,
         first=first,
         step=step,
         last=last,

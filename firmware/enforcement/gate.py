@@ -100,10 +100,10 @@ Report = Callable[[Denial], Awaitable[None]]
 class NetStage(Protocol):
     """The stage that hides one net's values, `firmware.enforcement.dcnet`."""
 
-    async def contribute(self, slot: int, energy_wh: int | None) -> None:
+    async def contribute(self, slot: int, energy_wh: int | None, export_wh: int = 0) -> None:
         """Take the energy of a slot, None if it is not known; the same slot again changes nothing."""
 
-    async def owe(self, first_slot: int, last_slot: int, energy_wh: int) -> None:
+    async def owe(self, first_slot: int, last_slot: int, energy_wh: int, export_wh: int = 0) -> None:
         """Take energy that spans several slots and belongs to none; the same span again changes nothing."""
 
 
@@ -126,8 +126,10 @@ def decide(profiles: ProfileSet, request: Request) -> Allow | Deny:
     entitled = communication.recipient in processing.recipients
     if not (request.recipient == communication.recipient == communication.peer.name and entitled):
         return Deny(Reason.RECIPIENT, f"{request.recipient} has no right under {communication.id}")
-    owner = next((one.consumer for one in profiles.meters if one.meter == processing.meter), None)
-    if not request.consumer == processing.consumer == owner:
+    owners = {one.meter: one.consumer for one in profiles.meters}
+    if request.consumer != processing.consumer or any(
+        owners.get(meter) != processing.consumer for meter in processing.meters
+    ):
         return Deny(Reason.CONSUMER, f"{request.consumer} is not who {processing.id} is about")
     until = last_instant(processing)
     inside = processing.valid_from <= request.from_utc < request.to_utc
@@ -220,7 +222,13 @@ class Gate:
         )
 
     async def conceal(
-        self, communication: str, *, consumer: str, end_utc: datetime, energy_wh: int | None
+        self,
+        communication: str,
+        *,
+        consumer: str,
+        end_utc: datetime,
+        energy_wh: int | None,
+        export_wh: int = 0,
     ) -> None:
         """Hand the energy of the slot that ends at `end_utc` to a profile's net; nothing comes back.
 
@@ -228,7 +236,8 @@ class Gate:
             communication: id of the communication profile.
             consumer: whose energy it is.
             end_utc: end of the slot.
-            energy_wh: energy of the slot in Wh, None if it is not known.
+            energy_wh: energy of the slot in Wh, of all meters of the profile; None if it is not known.
+            export_wh: what was fed in, likewise.
 
         Raises:
             ReleaseRefused: the policy says no, or the profile does not conceal; it has been reported.
@@ -238,10 +247,17 @@ class Gate:
         slot = slot_ending_at(net, end_utc)
         if slot is None:
             raise ValueError(f"no slot of {communication} ends there")
-        await stage.contribute(slot, energy_wh)
+        await stage.contribute(slot, energy_wh, export_wh)
 
     async def owe(
-        self, communication: str, *, consumer: str, from_utc: datetime, to_utc: datetime, energy_wh: int
+        self,
+        communication: str,
+        *,
+        consumer: str,
+        from_utc: datetime,
+        to_utc: datetime,
+        energy_wh: int,
+        export_wh: int = 0,
     ) -> None:
         """Hand the energy of an interruption to a profile's net, which adds it up with others' some day.
 
@@ -251,6 +267,7 @@ class Gate:
             from_utc: a boundary of slots.
             to_utc: a later one.
             energy_wh: energy between them, at least 0.
+            export_wh: what was fed in between them, at least 0.
 
         Raises:
             ReleaseRefused: as `conceal`.
@@ -261,7 +278,7 @@ class Gate:
         if last is None:
             raise ValueError(f"no slot of {communication} ends there")
         before = slot_ending_at(net, from_utc)
-        await stage.owe(0 if before is None else before + 1, last, energy_wh)
+        await stage.owe(0 if before is None else before + 1, last, energy_wh, export_wh)
 
     async def _stage(
         self, communication: str, consumer: str, from_utc: datetime | None, to_utc: datetime

@@ -12,8 +12,10 @@ from typing import Final
 
 from firmware.clock.clock import Clock
 from firmware.log.concealment import state
+from firmware.log.diagnostics import INSECURE_SMALL_NET
 from firmware.log.entry import Entry, Event, Level, Outcome
 from firmware.log.journal import Journal, Logs
+from firmware.profile.model import MIN_SECURE_MEMBERS, NetPolicy
 from firmware.profile.registry import Registry
 from firmware.store.operations import Put
 from firmware.store.partition import Partition
@@ -70,7 +72,7 @@ class ConsumerStatements:
             processing = active.processing_of(profile)
             if profile.net is None or processing is None or not processing.consumer:
                 continue
-            net, key = profile.net.net_id, f"{processing.consumer}/{profile.id}/{profile.net.net_id}"
+            key = f"{processing.consumer}/{profile.id}/{profile.net.net_id}"
             kept = await self._partition.get(_KIND, key)
             if kept is None or date.fromisoformat(kept.decode()) >= today:
                 # Its first day, or a clock that was put back: counted from today on.
@@ -78,18 +80,20 @@ class ConsumerStatements:
                 continue
             day = max(date.fromisoformat(kept.decode()) + _DAY, today - MOST_DAYS * _DAY)
             while day < today:
-                await self._state(processing.consumer, profile.id, net, day, key)
+                await self._state(processing.consumer, profile.id, profile.net, day, key)
                 day += _DAY
 
-    async def _state(self, consumer: str, profile: str, net: str, day: date, key: str) -> None:
+    async def _state(self, consumer: str, profile: str, policy: NetPolicy, day: date, key: str) -> None:
         journal = self._logs.consumer(consumer)
-        begin = datetime.combine(day, time(), UTC)
+        begin, net = datetime.combine(day, time(), UTC), policy.net_id
+        small = policy.n_min < MIN_SECURE_MEMBERS
         said = state(await entries_between(journal, begin, begin + _DAY), net, profile)
         entry = journal.operation(
             Event.CONCEALMENT_STATEMENT,
             Outcome.FAILURE if said.plain else Outcome.SUCCESS,
-            level=Level.WARNING if said.plain else None,
+            level=Level.WARNING if said.plain or small else None,
             subject=net,
+            text=f"[{INSECURE_SMALL_NET}]" if small else "",
             day=day.isoformat(),
             profile=profile,
             **said.evidence(),  # type: ignore[arg-type]  # names of its own, none of the parameters above

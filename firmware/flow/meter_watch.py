@@ -152,7 +152,7 @@ class MeterWatch:
         active = self._registry.active
         found: dict[str, tuple[str, float]] = {}
         for meter in active.meters:
-            periods = [one.registration_period_s for one in active.processing if one.meter == meter.meter]
+            periods = [one.registration_period_s for one in active.processing if meter.meter in one.meters]
             if periods:
                 limit_s = min(max(SILENT_PERIODS * min(periods), SHORTEST_SILENCE_S), LONGEST_SILENCE_S)
                 found[meter.meter] = meter.consumer, limit_s

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -26,10 +26,12 @@ from firmware.errors import ReadingRefused, ReleaseRefused
 from firmware.flow.due import DueDeliveries
 from firmware.flow.intake import Intake
 from firmware.flow.ports import FALSE_FUTURE, Clock, Profiles, Registered
+from firmware.log.diagnostics import INSECURE_SMALL_NET, prefixed
 from firmware.metering.original import OriginalLists
-from firmware.metering.register import Register, RegisteredValue, energy_between, half_window, register_value
+from firmware.metering.register import Register, RegisteredValue, half_window, register_value
 from firmware.metering.status import BitOrder
-from firmware.profile.model import CommunicationProfile, ProcessingProfile, ProfileSet
+from firmware.metering.together import energy_of, last_complete, measured
+from firmware.profile.model import MIN_SECURE_MEMBERS, CommunicationProfile, ProcessingProfile, ProfileSet
 from lmn.model import MeterId, Obis
 from lmn.wired_values import WiredRefusal, WiredValues
 from lmn.wmbus.link import ReceivedFrame
@@ -154,9 +156,17 @@ class RegistrationPipeline:
         due_utc = now_utc - reach - self._settle
         while instants := registrations(processing, through, due_utc):
             first, *others = (Obis.from_text(text) for text in processing.measurands)
-            values = [self._value(processing, first, instant, reach) for instant in instants]
-            more = [self._value(processing, obis, instant, reach) for instant in instants for obis in others]
-            await self._originals.add(processing.id, values + more, instants[-1], first=first)
+            values = [
+                self._value(processing, first, instant, reach, processing.meter) for instant in instants
+            ]
+            more = [
+                self._value(processing, obis, instant, reach, meter)
+                for instant in instants
+                for meter in processing.meters
+                for obis in (others if meter == processing.meter else (first, *others))
+            ]
+            own = MeterId.from_text(processing.meter)
+            await self._originals.add(processing.id, values + more, instants[-1], first=first, meter=own)
             self.registered += len(values) + len(more)
             if self._told is not None:
                 await self._told(processing, values, through, instants[-1])
@@ -196,9 +206,9 @@ class RegistrationPipeline:
             await self._conceal(processing, value)
 
     def _value(
-        self, processing: ProcessingProfile, obis: Obis, instant: datetime, reach: timedelta
+        self, processing: ProcessingProfile, obis: Obis, instant: datetime, reach: timedelta, name: str
     ) -> RegisteredValue:
-        meter = MeterId.from_text(processing.meter)
+        meter = MeterId.from_text(name)
         return register_value(
             meter,
             obis,
@@ -220,50 +230,48 @@ class RegistrationPipeline:
                 continue
             if slot_ending_at(net, value.instant_utc) is None:
                 continue
-            before = await self._originals.at(
-                processing.id, value.instant_utc - timedelta(seconds=processing.registration_period_s)
-            )
-            if before is not None and before.instant_utc < since:
-                before = None  # measured under other rules, or for another consumer
-            energy_wh = energy_between(before, value)
+            begin_utc = value.instant_utc - timedelta(seconds=processing.registration_period_s)
+            wanted = measured(processing)
+            now = await self._originals.all_at(processing.id, value.instant_utc, wanted)
+            before = await self._originals.all_at(processing.id, begin_utc, wanted)
+            if begin_utc < since:
+                before = []  # measured under other rules, or for another consumer
+            energy = energy_of(before, now, wanted)
             try:
                 await self._gate.conceal(
                     communication.id,
                     consumer=processing.consumer,
                     end_utc=value.instant_utc,
-                    energy_wh=energy_wh,
+                    energy_wh=None if energy is None else energy.import_wh,
+                    export_wh=0 if energy is None else energy.export_wh,
                 )
-                if energy_wh is None and value.value is not None:
-                    await self._owe(communication, processing, value, since)
+                if energy is None and last_complete(now, wanted):
+                    await self._owe(communication, processing, now, since)
             except ReleaseRefused:
                 continue  # the gate has reported it
             except ReadingRefused:
-                _LOG.warning("%s: the net does not take this slot's value", communication.id)
+                log = prefixed(_LOG, INSECURE_SMALL_NET) if net.n_min < MIN_SECURE_MEMBERS else _LOG
+                log.warning("%s: the net does not take this slot's value", communication.id)
 
     async def _owe(
         self,
         communication: CommunicationProfile,
         processing: ProcessingProfile,
-        value: RegisteredValue,
+        now: Sequence[RegisteredValue],
         since: datetime,
     ) -> None:
         """Hand on the energy of an interruption, whose single slots nobody will ever know."""
-        earliest = max(since, value.instant_utc - LOOK_BACK)
-        known = [
-            entry
-            for entry in await self._originals.between(processing.id, earliest, value.instant_utc)
-            if entry.value is not None
-            and entry.instant_utc < value.instant_utc
-            and (entry.meter, entry.obis) == (value.meter, value.obis)
-        ]
-        energy_wh = energy_between(known[-1], value) if known else None
-        if energy_wh is not None:
+        wanted, end_utc = measured(processing), now[0].instant_utc
+        entries = await self._originals.between(processing.id, max(since, end_utc - LOOK_BACK), end_utc)
+        before = last_complete((entry for entry in entries if entry.instant_utc < end_utc), wanted)
+        if (energy := energy_of(before, now, wanted)) is not None:
             await self._gate.owe(
                 communication.id,
                 consumer=processing.consumer,
-                from_utc=known[-1].instant_utc,
-                to_utc=value.instant_utc,
-                energy_wh=energy_wh,
+                from_utc=before[0].instant_utc,
+                to_utc=end_utc,
+                energy_wh=energy.import_wh,
+                export_wh=energy.export_wh,
             )
 
     async def _wait(self) -> None:

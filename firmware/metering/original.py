@@ -63,6 +63,7 @@ class OriginalLists:
         through_utc: datetime,
         *,
         first: Obis | None = None,
+        meter: MeterId | None = None,
     ) -> None:
         """Keep values and note that everything up to `through_utc` is registered, in one transaction.
 
@@ -71,6 +72,7 @@ class OriginalLists:
             values: in any order and in any batches; of one instant and measurand the first one stays.
             through_utc: how far registration has got.
             first: the profile's first measurand, whose entries `at` finds; None: there is no other.
+            meter: the profile's first meter, likewise.
 
         Raises:
             StoreUnavailable: nothing was kept.
@@ -78,9 +80,7 @@ class OriginalLists:
         operations: list[Operation] = [
             Insert(
                 _kind(processing, value.instant_utc),
-                _key(value.instant_utc)
-                if first in (None, value.obis)
-                else f"{_key(value.instant_utc)}/{value.obis}",
+                _key(value.instant_utc) + _place(value.meter, value.obis, first, meter),
                 _encode(value),
             )
             for value in values
@@ -129,6 +129,15 @@ class OriginalLists:
         """Return the first measurand's entry of one instant, None if it was never registered."""
         text = await self._partition.get(_kind(processing, instant_utc), _key(instant_utc))
         return None if text is None else _decode(text)
+
+    async def all_at(
+        self, processing: str, instant_utc: datetime, wanted: Sequence[tuple[MeterId, Obis]]
+    ) -> list[RegisteredValue]:
+        """Return the entries of one instant; `wanted` are meters and measurands, those of `at` first."""
+        meter, first = wanted[0]
+        kind, key = _kind(processing, instant_utc), _key(instant_utc)
+        texts = [await self._partition.get(kind, key + _place(*one, first, meter)) for one in wanted]
+        return [_decode(text) for text in texts if text is not None]
 
     async def between(self, processing: str, from_utc: datetime, to_utc: datetime) -> list[RegisteredValue]:
         """Return the entries of (from_utc, to_utc], oldest first."""
@@ -179,7 +188,7 @@ class OriginalLists:
             for key, text in await self._partition.items(kind)
             if (entry := _decode(text)).instant_utc < before_utc
         ]
-        newest: dict[tuple[Obis, bool], datetime] = {}
+        newest: dict[tuple[MeterId, Obis, bool], datetime] = {}
         for _, _, entry in old:
             for place in _places(entry):
                 newest[place] = max(entry.instant_utc, newest.get(place, entry.instant_utc))
@@ -199,11 +208,19 @@ class OriginalLists:
             raise StoreCorrupt(f"progress {key} cannot be read") from error
 
 
-def _places(entry: RegisteredValue) -> list[tuple[Obis, bool]]:
+def _places(entry: RegisteredValue) -> list[tuple[MeterId, Obis, bool]]:
     """Return what an entry can be the newest of: values of its measurand, and those that count."""
     if entry.value is None:
         return []
-    return [(entry.obis, False), (entry.obis, True)] if billable(entry.status) else [(entry.obis, False)]
+    counts = (False, True) if billable(entry.status) else (False,)
+    return [(entry.meter, entry.obis, one) for one in counts]
+
+
+def _place(meter: MeterId, obis: Obis, first: Obis | None, first_meter: MeterId | None) -> str:
+    """Return what tells an entry from that of the profile's first meter and measurand at the same instant."""
+    if first_meter not in (None, meter):
+        return f"/{meter}/{obis}"
+    return "" if first in (None, obis) else f"/{obis}"
 
 
 def _key(instant_utc: datetime) -> str:

@@ -111,6 +111,7 @@ def _processing(place: str, profile: ProcessingProfile, profiles: ProfileSet) ->
         yield Problem(
             f"{place}.consumer", f"the consumer of the meter ({meter.consumer}), not {profile.consumer}"
         )
+    yield from _more_meters(place, profile, profiles)
     if not _reads(Obis.from_text, profile.obis):
         yield Problem(f"{place}.obis", "an OBIS code with groups up to 255")
     for index, text in enumerate(profile.more_obis):
@@ -132,6 +133,21 @@ def _processing(place: str, profile: ProcessingProfile, profiles: ProfileSet) ->
     if len(set(profile.recipients)) != len(profile.recipients):
         yield Problem(f"{place}.recipients", "each recipient once")
     yield from check_tariff(place, profile)
+
+
+def _more_meters(place: str, profile: ProcessingProfile, profiles: ProfileSet) -> Iterator[Problem]:
+    """Several meters are one consumer's, and nobody gets their values but added and concealed."""
+    owners = {one.meter: one.consumer for one in profiles.meters}
+    for index, meter in enumerate(profile.more_meters):
+        if meter not in owners:
+            yield Problem(f"{place}.more_meters[{index}]", f"a meter that a meter profile names, not {meter}")
+        elif owners[meter] != profile.consumer:
+            yield Problem(f"{place}.more_meters[{index}]", f"a meter of {profile.consumer}")
+    if len({meter.upper() for meter in profile.meters}) != len(profile.meters):
+        yield Problem(f"{place}.more_meters", "each meter once")
+    uses = [one for one in profiles.communication if one.processing == profile.id]
+    if profile.more_meters and not (uses and all(one.concealment == "dc-net" for one in uses)):
+        yield Problem(f"{place}.more_meters", "none: only what a net conceals is a sum of several meters")
 
 
 def _communication(
@@ -307,7 +323,7 @@ def _nets(profiles: ProfileSet) -> Iterator[Problem]:
 
 def _at_once(one: ProcessingProfile, other: ProcessingProfile) -> bool:
     """Tell whether two profiles cover some time of the same measurand."""
-    if (one.meter, one.obis.split("*")[0]) != (other.meter, other.obis.split("*")[0]):
+    if set(one.meters).isdisjoint(other.meters) or one.obis.split("*")[0] != other.obis.split("*")[0]:
         return False
     first, last = sorted((one, other), key=lambda profile: profile.valid_from)
     return first.valid_until is None or last.valid_from < first.valid_until

@@ -72,6 +72,9 @@ class ProcessingProfile(
     """Further measurands of the same meter, registered at the same instants; only where the use case is a
     list of
     values."""
+    more_meters: Annotated[tuple[MeterText, ...], msgspec.Meta(max_length=16)] = ()
+    """Further meters of the same consumer, only where a net conceals every result: the energies of all are
+    added in the gateway, and the net gets one value for a slot."""
     consumer: Name
     registration_period_s: Seconds
     billing_period_s: Seconds | None = None
@@ -115,6 +118,11 @@ class ProcessingProfile(
     def measurands(self) -> tuple[str, ...]:
         """All OBIS codes that are registered, the first one first."""
         return (self.obis, *self.more_obis)
+
+    @property
+    def meters(self) -> tuple[str, ...]:
+        """All meters whose values are registered, the first one first."""
+        return (self.meter, *self.more_meters)
 
 
 class PeerEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -185,6 +193,12 @@ class NetPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     v_slots: Annotated[int, msgspec.Meta(ge=0, le=2976)] = 0
     """For so many slots at once the supplier may order commitments to the readings, with proof that they lie
     in their range (V-mode); 0: never."""
+    m: Annotated[int, msgspec.Meta(ge=2, le=16)] = 8
+    """How many neighbours hold a share of a seed; like the next two only with `recovery` "witness"."""
+    t: Annotated[int, msgspec.Meta(ge=2, le=16)] = 5
+    """How many of them give the seed; fewer than 5 need `insecure_small_nets`."""
+    f_max: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
+    """Most lost neighbours that a member may have in one recovery."""
 
 
 class CommunicationProfile(

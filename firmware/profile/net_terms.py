@@ -13,7 +13,7 @@ from firmware.profile.model import NetPolicy
 from firmware.profile.net_sizes import unservable
 
 THRESHOLD: Final = 5
-"""t of recovery: so many neighbours give a lost member's seed."""
+"""Smallest t of recovery: so many neighbours give a lost member's seed."""
 ROSTER_EPOCHS: Final = 400
 """No roster is used longer than that."""
 _DAY_S: Final = 86400
@@ -46,8 +46,13 @@ def _pace(net: NetPolicy) -> Iterator[tuple[str, str]]:
 
 
 def _members(net: NetPolicy) -> Iterator[tuple[str, str]]:
-    if net.recovery == "witness" and net.d_min < THRESHOLD:
-        yield "d_min", f'at least {THRESHOLD} with recovery "witness": so many shares give a seed'
+    if net.recovery == "witness":
+        if net.d_min < net.t:
+            yield "d_min", f'at least {net.t} with recovery "witness": so many shares give a seed'
+        if net.t > net.m:
+            yield "t", f"at most m, {net.m}, or no seed is ever recovered"
+        elif net.t < THRESHOLD and not net.insecure_small_nets:
+            yield "t", f"at least {THRESHOLD}, or insecure_small_nets: so many corrupt holders know a seed"
     begin = max(net.n_start, net.n_min)
     if net.n_start and net.n_start < net.n_min:
         yield "n_start", "0, or at least n_min: fewer never begin"

@@ -11,6 +11,8 @@ from functools import partial
 from typing import Final
 
 from firmware.enforcement.dcnet.errors import DcNetError
+from firmware.enforcement.dcnet.events import RECONCILE, NetEvent, NetEventKind
+from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.service.driver import ForgottenNet, NetMember
 from firmware.log.diagnostics import INSECURE_SMALL_NET, prefixed
 from firmware.profile.model import CommunicationProfile, ProcessingProfile, ProfileSet
@@ -31,6 +33,32 @@ MakeMember = Callable[[CommunicationProfile, KeySlot], NetMember]
 Forget = Callable[[str, KeySlot | None], Awaitable[None]]
 _Terms = tuple[CommunicationProfile, ProcessingProfile | None]
 """What a member was made of."""
+
+
+_OF_A_SLOT: Final = frozenset(
+    (
+        NetEventKind.TOTALLED,
+        NetEventKind.OWED,
+        NetEventKind.LEFT_OUT,
+        NetEventKind.RECOVERED,
+        NetEventKind.AUDITED,
+        NetEventKind.RECONCILED,
+    )
+)
+"""What tells of a slot; everything else is about the net as it is now."""
+
+
+def whose(event: NetEvent, processing: ProcessingProfile | None, rules: NetRules) -> str:
+    """Name the consumer whose log an event goes to, "" for nobody.
+
+    A slot of before belongs to who lived here then, and so does a reconcile slot whose period began before:
+    it carries what both owed.
+    """
+    if processing is None or event.slot is None or event.kind not in _OF_A_SLOT:
+        return "" if processing is None else processing.consumer
+    beside = event.kind is NetEventKind.RECONCILED or event.reason.startswith(RECONCILE)
+    grid = rules.reconciled() if beside else rules
+    return processing.consumer if grid.slot_end(event.slot - 1) >= processing.valid_from else ""
 
 
 class Nets:

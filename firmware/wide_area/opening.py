@@ -31,7 +31,7 @@ from firmware.supervisor import Service, ServiceGroup
 from firmware.wide_area import identity as identities
 from firmware.wide_area.links import NET_TIMEOUT_S, Links, administrator
 from firmware.wide_area.net_status import NetStatus
-from firmware.wide_area.nets import Nets
+from firmware.wide_area.nets import Nets, whose
 from hsm.api import CertificateUse, KeySlot
 from hsm.session import Priority
 from hsm.tls import WAN, TlsContext
@@ -170,7 +170,6 @@ def _net_member(
     processing = parts.registry.active.processing_of(profile)
     begins_utc = None if processing is None else processing.valid_from
     ends_utc = None if processing is None else processing.valid_until
-    consumer = "" if processing is None else processing.consumer
     emp_sig, emp_enc = (
         Certificate.from_der(to_der(text))
         for text in (profile.peer.sig_certificate or "", profile.peer.enc_certificate or "")
@@ -178,11 +177,8 @@ def _net_member(
     links.check(emp_enc, CertificateUse.ENC)
     client = links.supplier(profile.recipient, timeout_s=NET_TIMEOUT_S)
 
-    def whose(event: NetEvent) -> str:
-        """Name the consumer whose log an event goes to: a slot of before belongs to who lived here then."""
-        if processing is None or event.slot is None:
-            return consumer
-        return consumer if event.slot >= rules.slot_at(processing.valid_from) else ""
+    def owner(event: NetEvent) -> str:
+        return whose(event, processing, rules)
 
     async def exchange(method: str, resource: str, body: bytes) -> Answer:
         release = await gate.release_frame(profile.id, resource, body)  # also where nothing but a name leaves
@@ -219,8 +215,8 @@ def _net_member(
         administrator=to_administrator,
         store=parts.stores.consumer,
         clock=parts.clock,
-        report=lambda event: parts.chronicle.net(whose(event), event),
-        entries=lambda event: parts.chronicle.total_entries(whose(event), event),
+        report=lambda event: parts.chronicle.net(owner(event), event),
+        entries=lambda event: parts.chronicle.total_entries(owner(event), event),
         insecure_small_nets_allowed=parts.config.dcnet.insecure_small_nets,
         begins_utc=begins_utc,
         ends_utc=ends_utc,

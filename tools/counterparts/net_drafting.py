@@ -34,6 +34,8 @@ from tools.counterparts.server import Emit
 _ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 WAITING_EPOCHS: Final = 3
 """A change too small for a roster waits so long before the operator is told."""
+REDRAWN_AFTER: Final = 30
+"""A roster of so many epochs is drawn anew, graph and keys, though nobody changes: none lasts for ever."""
 WHOLE_ROSTERS: Final = 4
 """Of so many newest versions everything is kept, of the ones before only what others may follow them by."""
 KEPT_ROSTERS: Final = 64
@@ -340,11 +342,12 @@ class Drafting:
             await self._poll()
 
     def _rekeys(self, now: Version, epoch: int) -> bool:
-        """Whether disputed edges want new keys and the same members can have them: nobody goes."""
+        """Whether disputed edges, or age, want new keys and the same members can have them: nobody goes."""
         disputed = now.founding.confirming.disputed
         self._excluded |= self._probation.note(now.roster.version, disputed)
         lost = any(self._gone(name, epoch) or name in self._silent for name in now.members)
-        return bool(self._probation.edges(now.roster.version)) and not lost
+        old = epoch - now.roster.first_epoch >= REDRAWN_AFTER
+        return (old or bool(self._probation.edges(now.roster.version))) and not lost
 
     def _gone(self, name: str, epoch: int) -> bool:
         """Whether a member is out in `epoch`: it leaves, its contract is over, or it was withdrawn."""

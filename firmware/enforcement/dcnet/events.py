@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 
 class NetEventKind(Enum):
@@ -34,6 +35,10 @@ class NetEventKind(Enum):
     LEFT = "left"
     V_MODE = "v-mode"
     """The supplier ordered commitments to the readings; `slot` is the first in which they are given."""
+
+
+RECONCILE: Final = "reconcile: "
+"""Begin of a reason: the event's slot is one of the reconcile net, which has numbers of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,6 +132,9 @@ class NetRules:
             degree=policy.k,
             cells=policy.cells,
             v_slots=policy.v_slots,
+            holders=policy.m,
+            threshold=policy.t,
+            f_max=policy.f_max,
         )
         rules.check()
         for name, needed in contradictions(policy):

@@ -18,8 +18,10 @@ from firmware.enforcement.dcnet.messages.documents import from_bitmap, to_bitmap
 from firmware.enforcement.dcnet.messages.frames import Frame, FrameType
 from firmware.enforcement.dcnet.messages.manifest import EpochManifest, Manifest, ManifestReply, SlotResult
 from firmware.enforcement.dcnet.messages.roster import (
+    RESERVED_FOR_A_HYBRID,
     Attestation,
     KeyBundle,
+    KeyExchange,
     Roster,
     RosterDraft,
     RosterPublication,
@@ -198,6 +200,16 @@ def test_fields_out_of_range_are_refused() -> None:
             Roster.from_bytes(
                 canonical.encode([*roster[:8], wrong, [[1, *roster[9][0][1:]], *roster[9][1:]]])
             )
+
+
+def test_the_key_exchange_of_the_future_is_refused_and_taken_by_nothing_else() -> None:
+    kind, encoded = KNOWN[0]
+    fields = cbor2.loads(encoded)
+    assert fields[4] == KeyExchange.ECKA
+    assert RESERVED_FOR_A_HYBRID not in list(KeyExchange)
+    fields[4] = RESERVED_FOR_A_HYBRID
+    with pytest.raises(MalformedObject):
+        kind.from_bytes(canonical.encode(fields))
 
 
 def test_peers_of_an_authorisation_rise() -> None:

@@ -31,6 +31,10 @@ SERVICE: Final[dict[str, tuple[str, ...]]] = {
         "test_whole_leak.test_i9_i10_a_lying_supplier_learns_nothing_outside_the_limits",
         "test_whole_leak.test_without_d_min_a_single_reading_is_found",
     ),
+    "I11": (
+        "test_recovering.test_an_order_for_a_member_whose_neighbour_was_left_out_is_refused_by_all",
+        "test_recovering.test_a_second_order_is_proof_of_a_lie_also_after_a_restart",
+    ),
     "I12": (
         "test_hostile_net.test_i1_i3_i5_i6_i12_i13_i17_i18_whatever_network_and_power_do",
         "test_hostile_net.test_i12_i13_i18_a_street_in_any_order_of_events",
@@ -66,7 +70,7 @@ CORE: Final[dict[str, tuple[str, ...]]] = {
     "I14": ("test_invariants.test_i14_joining_and_leaving_change_few_edges_and_keep_the_graph_whole",),
     "I20": ("test_vectors.test_net",),
 }
-"""Over the pure core: also what the service has no part in (I20) or does not do yet (I11, I14)."""
+"""Over the pure core: also what the service has no part in (I20), or each step by itself (I14)."""
 INVARIANTS: Final = tuple(f"I{number}" for number in range(1, 21))
 
 

@@ -40,6 +40,18 @@ def test_the_defaults_work_and_the_constants_are_the_cores() -> None:
     assert {ROSTER_EPOCHS} == {MAX_EPOCHS_AHEAD, MAX_ROSTER_EPOCHS}
 
 
+def test_recovery_is_as_the_administrator_orders_it_and_members_must_agree_on_it() -> None:
+    made = NetRules.from_profile(net(recovery="witness", m=10, t=6, f_max=3))
+    assert (made.holders, made.threshold, made.f_max) == (10, 6, 3)
+    default = NetRules.from_profile(net(recovery="witness"))
+    assert (default.holders, default.threshold, default.f_max) == (8, 5, 2)
+    hashes = {
+        NetRules.from_profile(net(recovery="witness", **changes)).policy_hash()
+        for changes in ({}, {"m": 9}, {"t": 6}, {"f_max": 1})
+    }
+    assert len(hashes) == 4
+
+
 BAD = [
     ("poll_s", {"poll_s": 90.0}, {"poll_s": 89.0}),
     ("poll_s", {"poll_s": 30.0, "manifest_s": 150.0}, {"poll_s": 29.0, "manifest_s": 150.0}),
@@ -49,6 +61,9 @@ BAD = [
         {"recovery": "witness", "open_s": 460.0, "poll_s": 19.0},
     ),
     ("d_min", {"recovery": "witness", "d_min": 4}, {"recovery": "witness", "d_min": 5}),
+    ("d_min", {"recovery": "witness", "d_min": 5, "t": 6}, {"recovery": "witness", "d_min": 6, "t": 6}),
+    ("t", {"recovery": "witness", "m": 7, "t": 8}, {"recovery": "witness", "m": 8, "t": 8}),
+    ("t", {"recovery": "witness", "t": 4}, {"recovery": "witness", "t": 4, MAY: True}),
     ("n_start", {"n_start": 127}, {"n_start": 192}),
     ("n_start", {"n_start": 4097}, {"n_start": 4096}),
     ("n_start", {"n_min": 32, "n_max": 150, "n_start": 100}, {"n_min": 32, "n_max": 200, "n_start": 192}),

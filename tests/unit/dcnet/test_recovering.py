@@ -78,6 +78,22 @@ def test_without_recovery_nothing_of_it_leaves_and_the_slot_is_owed() -> None:
     run(main())
 
 
+@pytest.mark.parametrize(("f_max", "verdict"), [(2, "aborted"), (3, "totalled")])
+def test_how_many_may_be_lost_is_the_policys_word(f_max: int, verdict: str) -> None:
+    """And so are the number of shares that are dealt and how many give a seed."""
+
+    async def main() -> None:
+        async with witnessed(m=6, t=4, f_max=f_max, insecure_small_nets=True) as net:
+            silent_at("open", *net.homes[:3])
+            await net.contribute(net.first)
+            await net.until(net.first, 59)
+            assert net.totals()[net.first]["verdict"] == verdict
+            (submitted,) = net.homes[7].bodies("/submit/")
+            assert [holder for holder, _ in Frame.from_bytes(submitted[:-MAC_BYTES]).shares] == [*range(1, 7)]
+
+    run(main())
+
+
 def test_two_lost_members_are_recovered_and_three_are_not() -> None:
     async def main() -> None:
         async with witnessed() as net:

@@ -22,9 +22,11 @@ from tests.support.soft_module import public_of
 from tests.unit.dcnet.roster_street import cheap_check
 from tests.unit.dcnet.running_net import Home, RunningNet, energies
 from tests.unit.dcnet.support import NET, signed_by
+from tools.counterparts import net_drafting
 from tools.counterparts.net_blame import FaultKeeper
 from tools.counterparts.net_ordered import OrderedNet
 from tools.counterparts.net_probation import Probation
+from tools.counterparts.net_witness import AUTHORISED_EPOCHS
 from tools.homes.liar import Lie, corrupt
 from wan.errors import OrderRefused
 
@@ -97,6 +99,32 @@ def test_the_same_members_get_new_keys_by_the_next_roster_without_waiting_for_a_
                 told = [event.reason for event in home.events if event.kind is NetEventKind.DISPUTED]
                 assert bool(told) is (index in ENDS), told
                 assert not [key for _, key in home.store.data if "resting-1" in key]  # forgotten with it
+
+    run(main())
+
+
+def test_a_roster_of_thirty_epochs_is_drawn_anew_with_the_same_members(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a net whose members never change would end with its authorisations."""
+    assert net_drafting.REDRAWN_AFTER < AUTHORISED_EPOCHS
+    monkeypatch.setattr(net_drafting, "REDRAWN_AFTER", 2)
+
+    async def main() -> None:
+        async with net_of() as net:
+            old, first = keys_of(net.homes[0], 4), net.first
+            last = net.rules.first_slot_of(net.rules.epoch_of(first) + 3)
+            for slot in range(first, last + 1):
+                await net.contribute(slot)
+            await net.until(last, 59)
+            assert version(net) == 2
+            assert [event["edges"] for event in net.of("rekey") if event["version"] == 2] == [[]]
+            drawn = net.rules.first_slot_of(net.rules.epoch_of(first) + 2)
+            assert net.coordinator.rosters.in_force is not None
+            assert net.coordinator.rosters.in_force.roster.first_epoch == net.rules.epoch_of(drawn)
+            for slot in range(first, last + 1):  # not a slot is lost by it
+                assert net.totals()[slot]["lanes"] == [energies(net, slot) * 10, 0, SIZE], slot
+            assert keys_of(net.homes[0], 4) == keys_of(net.homes[3], 1) != old
 
     run(main())
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from firmware.enforcement.dcnet.events import NetEventKind
+from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
 from firmware.enforcement.dcnet.machines import MemberState
+from firmware.enforcement.dcnet.policy import NetRules
+from firmware.errors import ReadingRefused
 from firmware.orders.nets import WITHDRAW, net_orders
+from firmware.wide_area.nets import whose
 from hsm.api import KeySlot
 from tests.support.virtual_time import VirtualClock, run_virtually
 from tests.unit.dcnet.roster_street import Net, Street, believe_names, told
 from tests.unit.dcnet.support import PowerCut
+from tests.unit.firmware.profile_set import series
 from tools.counterparts.net_succession import withdraw_orders
 from tools.counterparts.pki import make_pki
 from wan.ports import Order
@@ -52,7 +58,32 @@ def test_a_third_of_a_net_changes_its_supplier_at_one_boundary(cheap: None) -> N
     run_virtually(_a_third_moves(None))
 
 
-async def _a_third_moves(folder: Path | None) -> None:
+def test_a_third_changes_its_supplier_while_one_home_changes_its_tenant(cheap: None) -> None:
+    """Degree, floors and totals hold, and the new tenant's log begins where the old one's ends."""
+    run_virtually(_a_third_moves(None, tenant=STAY[1]))
+
+
+def whose_logs(events: list[NetEvent], rules: NetRules, begins: datetime) -> tuple[set[int], set[int]]:
+    """Slots in the log of who moves in at `begins`, and in that of who lived there before."""
+    mine = replace(series(), consumer="new", valid_from=begins)
+    slots: dict[bool, set[int]] = {True: set(), False: set()}
+    for event in events:
+        if event.slot is not None:
+            slots[whose(event, mine, rules) == "new"].add(event.slot)
+    return slots[True], slots[False]
+
+
+def floors_hold(net: Net, street: Street, names: list[str]) -> None:
+    """Everybody's roster of now has its members, and every degree of it room for two absent neighbours."""
+    for name in names:
+        now = street.homes[name].members[net.net_id].membership
+        assert now is not None
+        assert now.size == len(names) >= net.rules.n_min
+        assert set(now.adjacent) == set(range(1, now.size + 1))
+        assert min(map(len, now.adjacent.values())) >= net.rules.d_min + 2 == net.rules.required_degree()
+
+
+async def _a_third_moves(folder: Path | None, tenant: str = "") -> None:
     a, b = Net(folder, 1, STAY + MOVE, STAY + MOVE), Net(folder, 2, THERE, THERE)
     async with Street(folder) as street, asyncio.timeout(4000):
         for net in (a, b):
@@ -79,16 +110,35 @@ async def _a_third_moves(folder: Path | None) -> None:
             await street.after(a.rules, slot)
             for name in HOMES:
                 net = b if name in THERE or (name in MOVE and slot >= boundary) else a
+                if name == tenant and slot == boundary - 1:
+                    with pytest.raises(ReadingRefused):
+                        await homes[name].members[net.net_id].contribute(slot, value(name, slot))
+                    continue
                 await homes[name].members[net.net_id].contribute(slot, value(name, slot))
+            if slot == boundary - 2 and tenant:  # ordered within the next slot, which so is nobody's
+                floors_hold(a, street, STAY + MOVE)
+                await asyncio.sleep(a.rules.open_ms / 1000)
+                await street.stop(homes[tenant], a)
+                street.join(homes[tenant], a, begins_utc=change)
         await street.until(lambda: last in a.totals() and last in b.totals())
         await asyncio.sleep(30)
         for slot in range(first, last + 1):
             moved = MOVE if slot >= boundary else []
             left = MOVE if slot < boundary else []
-            assert a.totals()[slot]["members"] == STAY + left
+            here = [name for name in STAY + left if name != tenant or slot != boundary - 1]
+            assert a.totals()[slot]["members"] == here
+            assert a.totals()[slot]["lanes"] == [tenths(here, slot), 0, len(here)]
             assert sorted(b.totals()[slot]["members"]) == sorted(THERE + moved)
-            assert a.totals()[slot]["lanes"] == [tenths(STAY + left, slot), 0, len(STAY + left)]
             assert b.totals()[slot]["lanes"] == [tenths(THERE + moved, slot), 0, len(THERE + moved)]
+        floors_hold(a, street, STAY)
+        floors_hold(b, street, THERE + MOVE)
+        if tenant:
+            mine, before = whose_logs(homes[tenant].events, a.rules, change)
+            assert {boundary, boundary + 1} <= mine
+            assert min(mine) >= boundary
+            assert first in before
+            assert max(before) < boundary
+            assert not await homes[tenant].members[a.net_id].owed()
         for name in MOVE:
             assert homes[name].members[a.net_id].state is MemberState.OFF
             assert homes[name].members[b.net_id].state is MemberState.ACTIVE

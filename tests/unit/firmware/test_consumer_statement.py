@@ -10,13 +10,13 @@ import pytest
 
 from firmware.clock.clock import AdjustableClock
 from firmware.flow.consumer_statement import MOST_DAYS, ConsumerStatements, entries_between
-from firmware.log.entry import Event, LogKind, Outcome
+from firmware.log.entry import Event, Level, LogKind, Outcome
 from firmware.log.journal import Logs
 from firmware.log.vocabulary import MEANINGS
 from firmware.profile.model import ProfileSet
 from firmware.store.stores import Stores
 from tests.support.soft_module import SoftModule
-from tests.unit.firmware.profile_set import NET_ID, group_total, series
+from tests.unit.firmware.profile_set import NET_ID, group_total, net, series
 from tools.cli.plain_words import Lang, language, sentence
 
 START = datetime(2026, 1, 1, 22, tzinfo=UTC)
@@ -94,6 +94,22 @@ async def test_a_plain_value_is_not_kept_quiet(world: World) -> None:
     assert "ATTENTION: 1 data sets" in words(said, Lang.EN)
     assert "No plain value" not in words(said, Lang.EN)
     assert "ACHTUNG" in words(said, Lang.DE)
+
+
+@pytest.mark.parametrize(("n_min", "said"), [(16, False), (15, True)])
+async def test_the_statement_of_a_small_net_says_so_as_well(world: World, n_min: int, said: bool) -> None:
+    """Every line of such a net's log does, and this one would else sound as if somebody was hidden."""
+    small = msgspec.structs.replace(
+        group_total(), net=net(n_min=n_min, d_min=4, insecure_small_nets=n_min < 16)
+    )
+    world.profiles = ProfileSet(processing=(series(),), communication=(small,))
+    await world.service().step()
+    world.clock.advance(timedelta(days=1).total_seconds())
+    await world.service().step()
+    (entry,) = await world.statements()
+    assert ("INSECURE small net" in entry.text) is said
+    assert ("too small to hide anybody" in words(entry, Lang.EN)) is said
+    assert (entry.level is Level.WARNING) is said
 
 
 async def test_days_are_made_up_for_but_not_without_end(world: World) -> None:

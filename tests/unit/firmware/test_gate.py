@@ -36,14 +36,18 @@ FRAME = f"/dcnet/v1/{NET_ID}/submit/7"
 
 class Stage:
     def __init__(self):
-        self.taken, self.owed = [], []
+        self.taken, self.owed, self.exported = [], [], {}
 
-    async def contribute(self, slot, energy_wh):
+    async def contribute(self, slot, energy_wh, export_wh=0):
+        if export_wh:
+            self.exported[slot] = export_wh
         if energy_wh is not None and energy_wh > 1000:
             raise ReadingRefused("too much")
         self.taken.append((slot, energy_wh))
 
-    async def owe(self, first_slot, last_slot, energy_wh):
+    async def owe(self, first_slot, last_slot, energy_wh, export_wh=0):
+        if export_wh:
+            self.exported[first_slot, last_slot] = export_wh
         self.owed.append((first_slot, last_slot, energy_wh))
 
 

@@ -9,13 +9,15 @@ from datetime import UTC, datetime
 import pytest
 from msgspec.structs import replace
 
+from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
+from firmware.enforcement.dcnet.policy import NetRules
 from firmware.profile.model import ProfileSet
 from firmware.store.partition import Partition
 from firmware.supervisor import ServiceGroup
-from firmware.wide_area.nets import Nets
+from firmware.wide_area.nets import Nets, whose
 from hsm.api import KeySlot
 from tests.unit.firmware.fixed_module import module_of
-from tests.unit.firmware.profile_set import group_total, net, series
+from tests.unit.firmware.profile_set import NET_ID, at, group_total, net, series
 
 
 @dataclass
@@ -121,6 +123,36 @@ async def test_a_net_that_is_taken_away_is_forgotten_and_a_slot_that_is_anothers
                 assert not task.done()  # a service that returned would be started again
                 task.cancel()
     assert forgotten == [(9, KeySlot.DCNET_2), (9, None)]
+
+
+WHOSE = NetRules.from_profile(net(reconcile_slots=96))
+
+
+@pytest.mark.parametrize(
+    ("kind", "slot", "reason", "told"),
+    [
+        (NetEventKind.TOTALLED, 671, "", False),
+        (NetEventKind.TOTALLED, 672, "", True),
+        (NetEventKind.OWED, 671, "aborted", False),
+        # A week of days: the eighth period, 7, is the first one that is all this consumer's.
+        (NetEventKind.RECONCILED, 6, "3 entries", False),
+        (NetEventKind.RECONCILED, 7, "3 entries", True),
+        (NetEventKind.RECOVERED, 7, "reconcile: shares for lost members were given", True),
+        (NetEventKind.RECOVERED, 7, "shares for lost members were given", False),
+        # A supplier that lied, in whatever slot and net, lies to who lives here now.
+        (NetEventKind.QUARANTINE, 3, "two manifests", True),
+        (NetEventKind.QUARANTINE, -1, "two beginnings", True),
+        (NetEventKind.SWITCHED, 3, "roster 2", True),
+        (NetEventKind.JOINED, None, "", True),
+    ],
+)
+def test_whose_log_is_told_what(kind, slot, reason, told):
+    """The register is this consumer's since a week after the grid began."""
+    event = NetEvent(NET_ID, kind, slot, 128, reason, False)
+    begun = series(valid_from=at(7 * 86400))
+    assert whose(event, begun, WHOSE) == ("household" if told else "")
+    assert whose(event, series(), WHOSE) == "household"
+    assert whose(event, None, WHOSE) == ""
 
 
 async def test_a_member_is_made_anew_when_the_time_of_its_register_changes(partition):

@@ -20,9 +20,13 @@ _POINT_BYTES: Final = frozenset({65, 97, 129})
 
 
 class KeyExchange(IntEnum):
-    """How an edge key is agreed; 2 is reserved for a hybrid with a key-encapsulation mechanism."""
+    """How an edge key is agreed; `RESERVED_FOR_A_HYBRID` has a key-encapsulation mechanism beside it."""
 
     ECKA = 1
+
+
+RESERVED_FOR_A_HYBRID: Final = 2
+"""No bundle of this version may say so; see `KeyExchange`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final
 
 from firmware.enforcement.dcnet.errors import MembershipRefused
-from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
+from firmware.enforcement.dcnet.events import RECONCILE, NetEvent, NetEventKind
 from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.founding.roster import Signatures
 from firmware.enforcement.dcnet.founding.succession import NO_ROSTER
@@ -277,4 +277,4 @@ class Reconciling:
     async def _tell(self, kind: NetEventKind, slot: int | None, size: int, reason: str) -> None:
         """Tell what only this net knows; what stays owed was told when it became so."""
         if kind not in (NetEventKind.TOTALLED, NetEventKind.OWED):
-            await self._told(kind, slot, size, f"reconcile: {reason}")
+            await self._told(kind, slot, size, f"{RECONCILE}{reason}")
