@@ -266,8 +266,12 @@ class Auditor:
         return True
 
     async def _report(self, report: bytes) -> None:
-        self._untold.add(self._administrators, [report])
+        self.accuse(report)
         await self.tell()
+
+    def accuse(self, report: bytes) -> None:
+        """Let the administrators be told with the next `tell`."""
+        self._untold.add(self._administrators, [report])
 
     def _excused(self, tally: Tally) -> set[int]:
         """Return the accepted members whose budget is spent."""

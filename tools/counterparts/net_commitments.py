@@ -40,7 +40,8 @@ class Commitments:
         rules: of the net.
         keys: the supplier's.
         emit: takes events.
-        convict: takes the index of a member that has signed a wrong proof, in the slot that is played.
+        convict: takes the index of a member that has signed a wrong proof, in the slot that is played, and
+            what it has signed.
         book: outlives this process.
     """
 
@@ -49,7 +50,7 @@ class Commitments:
         rules: NetRules,
         keys: CoordinatorKeys,
         emit: Emit,
-        convict: Callable[[int], None],
+        convict: Callable[[int, bytes], None],
         book: SlotBook | None = None,
     ) -> None:
         self._book = book or SlotBook()
@@ -150,7 +151,7 @@ class Commitments:
             named = {"event": "v-named", "net": self._net, "slot": slot, "gateway": gateway}
             self._emit(named | {"check": wrong.check})
             self._convicted.add(index)
-            self._convict(index)
+            self._convict(index, body)
             return Taken.REFUSED
         self._given[index] = said
         self._book.took("commit", slot, index, content)

@@ -47,6 +47,7 @@ KINDS = [
     faults.CanaryStatement,
     faults.AuditReport,
     faults.TwoAccounts,
+    faults.WrongProof,
     faults.DisputedEdge,
     faults.OtherEnds,
     conduct.Calendar,
