@@ -363,7 +363,9 @@ class FaultKeeper:
     ) -> None:
         """Count what was found, once for each gateway, also if we are killed before `record` is kept."""
         names = json.loads(self._kept[f"names-{net}-{version}"])["gateways"]
-        standing, visits = self.standing(net), self.visits(net)
+        standing = self.standing(net)
+        # Who was counted for this record by a process that was killed may not have been told: told again.
+        visits = {one for one in self.visits(net) if standing[one].get("of") != record}
         counts = {
             "disputes": {end for edge in found.edges for end in edge},
             "silent": found.silent,
