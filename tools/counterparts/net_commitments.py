@@ -220,14 +220,15 @@ class Commitments:
         opened = [self._opened(tally, index) for index in tally.accepted]
         blindings = scalars.total([one.masked for one in given], opened, DATA_LANES)
         lanes = zip(range(DATA_LANES), tally.sums(), blindings, strict=False)
-        found = all(
-            verifiable.fits([one.points[lane] for one in given], total, blinding)
+        wrong = [
+            lane
             for lane, total, blinding in lanes
-        )
+            if not verifiable.fits([one.points[lane] for one in given], total, blinding)
+        ]
         silent = sorted(tally.present - self._given.keys())
-        said = {"event": "v-check", "net": self._net, "slot": tally.slot, "fits": found}
-        self._emit(said | {"members": len(given), "without": silent})
-        return found
+        said = {"event": "v-check", "net": self._net, "slot": tally.slot, "fits": not wrong}
+        self._emit(said | {"members": len(given), "without": silent, "lanes": wrong})
+        return not wrong
 
     def _opened(self, tally: Tally, index: int) -> scalars.Words:
         """What a member opened its blindings with; of a lost one what its recovered seed gives."""
