@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
@@ -212,3 +213,34 @@ async def _slots(after: str) -> None:
             old, new = (world.a, world.b) if name in out else (world.b, world.a)
             states = [street.homes[name].members[net.net_id].state for net in (old, new)]
             assert states == [MemberState.OFF, MemberState.ACTIVE]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("seed", range(6))
+def test_a_supplier_that_is_killed_again_and_again_swaps_all_the_same(seed: int) -> None:
+    run_virtually(_again_and_again(random.Random(seed)))
+
+
+async def _again_and_again(chance: random.Random) -> None:
+    """Killed every few slots, from the lone change to the new rosters; nothing is lost or doubled."""
+    async with Street() as street:
+        world = KeptSwapping(street)
+        await world.begin()
+        await world.serve(lambda: world.slot >= world.first + 2)
+        before, leaver = world.rosters, IN_A[4]
+        await street.stop(street.homes[leaver], world.a)
+        world.ends(leaver, world.a)
+        kills = 0
+        while len(world.events("swapped")) < 2:
+            until = world.slot + chance.randrange(1, 6)
+            await world.serve(lambda until=until: world.slot >= until)  # type: ignore[misc]
+            await asyncio.sleep(chance.random() * 40)
+            await world.kill()
+            kills += 1
+            assert kills < 60, [event for event in world.a.seen if "swap" in event["event"]]
+        boundary = world.slot + 1
+        await world.serve(lambda: world.slot >= boundary + 4)
+        proposed = said(world, "swap-proposed")[-1]
+        out, into = (set(proposed["leave"][net.net_id]) for net in world.nets)
+        assert world.rosters == [before[0] - {leaver} - out | into, before[1] - into | out]
+        await world.check_slots(range(world.first, boundary + 3))
