@@ -32,7 +32,14 @@ from firmware.profile.pem import key_fingerprint
 from firmware.profile.tariffs import BillingCalendar
 
 MINIMUM_SLOTS: Final = 2
-"""A plain interval must cover at least so many concealed slots."""
+"""A plain interval must cover at least so many concealed slots.
+
+Two is the least number that tells no slot. An interval of one slot is the concealed value itself, and one of
+less than two is that value with less of other time than of its own. From two on a slot is at most half of
+what is told with it, and none follows from all intervals together, since the instants of all plain profiles
+are walked through as one. It is no field of the net's policy: `n_min` says among how many households a value
+hides, this says among how much of its own time; a longer billing period is the administrator's order.
+"""
 _KEEP_S: Final = 400 * 86400
 _MAX_STEPS: Final = 200_000
 _HOUR_S: Final = 3600

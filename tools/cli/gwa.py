@@ -42,7 +42,7 @@ def gwa(
     ] = None,
     refuse_swap: Annotated[str | None, typer.Option(metavar="ID", help="refuse one, and end")] = None,
     faults: Annotated[
-        str | None, typer.Option(help="say whom audits of this DC-net have named, and end")
+        str | None, typer.Option(help="say whom audits and V-mode of this DC-net have named, and end")
     ] = None,
 ) -> None:
     """Hand out the signed orders in DIR/spool to gateways that call in, and keep their receipts."""
@@ -68,7 +68,7 @@ def gwa(
 
 
 def _faults(directory: Path, net: str, *, jsonl: bool) -> None:
-    """Say of each gateway what audits have found, and what follows: probation, a visit, no further roster."""
+    """Say of each gateway what was found, and what follows: probation, a visit, no further roster."""
     from tools.counterparts.kept_files import KeptFiles
     from tools.counterparts.net_blame import COUNTED, standing_of
 
@@ -83,7 +83,7 @@ def _faults(directory: Path, net: str, *, jsonl: bool) -> None:
         counts = "  ".join(f"{what}={about[what]}" for what in COUNTED if about.get(what))
         typer.echo(f"{follows:<10} {gateway}  {counts}  slots={about['slots']}")
     if not found and not jsonl:
-        typer.echo(f"net {net}: no audit has named anybody")
+        typer.echo(f"net {net}: nobody was named")
 
 
 def _announce(directory: Path, net: str, slots: str, members: str, share: float) -> None:

@@ -49,6 +49,8 @@ class Judgement:
     """(smaller, larger): the ends state different pads."""
     silent: frozenset[int]
     """Accepted members that said nothing, and had to."""
+    denied: frozenset[int] = frozenset()
+    """Of `members`, who state another opening than we have of them: we know who lies and cannot prove it."""
 
     @property
     def named(self) -> frozenset[int]:
@@ -70,7 +72,7 @@ def judge(
         present: P of the slot.
         excused: members whose budget was spent.
     """
-    wrong, disputed = set[int](), set[tuple[int, int]]()
+    wrong, denied, disputed = set[int](), set[int](), set[tuple[int, int]]()
     heard = {index: one for index, one in statements.items() if index in words}
     for index, one in heard.items():
         inside = outside = 0
@@ -84,10 +86,12 @@ def judge(
         shown = ((one.mask + inside + 1) % _RING, (one.mask + outside) % _RING)
         if {shown, (one.submitted, one.opened)} != {words[index]}:
             wrong.add(index)
+        if shown == (one.submitted, one.opened) and one.opened != words[index][1]:
+            denied.add(index)
         if not {peer for peer, _ in one.pads} <= set(present):
             wrong.add(index)
     silent = words.keys() - heard.keys() - set(excused)
-    return Judgement(frozenset(wrong), frozenset(disputed), frozenset(silent))
+    return Judgement(frozenset(wrong), frozenset(disputed), frozenset(silent), frozenset(denied))
 
 
 class Auditor:
@@ -266,8 +270,12 @@ class Auditor:
         return True
 
     async def _report(self, report: bytes) -> None:
-        self._untold.add(self._administrators, [report])
+        self.accuse(report)
         await self.tell()
+
+    def accuse(self, report: bytes) -> None:
+        """Let the administrators be told with the next `tell`."""
+        self._untold.add(self._administrators, [report])
 
     def _excused(self, tally: Tally) -> set[int]:
         """Return the accepted members whose budget is spent."""
@@ -305,4 +313,5 @@ def _denied(tally: Tally, statements: Mapping[int, CanaryStatement]) -> tuple[Sh
 
 def _listed(found: Judgement) -> dict[str, Any]:
     edges = [list(edge) for edge in sorted(found.edges)]
-    return {"members": sorted(found.members), "edges": edges, "silent": sorted(found.silent)}
+    named = {"members": sorted(found.members), "edges": edges, "silent": sorted(found.silent)}
+    return named | {"denied": sorted(found.denied)}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from firmware.enforcement.dcnet.errors import DcNetError, MalformedObject
 from firmware.enforcement.dcnet.founding.confirmation import EdgeConfirm, EdgeDispute
+from firmware.enforcement.dcnet.messages.commit import CommitV
 from firmware.enforcement.dcnet.messages.conduct import SlotDigest
 from firmware.enforcement.dcnet.messages.documents import document_hash, from_bitmap
 from firmware.enforcement.dcnet.messages.faults import (
@@ -23,6 +24,7 @@ from firmware.enforcement.dcnet.messages.faults import (
     DisputedEdge,
     ShownFrame,
     TwoAccounts,
+    WrongProof,
 )
 from firmware.enforcement.dcnet.messages.frames import Frame, FrameType, digest
 from firmware.enforcement.dcnet.messages.manifest import Manifest
@@ -30,6 +32,7 @@ from firmware.enforcement.dcnet.messages.roster import Roster
 from firmware.enforcement.dcnet.policy import CANARY_LANE, NetRules, reconcile_net
 from firmware.enforcement.dcnet.primitives import merkle
 from tools.counterparts.messages import MessageRefused, Trust, check_signed
+from tools.counterparts.net_proofs import failing_check
 from tools.counterparts.server import Emit
 from wan.errors import OrderRefused
 
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
 
 VISIT: Final = 3
 """So many disputed edges, silences or denials: somebody should go and look."""
-COUNTED: Final = ("disputes", "silent", "denied", "contradictions")
+COUNTED: Final = ("disputes", "silent", "denied", "contradictions", "proofs")
 """What is counted of each gateway."""
 _VISITED: Final = ("disputes", "silent", "denied")
 _RING: Final = 1 << 64
@@ -58,11 +61,14 @@ class Blame:
     """The supplier says they opened another word than they have signed: one of the two lies."""
     unproven: frozenset[int] = frozenset()
     """The supplier says they submitted another word than they have signed, and does not prove it."""
+    proofs: frozenset[int] = frozenset()
+    """They have signed commitments in V-mode whose range proof is wrong: proven."""
 
     @property
     def named(self) -> frozenset[int]:
         """Everybody who is on probation now; what is unproven is nobody's fault but the supplier's."""
-        return self.contradictions | self.silent | self.denied | {end for edge in self.edges for end in edge}
+        ends = {end for edge in self.edges for end in edge}
+        return self.contradictions | self.proofs | self.silent | self.denied | ends
 
 
 def judge_signed(
@@ -145,9 +151,9 @@ def _submit(shown: ShownFrame, manifest: Manifest, accepted: list[int]) -> Frame
     return frame
 
 
-def _proof(body: bytes) -> TwoAccounts | DisputedEdge | None:
+def _proof(body: bytes) -> TwoAccounts | DisputedEdge | WrongProof | None:
     """Return what proves by itself, None for a report that its supplier must have signed."""
-    for kind in (TwoAccounts, DisputedEdge):
+    for kind in (TwoAccounts, DisputedEdge, WrongProof):
         with contextlib.suppress(MalformedObject):
             return kind.from_bytes(body)
     return None
@@ -191,7 +197,7 @@ class FaultKeeper:
         self._ordered, self._trust, self._kept, self._emit = ordered, trust, kept, emit
 
     async def take(self, net: str, body: bytes) -> bytes:
-        """Take a supplier's report, or two accounts of one member; nothing comes back.
+        """Take a supplier's report, or what a member has signed against itself; nothing comes back.
 
         Raises:
             OrderRefused: not the supplier's, not of a roster that we countersigned, another one of a slot, or
@@ -205,6 +211,8 @@ class FaultKeeper:
             await self._accounts(net, ordered, proof)
         elif isinstance(proof, DisputedEdge):
             await self._disputed(net, proof)
+        elif isinstance(proof, WrongProof):
+            await self._wrong_proof(net, ordered, proof)
         else:
             await self._report(net, ordered, body)
         return b""
@@ -295,6 +303,26 @@ class FaultKeeper:
             self._note(net, said.version, None, Blame(edges=frozenset({edge})), record)
             self._kept[record] = disputed.to_bytes()
 
+    async def _wrong_proof(self, net: str, ordered: OrderedNet, shown: WrongProof) -> None:
+        """Exclude a member that has signed commitments whose proof fails, once we have seen it fail."""
+        try:
+            checked = await check_signed(shown.signed, self._trust)
+            said = CommitV.from_bytes(checked.content)
+            roster = self._roster(net, said.version)
+        except (DcNetError, MessageRefused) as error:
+            raise OrderRefused("form", str(error)) from error
+        entries = {entry.certificate_hash: entry.index for entry in roster.entries}
+        if said.index != entries.get(hashlib.sha256(checked.signer).digest()):
+            raise OrderRefused("signer", "commitments of another member than who signed them")
+        if said.net != bytes.fromhex(net):
+            raise OrderRefused("net", "about another net")
+        name = f"proof-{net}-{said.version}-{said.slot}-{said.index}"
+        if name not in self._kept:
+            failed = failing_check(said, roster, NetRules.from_profile(ordered.policy))
+            blame = Blame(proofs=frozenset({said.index}))
+            self._note(net, said.version, said.slot, blame, name, check=failed)
+            self._kept[name] = shown.to_bytes()
+
     def excluded(self, net: str) -> frozenset[str]:
         """Return the gateway ids that may be in no further roster of a net."""
         return frozenset(gateway for gateway, about in self.standing(net).items() if about["excluded"])
@@ -330,15 +358,20 @@ class FaultKeeper:
             found[said.index] = said
         return found
 
-    def _note(self, net: str, version: int, slot: int | None, found: Blame, record: str) -> None:
+    def _note(
+        self, net: str, version: int, slot: int | None, found: Blame, record: str, **more: object
+    ) -> None:
         """Count what was found, once for each gateway, also if we are killed before `record` is kept."""
         names = json.loads(self._kept[f"names-{net}-{version}"])["gateways"]
-        standing, visits = self.standing(net), self.visits(net)
+        standing = self.standing(net)
+        # Who was counted for this record by a process that was killed may not have been told: told again.
+        visits = {one for one in self.visits(net) if standing[one].get("of") != record}
         counts = {
             "disputes": {end for edge in found.edges for end in edge},
             "silent": found.silent,
             "denied": found.denied,
             "contradictions": found.contradictions,
+            "proofs": found.proofs,
         }
         for index in sorted(found.named):
             about = standing.setdefault(names[index - 1], {"slots": []})
@@ -348,7 +381,7 @@ class FaultKeeper:
             for what in COUNTED:
                 about[what] = about.get(what, 0) + (index in counts[what])
             about["slots"] += [] if slot is None else [slot]
-            about["excluded"] = bool(about["contradictions"])
+            about["excluded"] = bool(about["contradictions"] or about["proofs"])
             about["visit"] = max(about[what] for what in _VISITED) >= VISIT
         self._kept[f"faults-{net}"] = json.dumps(standing, indent=1).encode()
         self._emit(
@@ -360,8 +393,10 @@ class FaultKeeper:
                 "edges": [[names[end - 1] for end in edge] for edge in sorted(found.edges)],
                 "denied": [names[index - 1] for index in sorted(found.denied)],
                 "unproven": [names[index - 1] for index in sorted(found.unproven)],
+                "proofs": [names[index - 1] for index in sorted(found.proofs)],
                 "excluded": sorted(self.excluded(net)),
             }
+            | more
         )
         for gateway in sorted(self.visits(net) - visits):
             why = {what: standing[gateway][what] for what in _VISITED}

@@ -40,7 +40,8 @@ class Commitments:
         rules: of the net.
         keys: the supplier's.
         emit: takes events.
-        convict: takes the index of a member that has signed a wrong proof, in the slot that is played.
+        convict: takes the index of a member that has signed a wrong proof, in the slot that is played, and
+            what it has signed.
         book: outlives this process.
     """
 
@@ -49,7 +50,7 @@ class Commitments:
         rules: NetRules,
         keys: CoordinatorKeys,
         emit: Emit,
-        convict: Callable[[int], None],
+        convict: Callable[[int, bytes], None],
         book: SlotBook | None = None,
     ) -> None:
         self._book = book or SlotBook()
@@ -150,7 +151,7 @@ class Commitments:
             named = {"event": "v-named", "net": self._net, "slot": slot, "gateway": gateway}
             self._emit(named | {"check": wrong.check})
             self._convicted.add(index)
-            self._convict(index)
+            self._convict(index, body)
             return Taken.REFUSED
         self._given[index] = said
         self._book.took("commit", slot, index, content)
@@ -219,14 +220,15 @@ class Commitments:
         opened = [self._opened(tally, index) for index in tally.accepted]
         blindings = scalars.total([one.masked for one in given], opened, DATA_LANES)
         lanes = zip(range(DATA_LANES), tally.sums(), blindings, strict=False)
-        found = all(
-            verifiable.fits([one.points[lane] for one in given], total, blinding)
+        wrong = [
+            lane
             for lane, total, blinding in lanes
-        )
+            if not verifiable.fits([one.points[lane] for one in given], total, blinding)
+        ]
         silent = sorted(tally.present - self._given.keys())
-        said = {"event": "v-check", "net": self._net, "slot": tally.slot, "fits": found}
-        self._emit(said | {"members": len(given), "without": silent})
-        return found
+        said = {"event": "v-check", "net": self._net, "slot": tally.slot, "fits": not wrong}
+        self._emit(said | {"members": len(given), "without": silent, "lanes": wrong})
+        return not wrong
 
     def _opened(self, tally: Tally, index: int) -> scalars.Words:
         """What a member opened its blindings with; of a lost one what its recovered seed gives."""

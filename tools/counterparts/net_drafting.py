@@ -103,7 +103,9 @@ class Drafting:
         self.change = PendingChange(frozenset(), frozenset())
         self.lone = False
         """Whether `change` is too small for a roster, and has waited long enough for a swap."""
-        self.swap: PlannedSwap | None = None
+        planned = self._kept.get("swap")
+        self.swap: PlannedSwap | None = None if planned is None else PlannedSwap.from_bytes(planned)
+        """Changed by `plan` alone."""
         self.gathering = False
         """Whether the next roster may still hold this or that."""
         self._numbers = (0, 0, 0, False)
@@ -150,6 +152,44 @@ class Drafting:
                 one.late = True
         if ready is not None:
             ready.late = late
+
+    # -- swaps -----------------------------------------------------------------------------------------
+
+    def plan(self, swap: PlannedSwap | None) -> None:
+        """Have a swap to draft for, or none; outlives this process."""
+        if swap == self.swap:
+            return
+        self.swap = swap
+        if swap is None:
+            self._kept.drop("swap")
+        else:
+            self._kept.put("swap", swap.to_bytes())
+
+    async def synced(self) -> None:
+        """Wait until all that was changed is durable, for as long as the disk is full or away."""
+        await self._journal.sync_patiently()
+
+    @property
+    def drafted(self) -> bool:
+        """Whether the roster after the one in force has its members already."""
+        begun = self.in_force is not None and self.in_force.founding is self.open
+        return self.ready is not None or (self.open.settled and not begun)
+
+    def _wait_since(self, epoch: int | None) -> None:
+        """Keep since when too small a change waits, and whether it is to be paired with a swap."""
+        if epoch is None:
+            self.lone = False
+            self._kept.drop("small")
+        elif (data := encode([epoch, int(self.lone)])) != self._kept.get("small"):
+            self._kept.put("small", data)
+
+    def _waiting_since(self) -> int | None:
+        """Return the epoch since which too small a change waits, in a process before this one as well."""
+        if (data := self._kept.get("small")) is None:
+            return None
+        small: Any = decode(data)
+        self.lone = bool(small[1])
+        return int(small[0])
 
     async def _whole(self, version: int) -> Version:
         founding = self.founding(version)
@@ -215,7 +255,8 @@ class Drafting:
             else:
                 self.gathering = True
                 await self._gather_next(founding, self.in_force)
-                self.gathering = self.lone = False
+                self.gathering = False
+                self._wait_since(None)
             self._keep()
         try:
             roster, terms = await founding.found()
@@ -277,7 +318,7 @@ class Drafting:
 
     async def _gather_next(self, founding: Founding, now: Version) -> None:
         """Wait for a change that is large enough, then for the bundles of those who stay."""
-        small_since: int | None = None
+        small_since = self._waiting_since()
         while True:
             epoch, complete = self._next_epoch(), self._all_swapped(founding)
             gone = {name for name in now.members if self._gone(name, epoch) or name in self._silent}
@@ -306,6 +347,8 @@ class Drafting:
                 small_since, self.lone = epoch, True
             self.change = PendingChange(frozenset(gone), frozenset(come))
             self.lone &= 0 < changed < self._rules.churn_min
+            if small_since is not None:
+                self._wait_since(small_since)
             await self._poll()
 
     def _all_swapped(self, founding: Founding) -> bool:
@@ -313,7 +356,7 @@ class Drafting:
         swap, epoch = self.swap, self._next_epoch()
         if swap is not None and epoch > swap.first_epoch:
             self._tell("swap-missed", epoch=swap.first_epoch)
-            self.swap = swap = None
+            self.plan(swap := None)
         if swap is None:
             return True
         return epoch == swap.first_epoch and (swap.into <= founding.offered or not self._in_time(epoch, 2))

@@ -16,6 +16,7 @@ from aiohttp import web
 from firmware.enforcement.dcnet.machines import MODE, Mode, ModeStep
 from firmware.enforcement.dcnet.messages.conduct import Calendar, SlotDigest
 from firmware.enforcement.dcnet.messages.documents import document_hash, from_bitmap, to_bitmap
+from firmware.enforcement.dcnet.messages.faults import WrongProof
 from firmware.enforcement.dcnet.messages.manifest import EpochManifest, SlotResult, Verdict
 from firmware.enforcement.dcnet.policy import CANARY_LANE, TENTHS, NetRules
 from tools.counterparts.net_audit import Auditor
@@ -363,8 +364,10 @@ class Playing:
         if tally.miscounted and self._auditor is not None:
             await self._auditor.begin(tally)
 
-    def _convict(self, index: int) -> None:
-        """Leave out a member that has signed a wrong proof: now, and in later rosters."""
+    def _convict(self, index: int, signed: bytes) -> None:
+        """Leave out a member that has signed a wrong proof, now and later; the administrators are told."""
+        if self._auditor is not None:
+            self._auditor.accuse(WrongProof(signed).to_bytes())
         self._suspend(self._suspended | {index})
         if self._tally is not None:
             self._tally.exclude({index})

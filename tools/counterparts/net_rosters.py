@@ -59,7 +59,7 @@ class Rosters(Drafting):
         if (swap := self.swap) is not None and version.roster.first_epoch >= swap.first_epoch:
             here = [*sorted(swap.into & set(version.members)), *sorted(swap.out - set(version.members))]
             self._tell("swapped", epoch=swap.first_epoch, gateways=here)
-            self.swap = None
+            self.plan(None)
         self._moved.set()
         self._keep()
         return version

@@ -1,6 +1,7 @@
 """Swaps between nets in the two servers: the administrator judges and orders, the supplier proposes.
 
-What administrators keep is in DIR/dcnet; what the supplier keeps, in DIR/swaps.
+What administrators keep is in DIR/dcnet; what the supplier keeps of who came where, in DIR/swaps, and of the
+swap under way, in DIR/dcnet/swaps.journal.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from aiohttp import web
 
 from firmware.profile.model import ProfileSet
 from tools.counterparts.kept_files import KeptFiles
+from tools.counterparts.net_journal import FileMedium, Journal, JournalError
 from tools.counterparts.net_keys import CmsKeys
 from tools.counterparts.net_mount import ordered_net
+from tools.counterparts.net_swap_book import JOURNAL_NAME, MEND_SWAPS
 from tools.counterparts.net_swap_judge import SwapJudge, SwapSettings
 from tools.counterparts.net_swapping import SwapNet, Swapper
 from tools.counterparts.net_withdrawal import Place
@@ -113,11 +116,21 @@ def answer_swap(folder: Path, proposal: str, *, agree: bool) -> dict[str, Any]:
 
 
 def mount_swapper(app: web.Application, folder: Path, nets: Sequence[SwapNet], emit: Emit) -> None:
-    """Let a supplier with several nets pair lone changes with swaps while its server is up."""
+    """Let a supplier with several nets pair lone changes with swaps while its server is up.
+
+    Raises:
+        JournalError: what was under way cannot be gone on with.
+    """
     if len(nets) < 2:
         return
+    journal = _swaps_journal(folder, emit)
     swapper = Swapper(
-        nets, CmsKeys(folder), emit, now_utc=lambda: datetime.now(UTC), kept=KeptFiles(folder / "swaps")
+        nets,
+        CmsKeys(folder),
+        emit,
+        now_utc=lambda: datetime.now(UTC),
+        kept=KeptFiles(folder / "swaps"),
+        journal=journal,
     )
 
     def ended(task: asyncio.Task[None]) -> None:
@@ -130,5 +143,19 @@ def mount_swapper(app: web.Application, folder: Path, nets: Sequence[SwapNet], e
         yield
         task.cancel()
         await asyncio.wait([task])
+        journal.close()
 
     app.cleanup_ctx.append(running)
+
+
+def _swaps_journal(folder: Path, emit: Emit) -> Journal:
+    medium = FileMedium(folder / "dcnet" / "swaps.journal")
+    try:
+        journal = Journal(medium, JOURNAL_NAME)
+    except JournalError as error:
+        medium.close()
+        what, _, _ = str(error).partition("; hint: ")
+        raise type(error)(f"swaps: {what}", MEND_SWAPS) from error
+    if journal.dropped_bytes:
+        emit({"event": "journal", "net": "swaps", "dropped_bytes": journal.dropped_bytes})
+    return journal

@@ -11,9 +11,9 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from aiohttp import ClientError
 
@@ -25,7 +25,9 @@ from firmware.enforcement.dcnet.messages.roster import Attestation, RosterPublic
 from firmware.enforcement.dcnet.policy import NetRules
 from tools.counterparts.messages import MessageRefused
 from tools.counterparts.net_founding import CoordinatorKeys
+from tools.counterparts.net_journal import Journal
 from tools.counterparts.net_rosters import Rosters
+from tools.counterparts.net_swap_book import SwapBook, Underway
 from tools.counterparts.net_swap_choice import Exchange, NoSwap, choose, same_apart_from_id, seed_of
 from tools.counterparts.net_swap_documents import (
     SideEvidence,
@@ -77,32 +79,8 @@ class SwapNet:
         return rosters.in_force is not None and rosters.gathering and rosters.swap is None
 
 
-@dataclass
-class _Underway:
-    """A swap that is proposed, until its orders are given or it is too late."""
-
-    nets: tuple[SwapNet, SwapNet]
-    versions: tuple[Version, Version]
-    proposal: SwapProposal
-    presentation: bytes
-    consents: dict[str, Attestation] = field(default_factory=dict)
-    carried: set[str] = field(default_factory=set)
-    said: set[str] = field(default_factory=set)
-    """What was told of it; each thing once."""
-
-    @property
-    def identity(self) -> bytes:
-        """The proposal's hash."""
-        return document_hash(self.proposal)
-
-    @property
-    def asked(self) -> dict[str, SwapAdministrator]:
-        """Everybody in one of the two rosters, by name."""
-        return {
-            one.name: net.administrators[one.name]
-            for net, version in zip(self.nets, self.versions, strict=True)
-            for one in version.roster.administrators
-        }
+_Two: TypeAlias = tuple[SwapNet, SwapNet]
+"""In the order of the proposal."""
 
 
 class Swapper:
@@ -114,7 +92,11 @@ class Swapper:
         emit: takes events.
         now_utc: the supplier's clock.
         kept: who came where by a swap; outlives this process.
+        journal: what is under way; outlives this process as well, and is nobody else's.
         look_s: so long between two looks.
+
+    Raises:
+        JournalDamaged: what is kept has another form than ours.
     """
 
     def __init__(
@@ -125,12 +107,13 @@ class Swapper:
         *,
         now_utc: Callable[[], datetime],
         kept: MutableMapping[str, bytes],
+        journal: Journal | None = None,
         look_s: float = 1.0,
     ) -> None:
         self._nets, self._keys, self._emit = tuple(nets), keys, emit
         self._now_utc, self._kept, self._look_s = now_utc, kept, look_s
-        self._underway: _Underway | None = None
-        self._tried: dict[str, int] = {}
+        self._book = SwapBook(journal or Journal())
+        self._underway = self._book.restore()
         for net in self._nets:
             net.rosters.move_in(self._moved_into(net))
 
@@ -143,15 +126,16 @@ class Swapper:
     async def look(self) -> None:
         """Go one step on: with the swap under way, else with a net whose change has waited."""
         self._prune()
-        if self._underway is not None:
-            await self._go_on(self._underway)
-            return
-        for net in self._nets:
-            epoch = net.rosters.next_epoch() - 1 + LEAD_EPOCHS
-            if net.rosters.lone and net.free and self._tried.get(net.net) != epoch:
-                self._tried[net.net] = epoch
-                await self._try(net, epoch)
-                return
+        if (underway := self._underway) is not None:
+            await self._go_on(underway)
+        else:
+            for net in self._nets:
+                epoch = net.rosters.next_epoch() - 1 + LEAD_EPOCHS
+                if net.rosters.lone and net.free and self._book.tried(net.net) != epoch:
+                    self._book.note_tried(net.net, epoch)
+                    await self._try(net, epoch)
+                    break
+        await self._book.sync()
 
     # -- to a proposal -----------------------------------------------------------------------------------
 
@@ -174,11 +158,14 @@ class Swapper:
     def _tell_impossible(self, net: SwapNet, none: NoSwap) -> None:
         self._emit({"event": "swap-impossible", "net": net.net, "code": none.code, "reason": str(none)})
 
-    async def _propose(self, net: SwapNet, other: SwapNet, epoch: int) -> _Underway:
+    async def _propose(self, net: SwapNet, other: SwapNet, epoch: int) -> Underway:
         one, two = sorted((net, other), key=lambda each: each.rules.net)
         versions = _in_force(one), _in_force(two)
         offers = await self._offers(one, two, epoch), await self._offers(two, one, epoch)
-        if not all(_stands(each, version) for each, version in zip((one, two), versions, strict=True)):
+        if any(
+            each.rosters.in_force is not version or each.rosters.drafted
+            for each, version in zip((one, two), versions, strict=True)
+        ):
             raise NoSwap("partner", "a roster is drafted just now")
         exchanges = [
             _exchange(each, version, await self._offered(found))
@@ -200,9 +187,12 @@ class Swapper:
         evidence = [_evidence(version, found) for version, found in zip(versions, offers, strict=True)]
         signed = await self._keys.sign(proposal.to_bytes())
         shown = SwapPresentation(signed, (evidence[0], evidence[1])).to_bytes()
-        underway = _Underway((one, two), versions, proposal, shown)
-        moves = {each.net: self._names(underway, number) for number, each in enumerate((one, two))}
-        self._say(underway, "swap-proposed", leave=moves)
+        leave = [_leavers(version, out) for version, out in zip(versions, chosen, strict=True)]
+        names = [tuple(each.name for each in version.roster.administrators) for version in versions]
+        underway = Underway(proposal, shown, (leave[0], leave[1]), (names[0], names[1]))
+        self._book.begin(underway)
+        await self._book.sync()
+        self._say(underway, "swap-proposed", leave=_by_net(underway))
         return underway
 
     async def _offers(self, net: SwapNet, target: SwapNet, epoch: int) -> list[Attestation]:
@@ -226,45 +216,78 @@ class Swapper:
 
     # -- to its orders -----------------------------------------------------------------------------------
 
-    async def _go_on(self, underway: _Underway) -> None:
+    async def _go_on(self, underway: Underway) -> None:
         """Ask for consents, then have the orders given, until all are or it is too late."""
-        stand = all(_stands(*pair) for pair in zip(underway.nets, underway.versions, strict=True))
-        if not stand and not underway.carried:
-            self._say(underway, "swap-late", code="roster", missing=[])
-            self._underway = None
+        found = {net.net: net for net in self._nets}
+        if any(side.net.hex() not in found for side in underway.proposal.sides):
+            await self._end(underway, "swap-late", code="net", missing=[])
             return
-        late = self._nets[0].rosters.next_epoch() - 1 + LEAD_EPOCHS > underway.proposal.first_epoch
-        if late:
-            code = "carried" if underway.carried else "consent"
-            missing = sorted(underway.asked.keys() - (underway.carried or underway.consents.keys()))
-            self._say(underway, "swap-late", code=code, missing=missing)
-            self._underway = None
-            self._plan(underway, frozenset(underway.carried))
-            return
-        for name, administrator in sorted(underway.asked.items()):
-            if name not in underway.consents:
-                try:
-                    given = Attestation.from_bytes(await administrator.swap(underway.presentation))
-                except OrderRefused as refused:
-                    asked = refused.code == "asked"
-                    event = "swap-asked" if asked else "swap-refused"
-                    self._say(underway, event, administrator=name, reason=str(refused))
-                    if not asked:
-                        self._underway = None
-                        return
-                except _FAILED as error:
-                    self._say(underway, "swap-waits", administrator=name, reason=str(error))
-                else:
-                    underway.consents[name] = given
-        if underway.asked.keys() <= underway.consents.keys():
-            await self._order(underway)
+        one, two = (found[side.net.hex()] for side in underway.proposal.sides)
+        nets = one, two
+        if any(net.rosters.in_force is None for net in nets):
+            return  # they are being restored
+        if underway.restored:
+            underway.restored = False
+            done = {"consents": sorted(underway.consents), "carried": sorted(underway.carried)}
+            self._say(underway, "swap-resumed", leave=_by_net(underway), ordering=underway.ordering, **done)
+            if underway.ordering:
+                self._plan(underway, nets, underway.everybody)
+        if not underway.ordering and not all(map(_stands, nets, underway.proposal.sides)):
+            await self._end(underway, "swap-late", code="roster", missing=[])
+        elif nets[0].rosters.next_epoch() - 1 + LEAD_EPOCHS > underway.proposal.first_epoch:
+            await self._late(underway, nets)
+        elif underway.ordering or await self._agreed(underway, nets):
+            await self._order(underway, nets)
 
-    async def _order(self, underway: _Underway) -> None:
+    async def _late(self, underway: Underway, nets: _Two) -> None:
+        """Leave it at the orders that were given; whoever gave them says so again if it is asked."""
+        if underway.ordering:
+            await self._ask_orders(underway, nets)
+        self._plan(underway, nets, frozenset(underway.carried))
+        await self._synced(nets)
+        if underway.carried >= underway.everybody:
+            await self._end(underway, "swap-agreed")
+            return
+        missing = underway.everybody - (underway.carried if underway.ordering else underway.consents.keys())
+        code = "carried" if underway.ordering else "consent"
+        await self._end(underway, "swap-late", code=code, missing=sorted(missing))
+
+    async def _agreed(self, underway: Underway, nets: _Two) -> bool:
+        """Ask whoever has not agreed; whether all have."""
+        for name, administrator in _asked(underway, nets).items():
+            if name in underway.consents:
+                continue
+            try:
+                given = Attestation.from_bytes(await administrator.swap(underway.presentation))
+            except OrderRefused as refused:
+                if refused.code != "asked":
+                    await self._end(underway, "swap-refused", administrator=name, reason=str(refused))
+                    return False
+                self._say(underway, "swap-asked", administrator=name, reason=str(refused))
+            except _FAILED as error:
+                self._say(underway, "swap-waits", administrator=name, reason=str(error))
+            else:
+                underway.consents[name] = given
+                self._book.consented(name, given)
+        return underway.everybody <= underway.consents.keys()
+
+    async def _order(self, underway: Underway, nets: _Two) -> None:
+        if not underway.ordering:
+            self._book.order()
+            await self._book.sync()  # before the nets plan it: who is restored without this gives it up
+            underway.ordering = True
+        # Before the first gateway hears of it: its bundle must be taken.
+        self._plan(underway, nets, underway.everybody)
+        await self._synced(nets)
+        await self._ask_orders(underway, nets)
+        if underway.carried >= underway.everybody:
+            await self._end(underway, "swap-agreed")
+
+    async def _ask_orders(self, underway: Underway, nets: _Two) -> None:
+        """Show everybody's consent to whoever is not known to have given its orders."""
         consents = tuple(one for _, one in sorted(underway.consents.items()))
         warrant = SwapWarrant(underway.identity, consents).to_bytes()
-        # Before the first gateway hears of it: its bundle must be taken.
-        self._plan(underway, frozenset(underway.asked))
-        for name, administrator in sorted(underway.asked.items()):
+        for name, administrator in _asked(underway, nets).items():
             if name not in underway.carried:
                 try:
                     await administrator.swap_orders(warrant)
@@ -272,31 +295,31 @@ class Swapper:
                     self._say(underway, "swap-waits", administrator=name, reason=str(error))
                 else:
                     underway.carried.add(name)
-        if underway.carried >= underway.asked.keys():
-            self._say(underway, "swap-agreed")
-            self._underway = None
+                    self._book.carried(name)
 
-    def _plan(self, underway: _Underway, by: frozenset[str]) -> None:
-        """Let both nets know who comes and who goes by these administrators' orders; nobody without any."""
-        epoch, moving = underway.proposal.first_epoch, list[dict[str, str]]()
-        for number, version in enumerate(underway.versions):
-            names = self._names(underway, number)
-            of = dict(zip(version.members, (e.administrator for e in version.roster.entries), strict=True))
-            moving.append({name: of[name] for name in names if of[name] in by})
-        for number, net in enumerate(underway.nets):
-            out, into = moving[number], moving[1 - number]
-            if by:
-                net.rosters.swap = PlannedSwap(epoch, frozenset(out), frozenset(into))
+    def _plan(self, underway: Underway, nets: _Two, by: frozenset[str]) -> None:
+        """Let both nets know who comes and who goes by these administrators' orders; else nobody."""
+        epoch = underway.proposal.first_epoch
+        moving = [{name: of for name, of in one.items() if of in by} for one in underway.leave]
+        for number, net in enumerate(nets):
+            out, into, now = moving[number], moving[1 - number], _in_force(net)
+            if any(moving) and now.roster.first_epoch < epoch:
+                net.rosters.plan(PlannedSwap(epoch, frozenset(out), frozenset(into)))
                 self._keep(net, self._moved_into(net) | into)
             else:
-                net.rosters.swap = None
+                net.rosters.plan(None)
+
+    async def _end(self, underway: Underway, event: str, **more: object) -> None:
+        """Tell how it ended, and forget it; it may be told again if we are killed in between."""
+        self._say(underway, event, **more)
+        self._book.end()
+        self._underway = None
+        await self._book.sync()
 
     @staticmethod
-    def _names(underway: _Underway, number: int) -> list[str]:
-        """Return the gateways that leave one of the two nets."""
-        version, out = underway.versions[number], underway.proposal.sides[number].out
-        entries = zip(version.members, version.roster.entries, strict=True)
-        return [name for name, entry in entries if entry.certificate_hash in out]
+    async def _synced(nets: _Two) -> None:
+        for net in nets:
+            await net.rosters.synced()
 
     # -- what outlives it ----------------------------------------------------------------------------------
 
@@ -317,9 +340,10 @@ class Swapper:
         found: dict[str, str] = json.loads(self._kept.get(f"moved-{net.net}", b"{}"))
         return found
 
-    def _say(self, underway: _Underway, event: str, **more: object) -> None:
+    def _say(self, underway: Underway, event: str, **more: object) -> None:
         """Emit something about a swap, once."""
-        about = {"nets": [net.net for net in underway.nets], "first_epoch": underway.proposal.first_epoch}
+        nets = [side.net.hex() for side in underway.proposal.sides]
+        about = {"nets": nets, "first_epoch": underway.proposal.first_epoch}
         said = {"event": event, "proposal": underway.identity.hex()[:16]} | about | more
         if (text := json.dumps(said)) not in underway.said:
             underway.said.add(text)
@@ -332,9 +356,32 @@ def _in_force(net: SwapNet) -> Version:
     return version
 
 
-def _stands(net: SwapNet, version: Version) -> bool:
-    """Whether a roster is still in force, and the next one not drafted yet."""
-    return net.rosters.in_force is version and net.rosters.gathering
+def _stands(net: SwapNet, side: SwapSide) -> bool:
+    """Whether a roster is still in force, and the next one has no members yet."""
+    return document_hash(_in_force(net).roster) == side.roster_hash and not net.rosters.drafted
+
+
+def _asked(underway: Underway, nets: _Two) -> dict[str, SwapAdministrator]:
+    """Return everybody in one of the two rosters whom we know a way to, in the order of their names."""
+    known = {
+        name: net.administrators[name]
+        for net, names in zip(nets, underway.names, strict=True)
+        for name in names
+        if name in net.administrators
+    }
+    return dict(sorted(known.items()))
+
+
+def _by_net(underway: Underway) -> dict[str, list[str]]:
+    """Return who leaves each net."""
+    sides = zip(underway.proposal.sides, underway.leave, strict=True)
+    return {side.net.hex(): list(out) for side, out in sides}
+
+
+def _leavers(version: Version, out: frozenset[bytes]) -> dict[str, str]:
+    """Return the gateways behind these certificates, each with the name of its administrator."""
+    entries = zip(version.members, version.roster.entries, strict=True)
+    return {name: entry.administrator for name, entry in entries if entry.certificate_hash in out}
 
 
 def _published(version: Version) -> tuple[RosterPublication, GraphPublication]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, Self
 
+from firmware.enforcement.dcnet.messages.canonical import decode, encode
 from firmware.enforcement.dcnet.messages.roster import Roster
 from tools.counterparts.net_founding import Founding
 from tools.counterparts.net_tally import Terms
@@ -36,6 +38,17 @@ class PlannedSwap:
     first_epoch: int
     out: frozenset[str]
     into: frozenset[str]
+
+    def to_bytes(self) -> bytes:
+        """Encode, for our own records."""
+        return encode([self.first_epoch, sorted(self.out), sorted(self.into)])
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Decode a record of ours."""
+        fields: Any = decode(data)
+        first_epoch, out, into = fields
+        return cls(first_epoch, frozenset(out), frozenset(into))
 
 
 @dataclass(frozen=True, slots=True)

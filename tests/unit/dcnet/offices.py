@@ -26,6 +26,7 @@ from tests.unit.dcnet.roster_street import (
 from tests.unit.dcnet.support import NamedSignatures
 from tests.unit.firmware.profile_set import group_total, household, series
 from tools.counterparts.net import NetCoordinator
+from tools.counterparts.net_journal import Journal
 from tools.counterparts.net_ordered import OrderedNet
 from tools.counterparts.net_succession import withdraw_orders
 from tools.counterparts.net_swap_judge import SwapJudge, SwapSettings
@@ -185,23 +186,29 @@ class OfficesNet(Net):
     def __init__(self, number: int, of: Mapping[str, str], offices: Offices, **changes: Any) -> None:
         super().__init__(None, number, of, of, **changes)
         self.of = dict(of)
-        names = sorted(set(of.values()))
         for name, office in offices.items():
             office.nets[self.net_id] = self
             office.profiles |= {gateway: in_net(self.policy) for gateway in of if of[gateway] == name}
         self.keys: Any = CheapKeys("emp")
         self.enc = self.keys.public
         self.asked = {name: AskedOffice(offices[name], self.net_id) for name in offices}
+        self.patience_s = changes.get("patience_s", 3.0 * self.policy.slot_s)
+        self.begin_supplier()
+
+    def begin_supplier(self, journal: Journal | None = None) -> None:
+        """Make a supplier; it goes on with what is in the journal."""
+        names = sorted(set(self.of.values()))
         self.emp = NetCoordinator(
             self.policy,
-            of,
+            self.of,
             self.keys,
             self.seen.append,
-            administrators={name: self.asked[name] for name in [*names, *(set(offices) - {*names})]},
-            administrator_of=of,
+            administrators={name: self.asked[name] for name in [*names, *(set(self.asked) - {*names})]},
+            administrator_of=self.of,
             identity=lambda request: request.headers["X-Gateway"],
             now_utc=VirtualClock().now_utc,
-            patience_s=changes.get("patience_s", 3.0 * self.policy.slot_s),
+            patience_s=self.patience_s,
+            journal=journal,
         )
 
     async def founded(self, street: Street) -> None:
@@ -219,8 +226,14 @@ class OfficesNet(Net):
         return SwapNet(self.rules, self.emp.rosters, self.asked)
 
 
-def swapper(nets: Iterable[OfficesNet], kept: dict[str, bytes], seen: list[Mapping[str, Any]]) -> Swapper:
+def swapper(
+    nets: Iterable[OfficesNet],
+    kept: dict[str, bytes],
+    seen: list[Mapping[str, Any]],
+    journal: Journal | None = None,
+) -> Swapper:
     """What a supplier runs over all its nets."""
     nets = [*nets]
     keys, now_utc = nets[0].keys, VirtualClock().now_utc
-    return Swapper([net.swap_net for net in nets], keys, seen.append, now_utc=now_utc, kept=kept)
+    swap_nets = [net.swap_net for net in nets]
+    return Swapper(swap_nets, keys, seen.append, now_utc=now_utc, kept=kept, journal=journal)

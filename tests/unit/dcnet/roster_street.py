@@ -237,25 +237,27 @@ class Street:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder, self.homes = folder, dict[str, Home]()
-        self._services = list[asyncio.Task[None]]()
+        self.serving = list[asyncio.Task[None]]()
+        """The suppliers that run."""
         self._routes: dict[str, list[tuple[str, re.Pattern[str], Any]]] = {}
 
     async def __aenter__(self) -> Street:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        tasks = [*self._services, *(task for home in self.homes.values() for task in home.tasks.values())]
+        tasks = [*self.serving, *(task for home in self.homes.values() for task in home.tasks.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def open(self, net: Net) -> None:
-        """Start a supplier."""
+    def open(self, net: Net) -> asyncio.Task[None]:
+        """Start a supplier, or the process after one that was cancelled."""
         self._routes[net.net_id] = [
             (route.method, re.compile(re.sub(r"{(\w+)(?::([^}]+))?}", _group, route.path)), route.handler)
             for route in net.emp.routes()
         ]
-        self._services.append(asyncio.ensure_future(net.emp.run()))
+        self.serving.append(serving := asyncio.ensure_future(net.emp.run()))
+        return serving
 
     async def ask(self, net: Net, gateway: str, method: str, resource: str, body: bytes) -> Answer:
         """What a server would do with a request."""
@@ -344,7 +346,7 @@ class Street:
 
     async def until(self, done: Callable[[], bool]) -> None:
         while not done():
-            for task in [*self._services, *(t for h in self.homes.values() for t in h.tasks.values())]:
+            for task in [*self.serving, *(t for h in self.homes.values() for t in h.tasks.values())]:
                 if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                     raise error
             await asyncio.sleep(1)

@@ -23,7 +23,13 @@ from firmware.enforcement.dcnet.founding.beacon import BeaconCommit, BeaconRevea
 from firmware.enforcement.dcnet.founding.succession import PeerWithdrawal
 from firmware.enforcement.dcnet.machines import SlotState
 from firmware.enforcement.dcnet.messages.documents import Document, document_hash
-from firmware.enforcement.dcnet.messages.faults import AuditReport, DisputedEdge, RecoveryOrder, TwoAccounts
+from firmware.enforcement.dcnet.messages.faults import (
+    AuditReport,
+    DisputedEdge,
+    RecoveryOrder,
+    TwoAccounts,
+    WrongProof,
+)
 from firmware.enforcement.dcnet.messages.manifest import EpochManifest, Manifest
 from firmware.enforcement.dcnet.messages.roster import Attestation, Roster, RosterDraft, SignedBundle
 from firmware.enforcement.dcnet.messages.witnessed import Witnessed
@@ -80,6 +86,7 @@ class Administrator:
         self.roster: Roster | None = None
         self.reports: list[AuditReport] = []
         self.accounts: list[TwoAccounts] = []
+        self.proofs: list[WrongProof] = []
         self.disputes: list[DisputedEdge] = []
         self.refused = 0
 
@@ -136,6 +143,9 @@ class Administrator:
             raise PeerUnavailable("the administrator is away")
         if report.startswith((b"emp|", b"emp#")):  # signed by the supplier
             self.reports.append(AuditReport.from_bytes(report.partition(b"|")[2]))
+            return b""
+        with contextlib.suppress(MalformedObject):
+            self.proofs.append(WrongProof.from_bytes(report))
             return b""
         try:
             self.disputes.append(DisputedEdge.from_bytes(report))

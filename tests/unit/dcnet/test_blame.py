@@ -443,7 +443,7 @@ def test_statements_name_what_was_sent_also_after_a_restart() -> None:
 def test_smgw_gwa_says_whom_audits_have_named(tmp_path: Path, slot: Audited) -> None:
     kept = KeptFiles(tmp_path / "dcnet")
     show = ["--dir", str(tmp_path), "--faults", NET.hex()]
-    assert "no audit has named anybody" in CliRunner().invoke(app, show).output
+    assert "nobody was named" in CliRunner().invoke(app, show).output
     standing = asyncio.run(told(slot.keeper(), replace(slot.report, statements=slot.swap(VICTIM, None))))
     standing["gw7"] = standing["gw2"] | {"visit": True, "silent": 3}
     kept[f"faults-{NET.hex()}"] = json.dumps(standing).encode()

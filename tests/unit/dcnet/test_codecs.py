@@ -49,6 +49,7 @@ KINDS = [
     faults.CanaryStatement,
     faults.AuditReport,
     faults.TwoAccounts,
+    faults.WrongProof,
     faults.DisputedEdge,
     faults.OtherEnds,
     conduct.Calendar,

@@ -193,6 +193,7 @@ def test_who_lies_within_its_range_is_not_found_by_the_range_but_by_the_sum() ->
             lying_commitment(net.homes[0], lambda work: replace(work, reading=(work.reading[0] + 1, 0)), same)
             assert (await slot_of(net, slot))["verdict"] == "aborted"
             assert net.of("v-check")[0]["fits"] is False
+            assert net.of("v-check")[0]["lanes"] == [0]  # in which lane, and not who
 
     run(main())
 

@@ -222,7 +222,7 @@ async def test_a_member_that_contradicts_itself_is_excluded_and_kept_so(office: 
     (event,) = [event for event in office.seen if event["event"] == "probation"]
     assert (event["gateways"], event["edges"], event["excluded"]) == ([GATEWAYS[1]], [], [GATEWAYS[1]])
     kept = json.loads(office.kept[f"faults-{NET.hex()}"])
-    counts = {"disputes": 0, "silent": 0, "denied": 0, "contradictions": 1}
+    counts = {"disputes": 0, "silent": 0, "denied": 0, "contradictions": 1, "proofs": 0}
     about = {"slots": [5], "of": f"audit-{NET.hex()}-5", "excluded": True, "visit": False}
     assert kept == {GATEWAYS[1]: counts | about}
     assert office.witness()._faults.excluded(NET.hex()) == {GATEWAYS[1]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
@@ -237,3 +238,23 @@ def test_found_exactly_when_two_instants_are_too_close(plain, begin, length, slo
 def test_a_profile_without_processing_gives_nothing():
     assert grids(household(processing=())) == ()
     assert replace(household(), communication=()).communication == ()
+
+
+@pytest.mark.parametrize("step", range(1, 17))
+def test_two_is_the_least_number_of_slots_from_which_no_slot_follows(step):
+    """By linear algebra: plain instants every `step` quarters of a slot, at every phase."""
+    quarters, slots = 4, 12
+    told = [
+        [1.0 if begin <= quarter < begin + step else 0.0 for quarter in range(quarters * slots)]
+        for begin in range(0, quarters * slots - step + 1, step)
+    ]
+    rank, shares = np.linalg.matrix_rank(told), []
+    follows = False
+    for first in range(quarters * slots - quarters):  # a slot at any phase against the plain grid
+        slot = [1.0 if first <= quarter < first + quarters else 0.0 for quarter in range(quarters * slots)]
+        follows |= np.linalg.matrix_rank([*told, slot]) == rank
+        shares += [np.dot(slot, one) / step for one in told]
+    harmless = step >= MINIMUM_SLOTS * quarters
+    assert not (harmless and follows)
+    assert follows == (quarters % step == 0)
+    assert (max(shares) <= 0.5) == harmless  # what is told is at most half one slot's

@@ -37,6 +37,7 @@ from tools.counterparts import net_mount
 from tools.counterparts.emp import Supplier
 from tools.counterparts.gwa import Administrator, place_order
 from tools.counterparts.kept_files import KeptFiles
+from tools.counterparts.net_journal import JournalDamaged
 from tools.counterparts.net_keys import CmsKeys
 from tools.counterparts.net_succession import keep_names
 from tools.counterparts.net_swapping import SwapNet, Swapper
@@ -97,6 +98,9 @@ class FoundedNet:
     def _commitment(self, nonce: bytes) -> bytes:
         return BeaconReveal(self.rules.net, 1, nonce).commitment
 
+    async def _synced(self) -> None:
+        """Nothing of it outlives the process."""
+
     async def found(self, folder: Path) -> None:
         emp, gwa = CmsKeys(folder / "emp"), CmsKeys(folder / "gwa")
         hashes = [hashlib.sha256(name.encode()).digest() for name in self.names]
@@ -147,6 +151,9 @@ class FoundedNet:
             gathering=True,
             open=SimpleNamespace(offered=frozenset()),
             swap=None,
+            plan=lambda swap: setattr(self.rosters, "swap", swap),
+            synced=self._synced,
+            drafted=False,
             lone=False,
             change=PendingChange(frozenset(), frozenset()),
             next_epoch=lambda: self.rules.epoch_of(self.rules.slot_at(datetime.now(UTC))) + 1,
@@ -275,3 +282,27 @@ async def test_a_supplier_with_several_nets_looks_after_swaps(folder: Path) -> N
         assert sum(task.get_name() == "swaps" for task in asyncio.all_tasks()) == tasks
         await listening.close()
         assert not events.named("failed")
+
+
+async def test_a_damaged_record_of_swaps_is_named(folder: Path) -> None:
+    emp_toml = folder / "emp" / "emp.toml"
+    settings = [
+        net_mount.NetSettings(
+            policy=policy(net), members=HOMES[net], gwa="127.0.0.1:1", gwa_server_name=GWA_SERVER_NAME
+        )
+        for net in NETS
+    ]
+    text = emp_toml.read_text(encoding="utf-8") + "".join(map(net_mount.to_toml, settings))
+    emp_toml.write_text(text, encoding="utf-8")
+    events, path = Events(), folder / "emp" / "dcnet" / "swaps.journal"
+    listening = await Supplier(folder / "emp", events).start()
+    await listening.close()
+    whole = path.read_bytes()
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_bytes(whole + b"\1" * 5)  # a kill in a write: it was promised to nobody
+    listening = await Supplier(folder / "emp", events).start()
+    await listening.close()
+    assert [event["dropped_bytes"] for event in events.named("journal")] == [5]
+    path.write_bytes(b"x" + whole[1:])
+    with pytest.raises(JournalDamaged, match=r"swaps: .*hint: never put an older copy"):
+        await Supplier(folder / "emp", events).start()

@@ -248,6 +248,25 @@ class DisputedEdge:
 
 
 @dataclass(frozen=True, slots=True)
+class WrongProof:
+    """For the administrators: commitments whose range proof fails, as their member signed them."""
+
+    KIND: ClassVar[int] = 63
+
+    signed: bytes
+    """Its `CommitV`."""
+
+    def to_bytes(self) -> bytes:
+        """Encode."""
+        return encode([self.KIND, self.signed])
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Decode; anything else than the canonical form raises `MalformedObject`."""
+        return cls(Fields(decode(data), 2, cls.KIND).octets())
+
+
+@dataclass(frozen=True, slots=True)
 class OtherEnds:
     """What the other ends of a member's disputed edges have stated in an audit, each signed by its member."""
 
