@@ -24,6 +24,8 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_
 
 _BAD_INPUT: Final = 2
 _DIFFERS: Final = 1
+_INCOMPLETE: Final = 3
+"""The leak check found nothing, and did not look at everything."""
 _MOST_RECORDED: Final = 20_000
 _MOST: Final = 10_000_000
 """Gateways and slots of a simulation: more than fit into memory, or into a life."""
@@ -147,8 +149,12 @@ def leak(
     ] = "",
     as_json: Annotated[bool, JsonOption] = False,
 ) -> None:
-    """Say which sums of readings follow from all that was seen; exit code 1 if one is too small."""
-    from tools.dcnet.leak import known
+    """Say which sums of readings follow from all that was seen, V-mode's messages included.
+
+    Exit code 0: all was looked at, nothing is outside the limits. 1: a sum is too small. 2: the record
+    cannot be judged. 3: nothing was found, but the search was too long to be carried to its end.
+    """
+    from tools.dcnet.leak import Verdict, known
     from tools.dcnet.record import BadRecord, read
 
     try:
@@ -162,18 +168,21 @@ def leak(
         sys.stdout.write(json.dumps(found.to_dict()) + "\n")
     else:
         sys.stdout.write(_told(found))
-    if found.too_small:
-        raise typer.Exit(_DIFFERS)
+    codes = {Verdict.LEAK: _DIFFERS, Verdict.INCOMPLETE: _INCOMPLETE}
+    if found.verdict in codes:
+        raise typer.Exit(codes[found.verdict])
 
 
 def _told(found: Known) -> str:
     sizes = Counter(len(row) for row in found.basis)
-    lines = [f"{found.messages} messages, {found.readings} readings in them"]
+    beside = f", {found.committed} commitments" if found.committed else ""
+    lines = [f"{found.messages} messages, {found.readings} readings in them{beside}"]
     lines += [f"determined: {count} sums of {size} readings" for size, count in sorted(sizes.items())]
     lines += [f"too small: {', '.join(sorted(map(str, one)))}" for one in found.too_small]
-    if found.smallest is not None and not found.smallest.exact:
-        lines.append("the smallest set was not searched to the end; what is listed is what was found")
-    return "\n".join([*lines, "nothing outside the limits" if not found.too_small else "LEAK"]) + "\n"
+    if not found.complete:
+        lines.append("not searched to the end: other sums that are too small may be there")
+    said = {"leak": "LEAK", "incomplete": 'INCOMPLETE: this is no "nothing found"'}
+    return "\n".join([*lines, said.get(found.verdict, "nothing outside the limits")]) + "\n"
 
 
 @contextmanager

@@ -8,14 +8,17 @@ them so; the prime of 61 bits makes the rest exact as well. Spec: docs/dcnet.md,
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 from typing import Final
 
 PRIME: Final = (1 << 61) - 1
 _SEARCH: Final = 20_000
-"""Most combinations that are looked at for the smallest determined set of one block."""
+"""Most combinations that are looked at for the determined sets of one block."""
+_WORK: Final = 1_000_000
+"""Most subtractions of rows for it: each combination takes about as many as the block has rows, squared."""
 
 Row = dict[Hashable, int]
 
@@ -27,6 +30,17 @@ class Smallest:
     readings: frozenset[Hashable]
     exact: bool
     """False: a smaller one was not ruled out, because the search would have been too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search for small determined sets came to."""
+
+    smallest: Smallest | None
+    below: list[frozenset[Hashable]]
+    """Determined sets with fewer readings than their floor, none of which holds another one."""
+    complete: bool
+    """False: sets below their floor may be there that were not looked at."""
 
 
 def determined(seen: Iterable[Mapping[Hashable, int]], readings: Collection[Hashable]) -> list[Row]:
@@ -48,14 +62,35 @@ def singles(basis: Iterable[Row]) -> list[Hashable]:
 
 def smallest(basis: list[Row]) -> Smallest | None:
     """Return the smallest determined set of a reduced basis, None if nothing is determined."""
-    best: Smallest | None = None
-    exact = True
-    for block in _blocks(basis):
-        found = _smallest_of(block)
-        exact = exact and found.exact
-        if best is None or len(found.readings) < len(best.readings):
-            best = found
-    return None if best is None else Smallest(best.readings, exact)
+    return search(basis).smallest
+
+
+def search(basis: list[Row], floor: Callable[[Iterable[Hashable]], int] = lambda _: 0) -> Found:
+    """Look for determined sets with too few readings, and for the smallest of all.
+
+    Args:
+        basis: reduced.
+        floor: how many readings a set must have: of any set at least what it is of a set around it, unless
+            it is 0, and at most the largest of its readings alone. As "the least of some property of its
+            readings, 0 if none has it" is.
+    """
+    best: frozenset[Hashable] | None = None
+    below: dict[frozenset[Hashable], None] = {}
+    exact = complete = True
+    for rows in _blocks(basis):
+        highest = max(floor([symbol]) for row in rows for symbol in row)
+        least = min((frozenset(row) for row in rows), key=len)
+        tried = _Tried(rows, max(highest, len(least)))
+        for one in tried.sets():
+            if len(one) < len(least):
+                least = one
+            if len(one) < floor(one):
+                below[one] = None
+        exact = exact and (tried.all or tried.at_least >= len(least))
+        complete = complete and (tried.all or tried.at_least >= highest)
+        best = least if best is None or len(least) < len(best) else best
+    inner = [one for one in below if not any(other < one for other in below)]
+    return Found(None if best is None else Smallest(best, exact), inner, complete)
 
 
 def reduced(rows: Iterable[Row]) -> list[Row]:
@@ -134,30 +169,47 @@ def _blocks(basis: list[Row]) -> list[list[Row]]:
     return [rows for _, rows in blocks]
 
 
-def _smallest_of(block: list[Row]) -> Smallest:
-    """Search one block for its smallest determined set; a lone row is one itself.
+class _Tried:
+    """Goes through the determined sets of one block that hold no smaller one and are below a size."""
 
-    Inside a smallest set lies one combination alone, so it is fixed by len(block) - 1 readings in which it
-    vanishes: those are tried. Readings that always stand together count as one.
-    """
-    together: dict[tuple[int, ...], list[Hashable]] = {}
-    for symbol in {symbol for row in block for symbol in row}:
-        column = [row.get(symbol, 0) for row in block]
-        scale = pow(next(value for value in column if value), -1, PRIME)
-        together.setdefault(tuple(value * scale % PRIME for value in column), []).append(symbol)
-    rows: list[Row] = [
-        {column: column[number] for column in together if column[number]} for number in range(len(block))
-    ]
-    best = min((frozenset(row) for row in block), key=len)
-    for looked, zeros in enumerate(combinations(sorted(together), len(rows) - 1)):
-        if looked == _SEARCH:
-            return Smallest(best, exact=False)
-        found = _vanishing(rows, zeros)
-        if found is not None:
-            readings = [symbol for column in found for symbol in together[column]]  # type: ignore[index]
-            if len(readings) < len(best):
-                best = frozenset(readings)
-    return Smallest(best, exact=True)
+    def __init__(self, block: list[Row], size: int) -> None:
+        self._block, self._size = block, size
+        self.all = False
+        """Whether there is no further one."""
+        own = sorted(_alone(block))
+        self.at_least = sum(own[:2]) if len(own) > 1 else len(block[0])
+        """What comes of more than one row has at least so many readings: those that are in one row alone."""
+
+    def sets(self) -> Iterator[frozenset[Hashable]]:
+        """Yield the rows' own sets, then the others, some more than once, while the search is not too long.
+
+        Inside such a set lies one combination alone, so it is fixed by len(block) - 1 readings in which it
+        vanishes: those are tried. Readings that always stand together count as one.
+        """
+        block = self._block
+        yield from (frozenset(row) for row in block)
+        if self.at_least >= self._size:
+            self.all = True
+            return
+        together: dict[tuple[int, ...], list[Hashable]] = {}
+        for symbol in {symbol for row in block for symbol in row}:
+            column = [row.get(symbol, 0) for row in block]
+            scale = pow(next(value for value in column if value), -1, PRIME)
+            together.setdefault(tuple(value * scale % PRIME for value in column), []).append(symbol)
+        rows: list[Row] = [
+            {column: column[number] for column in together if column[number]} for number in range(len(block))
+        ]
+        zeros = combinations(sorted(together), len(rows) - 1)
+        for some in islice(zeros, min(_SEARCH, _WORK // len(rows) ** 2)):
+            if (found := _vanishing(rows, some)) is not None:
+                yield frozenset(symbol for column in found for symbol in together[column])  # type: ignore[index]
+        self.all = next(zeros, None) is None
+
+
+def _alone(block: list[Row]) -> list[int]:
+    """Return of each row how many of its readings are in no other row."""
+    times = Counter(symbol for row in block for symbol in row)
+    return [sum(times[symbol] == 1 for symbol in row) for row in block]
 
 
 def _vanishing(rows: list[Row], zeros: Iterable[Hashable]) -> Row | None:

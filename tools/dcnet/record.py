@@ -1,9 +1,9 @@
 """What was seen of a net, as JSON lines: `{"t_utc", "from", "to", "kind", "hex"}`. Reads and writes them.
 
-Kinds: `net` (public: floors and key graph, of one roster or of all), `epoch`, `manifest`, `order` (documents
-without signature), `submit`, `open`, `share` (frames with their MAC) and `plain` (a value that left without a
-net: first and last slot). A line may name a `register` where a gateway has more than one. Spec:
-docs/dcnet.md, "smgw dcnet leak".
+Kinds: `net` (public: floors and key graph, of one roster or of all), `epoch`, `manifest`, `order`, and of
+V-mode `orderv` and `commitv` (documents without signature), `submit`, `open`, `share` (frames with their
+MAC), `openv` (with its MAC) and `plain` (a value that left without a net: first and last slot). A line may
+name a `register` where a gateway has more than one. Spec: docs/dcnet.md, "smgw dcnet leak".
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from firmware.enforcement.dcnet.messages.canonical import Fields, decode, encode
 from firmware.enforcement.dcnet.primitives.graph import Edge
 from firmware.enforcement.dcnet.primitives.kdf import NET_BYTES
 
-KINDS: Final = ("net", "epoch", "manifest", "order", "submit", "open", "share", "plain")
+FRAMES: Final = ("submit", "open", "share")
+V_MODE: Final = ("orderv", "commitv", "openv")
+KINDS: Final = ("net", "epoch", "manifest", "order", *FRAMES, *V_MODE, "plain")
 MESSAGES: Final = "messages.jsonl"
 CORRUPT: Final = "corrupt.json"
 _U32: Final = 1 << 32

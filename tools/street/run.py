@@ -40,6 +40,7 @@ class Seen:
     begin: Taken
     """When the meters began to send."""
     end: Taken
+    """When they stopped."""
     late_s: float
     """The longest time that the event loop kept a due task waiting while the meters sent."""
 
@@ -78,8 +79,7 @@ async def live(plan: StreetPlan, progress: Progress) -> Seen:
             if not receipt["accepted"]:
                 raise PartyFailed(f"{home.household.name} refused its order: {receipt['reason']}")
         begin = Taken.now()
-        late_s = await _meters(plan, homes, clock, progress)
-        end = Taken.now()
+        late_s, end = await _meters(plan, homes, clock, progress)
         await asyncio.sleep(_SETTLE_S)
         for home in _counted(homes, "gateways stop", progress):
             await home.switch_off()
@@ -99,8 +99,13 @@ def _receipt_of(gateway: str) -> Callable[[Event], bool]:
 
 async def _meters(
     plan: StreetPlan, homes: tuple[Home, ...], clock: AdjustableClock, progress: Progress
-) -> float:
-    """Let every meter send for the plan's time, spread over the interval; returns how late the loop was."""
+) -> tuple[float, Taken]:
+    """Let every meter send for the plan's time, spread over the interval.
+
+    Returns:
+        How late the loop was, and what was taken when the time was over: each meter then waits for its next
+        turn, in which it sends no more.
+    """
     loop = asyncio.get_running_loop()
     async with asyncio.TaskGroup() as tasks:
         for number, home in enumerate(homes):
@@ -113,7 +118,8 @@ async def _meters(
             late_s = max(late_s, loop.time() - due_s)
         for home in homes:
             home.meter_stops()
-    return late_s
+        end = Taken.now()
+    return late_s, end
 
 
 async def _meter(plan: StreetPlan, home: Home, clock: AdjustableClock, begin_s: float) -> None:
@@ -122,19 +128,37 @@ async def _meter(plan: StreetPlan, home: Home, clock: AdjustableClock, begin_s: 
     await home.meter_runs(lambda: source.randrange(1, 40), plan.interval_s)
 
 
+def steady_per_s(sent_utc: Iterable[datetime], rate: float) -> float:
+    """Return how many telegrams a real second had, between the first and the last; 0 if that is no time.
+
+    n telegrams have n - 1 times between them: what comes before the first and after the last does not count.
+
+    Args:
+        sent_utc: when each was sent, in any order, by the street's clock.
+        rate: seconds of the street's clock in a real one.
+    """
+    instants = sorted(sent_utc)
+    span_s = (instants[-1] - instants[0]).total_seconds() / rate if instants else 0.0
+    return (len(instants) - 1) / span_s if span_s else 0.0
+
+
 def summary(seen: Seen) -> dict[str, Any]:
     """What `smgw street --json` prints; `ok` is computed from it."""
     plan, homes = seen.plan, seen.homes
     seconds = seen.end.elapsed_s - seen.begin.elapsed_s
     processor = (seen.end.processor_s - seen.begin.processor_s) / seconds
     sent, accepted = (sum(getattr(home.tally, name) for home in homes) for name in ("sent", "accepted"))
+    heard_per_s = steady_per_s(
+        (sent_utc for home in homes for sent_utc, _ in home.tally.transmitted), plan.rate
+    )
+    per_s = heard_per_s * accepted / sent if sent else 0.0
     registered = sum(value is not None for home in homes for value in home.tally.registered.values())
     return {
         "gateways": plan.gateways,
         "street_s": plan.duration_s,
         "real_s": round(seconds, 2),
         "rate": plan.rate,
-        "telegrams": {"sent": sent, "accepted": accepted, "per_s": round(accepted / seconds, 1)},
+        "telegrams": {"sent": sent, "accepted": accepted, "per_s": round(per_s, 1)},
         "registered": registered,
         "missing": sum(value is None for home in homes for value in home.tally.registered.values()),
         "delivered": sum(event["verified"] for event in seen.deliveries),

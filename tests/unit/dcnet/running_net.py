@@ -390,8 +390,10 @@ class RunningNet:
         for home in self.homes:
             for request, body in home.sent:
                 resource = request.partition(f"/{rules.net.hex()}/")[2].partition("/")[0]
-                if request.startswith("PUT") and resource in ("submit", "open", "share"):
+                if request.startswith("PUT") and resource in ("submit", "open", "share", "openv"):
                     seen.append(Seen(home.name, "emp", resource, body))
+                elif request.startswith("PUT") and resource == "commitv":
+                    seen.append(Seen(home.name, "emp", resource, body.partition(b"|")[2]))
         return seen
 
     def of(self, kind: str) -> list[Mapping[str, Any]]:

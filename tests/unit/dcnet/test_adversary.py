@@ -46,6 +46,7 @@ def search(numbers: range) -> None:
     for number in numbers:
         net, found = adversary_run(number)
         assert found.too_small == [], f"run {number}"
+        assert found.complete, f"run {number}"
         assert found.singles == [], f"run {number}"
         opened, released, sums = opened + net.opened, released + net.released, sums + len(found.basis)
     # The rules did not simply refuse everything: sums came out, shares were given.

@@ -270,6 +270,7 @@ def test_random_liars_with_a_witness_learn_no_sum_that_is_too_small_of_joined_ne
         lie(net, source)
         found = net.known()
         assert found.too_small == [], f"run {number}"
+        assert found.complete, f"run {number}"
         assert found.singles == [], f"run {number}"
         opened, sums = opened + net.opened, sums + len(found.basis)
     assert opened > 160

@@ -20,7 +20,8 @@ from firmware.enforcement.dcnet.slot.commitment import Work
 from tests.support.instant_loop import run
 from tests.unit.dcnet.running_net import Answer, Home, RunningNet
 from tests.unit.dcnet.support import signed_by
-from tools.dcnet.leak import known
+from tools.dcnet import commitments
+from tools.dcnet.leak import Verdict, known
 
 SIZE = 8
 LIAR = 4
@@ -252,8 +253,11 @@ def test_who_is_gone_before_the_manifest_is_missed_in_blindings_too() -> None:
 
 
 @pytest.mark.usefixtures("unproven")
-def test_blindings_leave_as_the_lanes_do_so_what_is_known_of_lanes_is_known_of_blindings() -> None:
-    """The leak check reads frames. Of a blinding the same masks are said, to the same members, as often."""
+def test_blindings_leave_as_the_lanes_do_so_what_is_known_of_lanes_is_known_of_blindings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The leak check reads both; of a blinding the same masks are said, to the same members, as often."""
+    monkeypatch.setattr(commitments, "LARGEST", 1 << 12)  # these values are small
 
     async def main() -> None:
         async with shrunk(recovery="witness") as net:
@@ -267,8 +271,11 @@ def test_blindings_leave_as_the_lanes_do_so_what_is_known_of_lanes_is_known_of_b
             record = net.record()
             for corrupt in ((), ("5",)):
                 found = known(record, corrupt)
-                assert not found.too_small
+                assert found.verdict is Verdict.NOTHING
                 assert not found.singles
+                assert found.committed == 2 * SIZE - 1
+            blindings = [one for one in record if one.kind not in ("submit", "open", "share")]
+            assert sorted(map(len, known(blindings, ()).basis)) == [SIZE - 1, SIZE]
             sent = {"submit": "commitv", "open": "openv"}
             for home in net.homes:
                 for frames, beside in sent.items():

@@ -50,6 +50,7 @@ def search(numbers: range, folder: Path) -> None:
     for number in numbers:
         net, found = lies(number, folder)
         assert found.too_small == [], number
+        assert found.complete, number
         assert found.singles == [], number
         opened += len(net.frames("open"))
         sums += len(found.basis)

@@ -17,7 +17,7 @@ from tools.homes.household import Household
 from tools.street import resources
 from tools.street.plan import StreetPlan
 from tools.street.resources import StreetTooLarge, Taken, reserve_files
-from tools.street.run import Seen, summary
+from tools.street.run import Seen, steady_per_s, summary
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -52,7 +52,9 @@ def test_a_limit_that_is_none_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class _Home:
     def __init__(self, sent: int, accepted: int, registered: dict[datetime, int | None]) -> None:
-        self.tally = type("Tally", (), {"sent": sent, "accepted": accepted, "registered": registered})
+        transmitted = [(NOW + timedelta(seconds=2 * number), 7 * number) for number in range(sent)]
+        about = {"sent": sent, "accepted": accepted, "registered": registered, "transmitted": transmitted}
+        self.tally = type("Tally", (), about)
 
 
 @pytest.mark.parametrize(("sent", "accepted", "ok"), [(4, 4, True), (4, 3, False), (0, 0, False)])
@@ -66,6 +68,27 @@ def test_a_lost_telegram_is_no_success(sent: int, accepted: int, ok: bool) -> No
     assert result["processor"] == 0.2
     assert result["files_per_gateway"] == 20
     assert result["memory_mb_per_gateway"] == 5.5
+    per_s = 0.5 * accepted / sent if sent else 0.0  # one each 2 s, of which some were lost
+    assert result["telegrams"]["per_s"] == round(per_s, 1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate", "per_s"),
+    [
+        ([0, 1, 2, 3, 4], 1, 1.0),
+        ([4, 0, 3, 1, 2], 1, 1.0),
+        ([100, 100.25, 100.5], 1, 4.0),  # what was before the first does not count
+        ([0, 60, 120], 60, 1.0),  # the street's clock runs faster than the real one
+        ([0, 0, 10, 10], 1, 0.3),
+        ([5], 1, 0.0),
+        ([5, 5], 1, 0.0),
+        ([], 1, 0.0),
+    ],
+)
+def test_telegrams_a_second_are_those_between_the_first_and_the_last(
+    seconds: list[float], rate: float, per_s: float
+) -> None:
+    assert steady_per_s([NOW + timedelta(seconds=one) for one in seconds], rate) == pytest.approx(per_s)
 
 
 def test_a_street_lives() -> None:
@@ -76,6 +99,9 @@ def test_a_street_lives() -> None:
     result = json.loads(done.stdout)
     assert result["ok"]
     assert result["telegrams"]["accepted"] == result["telegrams"]["sent"] >= 60
+    assert result["telegrams"]["per_s"] == pytest.approx(
+        3 * 6, rel=0.2
+    )  # one a second each, six times as fast
     assert result["registered"] >= 9
     assert result["delivered"] >= 9
     assert result["files_per_gateway"] <= resources.FILES_PER_GATEWAY

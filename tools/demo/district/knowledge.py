@@ -38,11 +38,13 @@ class Knowledge:
     """Sums of fewer readings than the net's floor allows."""
     with_owed: int | None = None
     """The smallest sum with what reconcile slots tell: they hold what those owed who were left out."""
+    complete: bool = True
+    """False: the search for sums of too few readings was too long to be carried to its end."""
 
     @property
     def nothing_small(self) -> bool:
-        """Whether no reading of a net's slot is told, and no sum of too few."""
-        return self.singles == 0 and self.too_small == 0
+        """Whether no reading of a net's slot is told, and no sum of too few; all was looked at."""
+        return self.singles == 0 and self.too_small == 0 and self.complete
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -56,6 +58,7 @@ class Knowledge:
             "smallest": self.smallest,
             "too_small": self.too_small,
             "with_owed": self.with_owed,
+            "complete": self.complete,
         }
 
 
@@ -103,6 +106,7 @@ def supplier(
         smallest=None if least is None else len(least.readings),
         too_small=len(found.too_small),
         with_owed=None if owing is None else len(owing.readings),
+        complete=found.complete,
     )
 
 
@@ -133,6 +137,7 @@ def member(party: str, own: str, told: Iterable[tuple[int, Collection[str]]], n_
         sums=len(basis),
         smallest=None if least is None else len(least.readings),
         too_small=0 if least is None else int(len(least.readings) < n_min - 1),
+        complete=least is None or least.exact,
     )
 
 
@@ -158,6 +163,7 @@ def bystander(party: str, requests: int, seen: Iterable[Seen], hidden: int) -> K
         sums=len(netted),
         smallest=None if least is None else len(least.readings),
         too_small=len(found.too_small),
+        complete=found.complete,
     )
 
 

@@ -24,7 +24,7 @@ from firmware.enforcement.dcnet.messages.roster import Roster, RosterPublication
 from firmware.enforcement.dcnet.messages.witnessed import Witnessed
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.primitives.graph import Edge
-from tools.dcnet.record import PublicNet, Seen, plain
+from tools.dcnet.record import FRAMES, V_MODE, PublicNet, Seen, plain
 from tools.demo.district.plan import DistrictPlan
 from tools.homes.parties import Event
 from wan.cms import signed
@@ -36,7 +36,8 @@ OWED: Final = "owed"
 _BELOW: Final = "reconcile"
 """Where the resources of a reconcile net lie, below those of its net."""
 _DER_SEQUENCE: Final = 0x30
-_FRAMES: Final = ("submit", "open", "share")
+_SIGNED: Final = frozenset({"commitv"})
+"""What members send signed; a record has the content."""
 _NETS: Final = "/dcnet/v1/"
 Flow = Mapping[str, Any]
 
@@ -69,16 +70,16 @@ def _enclosed(envelope: bytes) -> bytes:
 
 
 def asked(
-    flows: Iterable[Flow], what: str, method: str = "GET"
+    flows: Iterable[Flow], what: str, method: str = "GET", *, refused: bool = False
 ) -> Iterator[tuple[Flow, str, list[str], bool]]:
-    """Yield the answered requests about one resource of nets.
+    """Yield the requests about one resource of nets that were answered well; with `refused` all of them.
 
     Yields:
         The flow, the net, the rest of the path, and whether it is about the net's reconcile slots.
     """
     for flow in flows:
         path = str(flow["path"])
-        if flow["method"] == method and path.startswith(_NETS) and int(flow["status"]) < 300:
+        if flow["method"] == method and path.startswith(_NETS) and (refused or int(flow["status"]) < 300):
             net, *rest = path.removeprefix(_NETS).split("/")
             below = rest[:1] == [_BELOW]
             resource, *rest = rest[1:] if below else rest
@@ -123,7 +124,7 @@ def _nets(flows: Iterable[Flow], rules: Mapping[str, NetRules]) -> Iterator[Seen
 
 
 def _documents(flows: Iterable[Flow]) -> Iterator[Seen]:
-    """Epoch manifests and manifests, each once for everybody who asked."""
+    """Epoch manifests, manifests and orders of V-mode, each once for everybody who asked."""
     known: set[bytes] = set()
     for flow, _net, rest, _ in asked(flows, "manifest"):
         answer = bytes.fromhex(flow["answer"])
@@ -132,16 +133,24 @@ def _documents(flows: Iterable[Flow]) -> Iterator[Seen]:
         if document not in known:
             known.add(document)
             yield Seen(str(flow["to"]), "members", kind, document, t_utc=str(flow["t_utc"]))
+    for flow, _net, _rest, _ in asked(flows, "orderv"):
+        if answer := bytes.fromhex(flow["answer"]):  # empty: nothing is ordered
+            order = content(answer)
+            if order not in known:
+                known.add(order)
+                yield Seen(str(flow["to"]), "members", "orderv", order, t_utc=str(flow["t_utc"]))
 
 
 def _frames(flows: Iterable[Flow]) -> Iterator[Seen]:
+    """What members sent about slots, taken or not: the supplier has seen it."""
     known: set[str] = set()
-    for kind in _FRAMES:
-        for flow, _net, _rest, below in asked(flows, kind, "PUT"):
+    for kind in (*FRAMES, *V_MODE):
+        for flow, _net, _rest, below in asked(flows, kind, "PUT", refused=True):
             if flow["hex"] not in known:
                 known.add(flow["hex"])
-                frame, register = bytes.fromhex(flow["hex"]), OWED if below else ""
-                yield Seen(str(flow["from"]), str(flow["to"]), kind, frame, register, str(flow["t_utc"]))
+                body, register = bytes.fromhex(flow["hex"]), OWED if below else ""
+                said = content(body) if kind in _SIGNED else body
+                yield Seen(str(flow["from"]), str(flow["to"]), kind, said, register, str(flow["t_utc"]))
 
 
 def _plain(plan: DistrictPlan, delivered: Iterable[Event]) -> Iterator[Seen]:
