@@ -13,8 +13,10 @@ import pytest
 from firmware.enforcement.dcnet.events import NetEventKind
 from firmware.enforcement.dcnet.founding.beacon import BeaconCommit, BeaconReveal
 from firmware.enforcement.dcnet.messages.roster import Attestation, KeyBundle, SignedBundle
+from tests.support.instant_loop import run
 from tests.support.virtual_time import run_virtually
 from tests.unit.dcnet.roster_street import Net, Street, believe_names, told
+from tests.unit.dcnet.running_net import RunningNet
 from tests.unit.dcnet.support import signed_by
 from wan.errors import OrderRefused
 
@@ -153,3 +155,27 @@ async def _administrators_nonce() -> None:
         now = net.emp.rosters.in_force
         assert now is not None
         assert set(now.members) == set(FIRST)
+
+
+@pytest.mark.parametrize("recovery", ["none", "witness"])
+def test_who_never_confirms_an_edge_is_left_out_and_the_others_begin(recovery: str) -> None:
+    """Under witnesses nobody could read the EpochManifest that says so: one home's power cut stopped all."""
+
+    async def main() -> None:
+        net = RunningNet(10, recovery=recovery)
+        net.patience_s = 120.0
+        silent, others = net.homes[0], net.homes[1:]
+        silent.cut = lambda resource: "/confirm/" in resource
+        async with net.opened():
+            while not all(NetEventKind.JOINED in home.kinds() for home in others):  # noqa: ASYNC110
+                await asyncio.sleep(5)
+            slot = net.rules.slot_at(net.clock.now_utc()) + 2
+            await net.contribute(slot, {home.name: 7 for home in others})
+            await net.until(slot + 1, 0)
+            assert net.totals()[slot]["members"] == [home.name for home in others]
+
+    async def in_time() -> None:
+        async with asyncio.timeout(3000):
+            await main()
+
+    run(in_time())
