@@ -117,7 +117,7 @@ class Confirmed:
             said = EdgeConfirm.from_bytes(content)
         except (DcNetError, MessageRefused) as error:
             raise ConfirmationRefused(str(error)) from error
-        self._own(gateway, signer, said.index, said.roster_hash)
+        self._own(gateway, signer, said)
         if hashlib.sha256(item.certificate).digest() != roster.entries[said.index - 1].certificate_hash:
             raise ConfirmationRefused("signed with another certificate than in the roster")
         if {peer for peer, _ in said.tags} != self._neighbours.get(said.index, frozenset()):
@@ -139,7 +139,7 @@ class Confirmed:
             said = EdgeDispute.from_bytes(content)
         except (DcNetError, MessageRefused) as error:
             raise ConfirmationRefused(str(error)) from error
-        self._own(gateway, signer, said.index, said.roster_hash)
+        self._own(gateway, signer, said)
         shown = self._shown.get(said.peer)
         if shown is None or document_hash(shown[1]) != said.shown:
             raise ConfirmationRefused("it disputes what nobody has shown")
@@ -160,10 +160,13 @@ class Confirmed:
         peers = sorted(self._neighbours.get(own, frozenset()) & self._shown.keys())
         return Confirmations(tuple(self._shown[peer][0] for peer in peers)).to_bytes()
 
-    def _own(self, gateway: str, signer: str, index: int, roster_hash: bytes) -> None:
+    def _own(self, gateway: str, signer: str, said: EdgeConfirm | EdgeDispute) -> None:
+        index, roster = said.index, self._roster
         if signer != gateway or not 1 <= index <= len(self._members) or self._members[index - 1] != gateway:
             raise ConfirmationRefused("another member's")
-        if roster_hash != self._roster_hash:
+        # All three: members ignore what differs in one, and would wait for ever for whom we count as here.
+        meant = (self._rules.net, 0 if roster is None else roster.version, self._roster_hash)
+        if (said.net, said.version, said.roster_hash) != meant:
             raise ConfirmationRefused("for another roster")
 
     def _tell(self, event: str, gateway: str, **more: str) -> None:

@@ -46,6 +46,7 @@ from firmware.enforcement.dcnet.primitives import graph, kdf
 from hsm.errors import HsmError
 from tools.counterparts.messages import MessageRefused
 from tools.counterparts.net_confirmed import Confirmed
+from tools.counterparts.net_distinct import shared_part, who_copied
 from tools.counterparts.net_journal import Journal, Room
 from tools.counterparts.net_reconcile import terms_of
 from tools.counterparts.net_tally import Terms
@@ -104,7 +105,7 @@ class FoundingRefused(Exception):
 
 
 class MembersSilent(Exception):
-    """Members of a countersigned roster did not reveal their nonces in time: it is given up."""
+    """Members did not reveal their nonces in time, or have none of their own: the roster is given up."""
 
     def __init__(self, names: frozenset[str]) -> None:
         super().__init__(f"{len(names)} members keep silent")
@@ -246,7 +247,7 @@ class Founding:
         What was done before, by a process before this one as well, is not done again.
 
         Raises:
-            MembersSilent: members did not reveal in time.
+            MembersSilent: members did not reveal in time, or commit to what is not theirs to reveal.
             DraftStale: its epoch began before it was countersigned.
         """
         await self._all_here.wait()
@@ -281,7 +282,12 @@ class Founding:
     async def _drafted(self, names: Iterable[str]) -> tuple[Roster, bytes]:
         """Return the one roster of this version, and the same signed by us."""
         if (data := self._kept.get("draft")) is None:
-            roster = self._draft([await self._ask(name, "commit", self._commitment) for name in names])
+            administrators = [await self._ask(name, "commit", self._commitment) for name in names]
+            commitments = {self._reveal.commitment, *(one.commitment for one in administrators)}
+            chosen = {member: self._bundles[member][1] for member in self._members}
+            if copied := who_copied(chosen, commitments):
+                raise MembersSilent(copied)
+            roster = self._draft(administrators)
             content = roster.to_bytes()
             self._kept.put("draft", data := encode([content, await self._keys.sign(content)]))
         content, signed = _list(data)
@@ -430,6 +436,8 @@ class Founding:
             return 200 if known[1] == bundle else 409
         if self._all_here.is_set():
             return 425  # the roster is drafted: the next one
+        if what := shared_part(bundle, (one for _, one in self._bundles.values())):
+            raise FoundingRefused(f"another member's {what}")
         self._bundles[gateway] = (signed, bundle)
         self._kept.put(f"bundle/{gateway}", encode([body, content]))
         return 201

@@ -28,12 +28,14 @@ from tools.counterparts.net_blame import FaultKeeper
 from tools.counterparts.net_cosigning import Cosigner
 from tools.counterparts.net_keys import open_bundle
 from tools.counterparts.net_ordered import OrderedNet
-from tools.counterparts.net_succession import check_next, keep_names, revoked_peers, withdrawal
+from tools.counterparts.net_succession import check_next, keep_names, newest_of, revoked_peers, withdrawal
 from tools.counterparts.server import Emit
 from wan.errors import OrderRefused
 
 AUTHORISED_EPOCHS: Final = 400
 """Peers are authorised for so many days from a roster's first, as long as members believe a roster."""
+MOST_DRAFTS: Final = 1000
+"""So many drafts in a row may come to nothing; a nonce is kept for each that was asked for."""
 
 
 class NetWitness:
@@ -105,8 +107,10 @@ class NetWitness:
         """
         if self._ordered(net) is None:
             raise self._refusal("commit", net, OrderRefused("policy", "no such net was ordered"))
-        if version != 1 and f"roster-{net}-{version - 1}" not in self._kept:
-            raise self._refusal("commit", net, OrderRefused("version", "the roster before is unknown"))
+        # A draft that was never countersigned, by us or by another, uses its number up.
+        newest = newest_of(self._kept, net, "roster")
+        if f"roster-{net}-{version}" not in self._kept and not newest < version <= newest + MOST_DRAFTS:
+            raise self._refusal("commit", net, OrderRefused("version", f"the newest roster is {newest}"))
         commit = BeaconCommit(bytes.fromhex(net), version, self._reveal_of(net, version).commitment)
         return await self._attest(commit.to_bytes())
 

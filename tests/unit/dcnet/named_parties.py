@@ -63,6 +63,9 @@ class BoundSignatures:
     async def by_member(self, signed: bytes, certificate: bytes) -> bytes:
         return content_of(certificate.decode("latin-1").removeprefix("certificate of "), signed)
 
+    def sealed(self) -> BoundSignatures:
+        return self
+
 
 class NamedKeys:
     """A `CoordinatorKeys` whose signatures are names."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -242,6 +242,18 @@ class RunningNet:
         self.keys = SupplierKeys()
         self.patience_s = 3600.0
         self._lock_step: set[asyncio.Task[None]] = set()
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Switch everything on; who joins is not waited for."""
+        self._enc = await self.keys.prepare()
+        self.start_supplier()
+        for home in self.homes:
+            self.start(home)
+        try:
+            yield
+        finally:
+            await self.__aexit__()
 
     async def __aenter__(self) -> RunningNet:
         self._enc = await self.keys.prepare()

@@ -185,6 +185,31 @@ def test_other_forms_of_cbor_are_refused(data: bytes) -> None:
         canonical.decode(data)
 
 
+def _shared(width: int, depth: int) -> bytes:
+    """Each array holds the one before so often: `width ** depth` items in some hundred bytes."""
+    arrays = [b"\xd8\x1c" + bytes([0x80 + width]) + bytes(width)]
+    for before in range(depth - 1):
+        arrays.append(b"\xd8\x1c" + bytes([0x80 + width]) + bytes([0xD8, 0x1D, before]) * width)
+    return bytes([0x80 + depth]) + b"".join(arrays)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(_shared(4, 3), id="an array in itself again and again"),
+        pytest.param(b"\xd9\x01\x00\x83\x43abc" + b"\xd8\x19\x00" * 2, id="a text said twice by number"),
+        pytest.param(b"\x81\xc4\x82\x00\xc2\x41\x07", id="a decimal fraction of a long number"),
+        pytest.param(b"\x81\xd8\x23\x63(a)", id="a regular expression"),
+        pytest.param(b"\x81\xa1\x00\x00", id="a map whose keys may collide"),
+        pytest.param(b"\x9f\x01\xff", id="a length that is not given"),
+    ],
+)
+def test_what_can_stand_for_more_than_its_bytes_is_not_even_built(data: bytes) -> None:
+    """411 bytes kept a gateway busy for 15 s, 700 for ever, 4 MB took all memory: before any signature."""
+    with pytest.raises(MalformedObject, match="not a document"):
+        canonical.decode(data)
+
+
 def test_fields_out_of_range_are_refused() -> None:
     kind, encoded = KNOWN[0]
     fields = cbor2.loads(encoded)

@@ -55,6 +55,8 @@ async def _confirmations() -> None:
             lambda s: replace(s, index=2),
             lambda s: replace(s, index=9),
             lambda s: replace(s, roster_hash=bytes(32)),
+            lambda s: replace(s, net=bytes(8)),  # members ignore these three, and wait for others
+            lambda s: replace(s, version=2),
             lambda s: replace(s, tags=s.tags[:3]),
             lambda s: replace(s, tags=((6, bytes(8)),)),
         ]
@@ -81,6 +83,8 @@ async def _confirmations() -> None:
             replace(dispute, peer=1, shown=document_hash(now.founding.confirming._shown[1][1])),
             replace(dispute, index=2),
             replace(dispute, roster_hash=bytes(32)),
+            replace(dispute, net=bytes(8)),
+            replace(dispute, version=2),
         ):
             body = signed_by(names[0], bad.to_bytes())
             assert await _put(street, net, names[0], f"dispute/1/{names[0]}", body) == 400

@@ -54,6 +54,12 @@ class Signatures(Protocol):
     async def by_member(self, signed: bytes, certificate: bytes) -> bytes:
         """Check that `certificate` (DER) is a gateway's SIG certificate of our PKI and its key signed."""
 
+    def sealed(self) -> Signatures:
+        """For what was checked when it was taken, and has been in the sealed store since: contents only.
+
+        Certificates run out and are renewed while a roster holds; what was right then is right still.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class CheckedRoster:

@@ -1,14 +1,16 @@
 """The one canonical form of documents and records: deterministic CBOR arrays. Codec only.
 
 Unsigned integers, byte strings, texts, nulls and arrays of them; no maps, floats or tags.
-Decoding encodes again and compares the bytes. Spec: docs/dcnet.md, "Exact constructions".
+Decoding encodes again and compares the bytes. What a general decoder would do with tags, maps and lengths
+not given is refused before it is done: references to what was read before would let a few hundred bytes
+stand for more than any memory holds. Spec: docs/dcnet.md, "Exact constructions".
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import IntEnum
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import cbor2
 
@@ -34,7 +36,13 @@ def decode(data: bytes) -> object:
     if len(data) > MAX_DOCUMENT_BYTES:
         raise MalformedObject(f"document of {len(data)} bytes")
     try:
-        value: object = cbor2.loads(data)
+        value: object = cbor2.loads(
+            data,
+            semantic_decoders=_NO_TAGS,
+            max_depth=_MAX_DEPTH + 1,
+            allow_indefinite=False,
+            strict_hashable_types=True,
+        )
         _check_types(value, _MAX_DEPTH)
         again = cbor2.dumps(value, canonical=True)
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, EOFError, RecursionError) as error:
@@ -42,6 +50,22 @@ def decode(data: bytes) -> object:
     if again != data:
         raise MalformedObject("a document is not in its canonical form")
     return value
+
+
+class _NoTags(Mapping[int, Callable[[object, bool], object]]):
+    """Asked how a tag is to be read, refuses: what it would stand for is not even built."""
+
+    def __getitem__(self, tag: int) -> NoReturn:
+        raise MalformedObject(f"a document holds tag {tag}")
+
+    def __len__(self) -> int:
+        return 0
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(())
+
+
+_NO_TAGS: Final = _NoTags()
 
 
 def _check_types(value: object, depth: int) -> None:

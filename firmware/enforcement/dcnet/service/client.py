@@ -21,7 +21,9 @@ OK: Final = frozenset({200, 201})
 TRY_AGAIN: Final = frozenset({404, 425, 429, 500, 502, 503, 504})
 RELAY_AFTER: Final = 30
 """So often in a row the EMP may fail to serve a founding before the administrator is asked."""
-_RELAYED: Final = frozenset({"bundle", "roster", "reveal", "graph", "confirm"})
+MAX_ANSWER_BYTES: Final = 1 << 17
+"""Of what is no part of a founding: some of it is kept as it came, and proofs of a lie hold several."""
+_FOUNDING: Final = frozenset({"bundle", "roster", "reveal", "graph", "confirm"})
 _AWAY: Final = (WanError, TlsRefused, CertificateRefused, OSError)
 
 
@@ -234,7 +236,11 @@ class NetClient:
 
     async def _ask(self, method: str, resource: str, body: bytes) -> Answer | None:
         answer = await self._through(self._exchange, method, resource, body)
-        if self._administrator is None or resource.split("/")[0] not in _RELAYED:
+        kind = resource.split("/")[0]
+        if kind not in _FOUNDING and answer is not None and len(answer.body) > MAX_ANSWER_BYTES:
+            self._log.info("%s %s: an answer of %d bytes is ignored", method, kind, len(answer.body))
+            return None
+        if self._administrator is None or kind not in _FOUNDING:
             return answer
         if answer is not None and answer.status in OK:
             self._failed.pop(resource, None)

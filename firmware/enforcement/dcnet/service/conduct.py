@@ -41,6 +41,8 @@ from wan.errors import WanError
 
 MAX_WAITING: Final = 64
 """So many messages wait at most; of more the oldest go."""
+MAX_WAITING_BYTES: Final = 1 << 20
+"""And so much; the newest waits in any case."""
 _WAITING: Final = "conduct-waiting"
 _ACCUSED: Final = "conduct-accused"
 _REFUSED: Final = (WanError, CertificateRefused, DcNetError)
@@ -228,7 +230,10 @@ class Conduct:
         """Let a message wait; a newer one for the same resource of the EMP replaces it."""
         same = (target, method, resource)
         kept = [one for one in self._waiting if target == _ADMINISTRATOR or one[:3] != same]
-        await self._keep([*kept, (target, method, resource, body)][-MAX_WAITING:])
+        waiting = [*kept, (target, method, resource, body)][-MAX_WAITING:]
+        while len(waiting) > 1 and sum(len(one[3]) for one in waiting) > MAX_WAITING_BYTES:
+            del waiting[0]
+        await self._keep(waiting)
 
     async def _keep(self, waiting: list[tuple[int, str, str, bytes]]) -> None:
         await self._ledger.keep(_WAITING, encode([list(one) for one in waiting]))

@@ -24,6 +24,7 @@ from firmware.enforcement.dcnet.messages.manifest import EpochManifest
 from firmware.enforcement.dcnet.messages.roster import Attestation
 from firmware.enforcement.dcnet.service.client import NetClient
 from firmware.enforcement.dcnet.service.refusals import REFUSED
+from firmware.enforcement.dcnet.service.witnessing import content_of
 
 Tell = Callable[[NetEventKind, int | None, int, str], Awaitable[None]]
 """(kind, slot, size of the set, reason) for the logs."""
@@ -87,7 +88,8 @@ class Confirming:
         enough = len(membership.ring.peers - missing) >= membership.rules.required_degree()
         if not enough or (signed_epoch := await self._client.epoch(epoch)) is None:
             return False
-        started = EpochManifest.from_bytes(await self._signatures.by_emp(signed_epoch))
+        content = await content_of(membership.rules, roster, self._signatures, signed_epoch)
+        started = EpochManifest.from_bytes(content)
         if started.version != version:
             return False  # another roster is in force in that epoch
         membership.check_epoch(started, epoch)

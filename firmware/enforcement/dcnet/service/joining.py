@@ -173,7 +173,7 @@ class Joining:
             )
             await self._ledger.keep(name, kept := made.to_bytes())
         offer = SignedBundle.from_bytes(kept)
-        content = await self._signatures.by_member(offer.signed, offer.certificate)
+        content = await self._signatures.sealed().by_member(offer.signed, offer.certificate)
         return offer, KeyBundle.from_bytes(content)
 
     async def _roster(self, own: KeyBundle) -> CheckedRoster | None:
@@ -189,7 +189,7 @@ class Joining:
                 RosterPublication.from_bytes(data),
                 own,
                 today=self._today(),
-                signatures=self._signatures,
+                signatures=self._signatures if kept is None else self._signatures.sealed(),
             )
             if kept is None:
                 await self._succeeds(checked.roster)
@@ -259,9 +259,8 @@ class Joining:
         if self._fruitless is not None and self._fruitless[0] == data:
             raise MembershipRefused(*self._fruitless[1])
         published = GraphPublication.from_bytes(data)
-        allowed = await check_authorisations(
-            checked, published.authorisations, self._today(), self._signatures
-        )
+        signatures = self._signatures if kept is None else self._signatures.sealed()
+        allowed = await check_authorisations(checked, published.authorisations, self._today(), signatures)
         try:
             membership = await members.join(
                 self._rules,
