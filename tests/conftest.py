@@ -43,10 +43,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # around everything: no test's time limit runs while it waits
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Keep what is marked "punctual" apart from all other tests, its fixtures too."""
-    if _FLOOR is None:
+    """Keep what is marked "punctual" apart from all other tests, its fixtures too; not from a night's."""
+    alone = item.get_closest_marker("punctual") is not None
+    if _FLOOR is None or (item.get_closest_marker("nightly") is not None and not alone):
         return (yield)
-    with _FLOOR.entered(alone=item.get_closest_marker("punctual") is not None):
+    with _FLOOR.entered(alone=alone):
         return (yield)
 
 
