@@ -13,10 +13,10 @@ from typing import Any, Final, TypeVar
 import cbor2
 
 from firmware.enforcement.dcnet.errors import MalformedObject
+from firmware.enforcement.dcnet.messages import shape
 from firmware.enforcement.dcnet.primitives.arithmetic import MODULUS, Lanes
 
 MAX_DOCUMENT_BYTES: Final = 1 << 22
-_MAX_DEPTH: Final = 8
 _E = TypeVar("_E", bound=IntEnum)
 
 
@@ -25,33 +25,28 @@ def encode(value: Sequence[Any]) -> bytes:
     return cbor2.dumps(value, canonical=True)
 
 
-def decode(data: bytes) -> object:
+def decode(data: bytes, most_items: int = shape.MAX_ITEMS) -> object:
     """Decode one canonical document.
 
+    Args:
+        data: from anywhere.
+        most_items: more than the usual for what may be long by right: own records, lists of a day's slots.
+
     Raises:
-        MalformedObject: not CBOR, not canonical, too long, or with types that no document has.
+        MalformedObject: not CBOR, not canonical, too long, of too many items, or with types that no document
+            has.
     """
     if len(data) > MAX_DOCUMENT_BYTES:
         raise MalformedObject(f"document of {len(data)} bytes")
+    shape.check(data, most_items)
     try:
         value: object = cbor2.loads(data)
-        _check_types(value, _MAX_DEPTH)
         again = cbor2.dumps(value, canonical=True)
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, EOFError, RecursionError) as error:
         raise MalformedObject(f"not a document: {type(error).__name__}") from error
     if again != data:
         raise MalformedObject("a document is not in its canonical form")
     return value
-
-
-def _check_types(value: object, depth: int) -> None:
-    if isinstance(value, list):
-        if depth == 0:
-            raise MalformedObject("a document is nested too deeply")
-        for item in value:
-            _check_types(item, depth - 1)
-    elif value is not None and type(value) not in (int, bytes, str):
-        raise MalformedObject(f"a document holds a {type(value).__name__}")
 
 
 def octets(item: object, *lengths: int) -> bytes:

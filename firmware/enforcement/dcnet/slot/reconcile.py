@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from firmware.enforcement.dcnet.errors import MalformedObject
-from firmware.enforcement.dcnet.messages.canonical import decode, encode
+from firmware.enforcement.dcnet.messages.canonical import MAX_DOCUMENT_BYTES, decode, encode
 from firmware.enforcement.dcnet.policy import TENTHS
 from firmware.enforcement.dcnet.slot.ledger import Owed
 from firmware.errors import StoreCorrupt
@@ -39,7 +39,7 @@ class Carried:
     def from_bytes(cls, data: bytes) -> Self:
         """Decode; `StoreCorrupt` if it is no such record."""
         try:
-            item: Any = decode(data)
+            item: Any = decode(data, MAX_DOCUMENT_BYTES)  # our own: all of a period may be owed
             import_wh, export_wh, spans = item
             return cls(int(import_wh), int(export_wh), tuple((int(a), int(b)) for a, b in spans))
         except (MalformedObject, TypeError, ValueError) as error:
