@@ -197,7 +197,7 @@ async def _open_base(
     quotas = Quotas(table.system_mb << 20, table.consumer_mb << 20, table.calibration_mb << 20)
     stores = await stack.enter_async_context(await Stores.open(config.gateway.state, module, quotas=quotas))
     own = DisciplinedClock(clock, Discipline(drift_ppm=config.time.drift_ppm))
-    base = await make_base(config, own, module, stores, end)
+    base = await make_base(config, own, module, stores, end, apart=asyncio.to_thread)
     if faults := stores.faults():
         for fault in faults:
             await base.chronicle.fault("stores", fault)

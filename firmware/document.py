@@ -2,12 +2,14 @@
 
 msgspec stops at the first fault and knows no lines. This walks through a document along its type, so that the
 answer to a broken one is the whole list: file, line, key, what was expected, and a hint where a name is near.
+After MAX_FAULTS nobody reads on, and neither does this: a document of nothing but faults costs no more.
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
@@ -22,6 +24,7 @@ from firmware.toml_lines import KeyPath, key_lines
 
 MAX_BYTES: Final = 4 * 1024 * 1024
 """A larger document is refused unread."""
+MAX_FAULTS: Final = 100
 _T = TypeVar("_T")
 
 Check = Callable[[Any], str | None]
@@ -57,7 +60,7 @@ def read_toml(path: Path, kind: type[_T], *, checks: Mapping[str, Check] | None 
         checks: by name.
 
     Raises:
-        ConfigurationRefused: lists every fault of the document.
+        ConfigurationRefused: lists every fault of the document, the first MAX_FAULTS of them.
     """
     try:
         with path.open("rb") as stream:
@@ -97,7 +100,7 @@ def read_json(
     """Read a JSON document the same way; its faults have keys, no lines.
 
     Raises:
-        ConfigurationRefused: lists every fault of the document.
+        ConfigurationRefused: lists every fault of the document, the first MAX_FAULTS of them.
     """
     if len(data) > MAX_BYTES:
         raise _refused(file, "(document)", f"at most {MAX_BYTES} bytes")
@@ -110,6 +113,10 @@ def read_json(
     return _Walk(file, Path(), {}, checks or {}).document(raw, kind)
 
 
+class _Enough(Exception):
+    """As many faults as anybody reads."""
+
+
 class _Walk:
     def __init__(
         self, file: str, folder: Path, lines: Mapping[KeyPath, int], checks: Mapping[str, Check]
@@ -118,7 +125,8 @@ class _Walk:
         self._faults: list[Fault] = []
 
     def document(self, raw: object, kind: type[_T]) -> Document[_T]:
-        self._look(raw, kind, ())
+        with suppress(_Enough):
+            self._look(raw, kind, ())
         if self._faults:
             raise ConfigurationRefused(sorted(self._faults, key=lambda fault: fault.line or 0))
         value = msgspec.convert(raw, kind, dec_hook=self._convert)
@@ -134,7 +142,7 @@ class _Walk:
                 return
             self._look_at_fields(raw, inner, path)
         elif isinstance(raw, list) and (element := _element_type(inner)) is not None:
-            for position, part in enumerate(raw):
+            for position, part in enumerate(raw[: _most(metas)]):
                 self._look(part, element, (*path, position))
         elif isinstance(raw, dict) and get_origin(inner) is dict:
             for key, part in raw.items():
@@ -183,6 +191,8 @@ class _Walk:
 
     def _fault(self, path: KeyPath, expected: str) -> None:
         self._faults.append(Fault(self._file, _line_of(self._lines, path), _key_text(path), expected))
+        if len(self._faults) == MAX_FAULTS:
+            raise _Enough
 
 
 @cache
@@ -209,6 +219,12 @@ def _unwrap(kind: Any) -> tuple[Any, list[msgspec.Meta]]:
             kind = parts[0]
         else:
             return kind, metas
+
+
+def _most(metas: Iterable[msgspec.Meta]) -> int | None:
+    """How many parts of a list are looked at: some more than it may have, as that is a fault by itself."""
+    limits = [meta.max_length for meta in metas if meta.max_length is not None]
+    return min(limits) + MAX_FAULTS if limits else None
 
 
 def _element_type(kind: Any) -> Any:

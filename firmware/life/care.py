@@ -46,7 +46,7 @@ from firmware.orders.desk import OrderDesk
 from firmware.orders.life import life_orders
 from firmware.orders.stores import store_orders
 from firmware.parts import Parts
-from firmware.profile.registry import Registry, SealedProfiles
+from firmware.profile.registry import Apart, Registry, SealedProfiles
 from firmware.store.memory import MemoryWatch
 from firmware.store.operations import Delete, Put
 from firmware.store.stores import Stores
@@ -144,9 +144,15 @@ class Base:
 
 
 async def make_base(
-    config: GatewayConfig, clock: DisciplinedClock, module: ModuleSession, stores: Stores, end: EndOfLife
+    config: GatewayConfig,
+    clock: DisciplinedClock,
+    module: ModuleSession,
+    stores: Stores,
+    end: EndOfLife,
+    *,
+    apart: Apart,
 ) -> Base:
-    """Put logs, operating state and profiles together over open stores."""
+    """Put logs, operating state and profiles together over open stores; long orders are judged `apart`."""
     notices = Notices(stores.system, clock)
     lives: list[LifeCycle] = []
 
@@ -179,6 +185,7 @@ async def make_base(
         small_nets_allowed=config.dcnet.insecure_small_nets,
         report=chronicle.receipt,
         local_meters=() if meters is None else load_meters(meters),
+        apart=apart,
     )
     report = Reporter(chronicle.fault)
     return Base(config, clock, module, stores, logs, notices, life, chronicle, report, registry, end)

@@ -242,9 +242,12 @@ def _split(order: Order) -> tuple[tuple[str, ...], bytes]:
 
 def _news(changes: Sequence[Change], said: str) -> Iterator[News]:
     """Tell each consumer which of his profiles an order changed, and nothing of anybody else's."""
-    for consumer in sorted({one for change in changes for one in change.consumers}):
-        own = summary([change for change in changes if consumer in change.consumers])
-        text = f"{said}: {own}"[:_REASON_CHARS]
+    of: dict[str, list[Change]] = {}
+    for change in changes:
+        for consumer in change.consumers:
+            of.setdefault(consumer, []).append(change)
+    for consumer, own in sorted(of.items()):
+        text = f"{said}: {summary(own)}"[:_REASON_CHARS]
         yield News(consumer=consumer, event=Event.PROFILE_CHANGE, text=text)
 
 

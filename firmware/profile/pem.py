@@ -1,13 +1,21 @@
-"""Certificates as profiles carry them: PEM to DER, fingerprint of the key. Form only, never a path. Pure."""
+"""Certificates as profiles carry them: PEM to DER, fingerprint of the key. Form only, never a path. Pure.
+
+Walking through a certificate takes a millisecond, and a set names the same few in each profile, so what was
+found of the latest texts is remembered.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Final
 
 _LABEL: Final = "CERTIFICATE"
+_REMEMBERED: Final = 1024
+"""Texts; a household's set names a dozen, and the longest order has not many more than these."""
 
 
+@lru_cache(_REMEMBERED)
 def to_der(text: str) -> bytes:
     """Return the DER bytes of the one certificate in a PEM text.
 
@@ -44,6 +52,7 @@ def key_curve(text: str) -> str | None:
     return str(name).lower() if kind == "named" else None
 
 
+@lru_cache(_REMEMBERED)
 def key_fingerprint(text: str) -> str:
     """Return the SHA-256 of the public key in hexadecimal, of the text itself where it holds none.
 

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, Protocol
 
 import msgspec
@@ -17,7 +18,7 @@ import msgspec
 from firmware.errors import StoreCorrupt
 from firmware.log.news import News
 from firmware.profile.model import CommunicationProfile, MeterProfile, ProfileSet
-from firmware.profile.orders import carry_out
+from firmware.profile.orders import Effect, carry_out
 from firmware.profile.pem import to_der
 from firmware.profile.record import NOTHING, ActiveRecord, owners
 from firmware.store.operations import Operation
@@ -105,6 +106,16 @@ class SealedProfiles:
 
 Report = Callable[[Receipt], Awaitable[None]]
 """Told of every order that was carried out or refused, once."""
+Apart = Callable[[Callable[[], Effect]], Awaitable[Effect]]
+"""Does a long computation where it holds nobody up; `asyncio.to_thread` is one."""
+LONG_BYTES: Final = 1 << 14
+"""An order whose body is longer is read and judged apart: the largest takes 1.5 s here, and longer on a small
+machine."""
+
+
+async def at_once(work: Callable[[], Effect]) -> Effect:
+    """Do it here and now."""
+    return work()
 
 
 class Registry:
@@ -116,6 +127,7 @@ class Registry:
         small_nets_allowed: `insecure_small_nets` of gateway.toml.
         report: told of every receipt.
         local_meters: meter profiles of the gateway's own configuration, for meters that no order names.
+        apart: where long orders are read and judged.
     """
 
     def __init__(
@@ -126,7 +138,9 @@ class Registry:
         small_nets_allowed: bool,
         report: Report,
         local_meters: Iterable[MeterProfile] = (),
+        apart: Apart = at_once,
     ) -> None:
+        self._apart = apart
         self._store, self._now_utc, self._report = store, now_utc, report
         self._small_nets_allowed = small_nets_allowed
         self._record = NOTHING
@@ -256,9 +270,10 @@ class Registry:
             known = await self._store.receipt(order.message_id)
             if known is not None:
                 return known
-            effect = carry_out(
-                self._record, order, self._now_utc(), small_nets_allowed=self._small_nets_allowed
+            judged = partial(
+                carry_out, self._record, order, self._now_utc(), small_nets_allowed=self._small_nets_allowed
             )
+            effect = await (self._apart if len(order.body) > LONG_BYTES else at_once)(judged)
             record = effect.record
             if record is not None and effect.activates:
                 for settle in self._settlers:

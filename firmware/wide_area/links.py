@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from firmware.clock.clock import Clock
 from firmware.config import GwaTable
+from firmware.enforcement.dcnet.messages.canonical import MAX_DOCUMENT_BYTES
 from firmware.profile.registry import Forwarded
 from firmware.wide_area.identity import Identity
 from hsm.api import CertificateUse, KeySlot
@@ -78,12 +79,12 @@ class Links:
         known = {**self._recipients.former_peers(), **self._recipients.peers()}
         return {name: peer for name, peer in known.items() if name not in hidden}
 
-    def channel(self, peer: str, *, timeout_s: float | None = None) -> HttpChannel:
+    def channel(self, peer: str, *, for_nets: bool = False) -> HttpChannel:
         """Make a channel to a configured peer; it connects when it is used."""
         channel = (
-            HttpChannel(self.dialer, peer)
-            if timeout_s is None
-            else HttpChannel(self.dialer, peer, timeout_s=timeout_s)
+            HttpChannel(self.dialer, peer, timeout_s=NET_TIMEOUT_S, max_reply_bytes=MAX_DOCUMENT_BYTES)
+            if for_nets
+            else HttpChannel(self.dialer, peer)
         )
         self._channels.append(channel)
         return channel
@@ -106,9 +107,9 @@ class Links:
             ways[queue(self.administrator.name, name)] = self._forwarders[name]
         return ways
 
-    def supplier(self, name: str, *, timeout_s: float | None = None) -> EmpClient:
+    def supplier(self, name: str, *, for_nets: bool = False) -> EmpClient:
         """Make a client with a connection of its own."""
-        return EmpClient(self.channel(name, timeout_s=timeout_s), name, self.identity.gateway_id)
+        return EmpClient(self.channel(name, for_nets=for_nets), name, self.identity.gateway_id)
 
     def sealing_keys(self) -> SealingKeys:
         """Return what a message is signed with, and what lets its recipient check that."""

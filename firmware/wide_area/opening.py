@@ -29,7 +29,7 @@ from firmware.profile.pem import to_der
 from firmware.store.outbox import SealedOutbox
 from firmware.supervisor import Service, ServiceGroup
 from firmware.wide_area import identity as identities
-from firmware.wide_area.links import NET_TIMEOUT_S, Links, administrator
+from firmware.wide_area.links import Links, administrator
 from firmware.wide_area.net_status import NetStatus
 from firmware.wide_area.nets import Nets, whose
 from hsm.api import CertificateUse, KeySlot
@@ -175,7 +175,7 @@ def _net_member(
         for text in (profile.peer.sig_certificate or "", profile.peer.enc_certificate or "")
     )
     links.check(emp_enc, CertificateUse.ENC)
-    client = links.supplier(profile.recipient, timeout_s=NET_TIMEOUT_S)
+    client = links.supplier(profile.recipient, for_nets=True)
 
     def owner(event: NetEvent) -> str:
         return whose(event, processing, rules)
@@ -185,7 +185,7 @@ def _net_member(
         return await client.exchange(method, resource, release if body else None)
 
     administrator = EmpClient(
-        links.channel(links.administrator.name, timeout_s=NET_TIMEOUT_S),
+        links.channel(links.administrator.name, for_nets=True),
         links.administrator.name,
         parts.gateway_id,
     )

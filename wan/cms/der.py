@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count, islice
 from typing import Any, Final
 
 from asn1crypto import core
@@ -16,6 +17,8 @@ from wan.cms.oids import ContentType
 from wan.errors import MalformedMessage
 
 MAX_DEPTH: Final = 24
+MAX_ELEMENTS: Final = 4096
+"""In a message there are some hundred, and as many more for each of a few certificates: content is one."""
 _INTEGER, _BIT_STRING, _NULL, _OID, _BOOLEAN = 0x02, 0x03, 0x05, 0x06, 0x01
 
 
@@ -58,20 +61,22 @@ def check(data: bytes) -> None:
     """Make sure that `data` is one DER element and so is everything constructed inside it.
 
     Raises:
-        MalformedMessage: it is not, or it is nested deeper than MAX_DEPTH.
+        MalformedMessage: it is not, it is nested deeper than MAX_DEPTH, or it has more than MAX_ELEMENTS.
     """
-    if len(list(elements(data))) != 1:
+    if len(list(islice(elements(data), 2))) != 1:
         raise MalformedMessage("DER: not exactly one element")
-    _check(data, 0)
+    _check(data, 0, count(1))
 
 
-def _check(data: bytes, depth: int) -> None:
+def _check(data: bytes, depth: int, counted: Iterator[int]) -> None:
     if depth > MAX_DEPTH:
         raise MalformedMessage("DER: nested too deeply")
     for element in elements(data):
+        if next(counted) > MAX_ELEMENTS:
+            raise MalformedMessage("DER: too many elements")
         content = element.content
         if element.tag & 0x20:
-            _check(content, depth + 1)
+            _check(content, depth + 1, counted)
         elif element.tag == _INTEGER:
             if not content or (len(content) > 1 and content[0] in (0x00, 0xFF) and _redundant(content)):
                 raise MalformedMessage("DER: integer is not minimal")

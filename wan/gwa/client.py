@@ -61,11 +61,11 @@ def decode_list(body: bytes) -> list[bytes]:
     """
     try:
         texts = _orders_decoder.decode(body).orders
+        if len(texts) > MAX_ORDERS:
+            raise MalformedMessage("list of orders is too long")
         orders = [base64.b64decode(text, validate=True) for text in texts]
     except (msgspec.MsgspecError, binascii.Error, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise MalformedMessage(f"list of orders: {type(error).__name__}") from error
-    if len(orders) > MAX_ORDERS:
-        raise MalformedMessage("list of orders is too long")
     return orders
 
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import pytest
+
 from firmware.enforcement.dcnet.messages.manifest import Manifest, ManifestReply
 from firmware.enforcement.dcnet.messages.reports import Charge
 from firmware.enforcement.dcnet.service.conduct import MAX_WAITING, MAX_WAITING_BYTES, Conduct
@@ -28,11 +30,12 @@ def _bloated(resource: str, body: bytes, lies: bool) -> bytes:
     return ManifestReply(signer + b"#" + bytes(3 << 20) + b"|" + content, reply.siblings).to_bytes()
 
 
-def test_manifests_of_megabytes_do_not_end_a_membership() -> None:
+@pytest.mark.parametrize("n_max", [64, 4096])
+def test_manifests_of_megabytes_do_not_end_a_membership(n_max: int) -> None:
     """Two of them were kept as a proof that was too large to be read: no restart brought the gateway back."""
 
     async def main() -> None:
-        async with RunningNet() as net:
+        async with RunningNet(n_max=n_max) as net:
             home, slot = net.homes[0], net.first
             for lies in (False, True):
                 home.alter = partial(_bloated, lies=lies)

@@ -1,24 +1,22 @@
 """The one canonical form of documents and records: deterministic CBOR arrays. Codec only.
 
 Unsigned integers, byte strings, texts, nulls and arrays of them; no maps, floats or tags.
-Decoding encodes again and compares the bytes. What a general decoder would do with tags, maps and lengths
-not given is refused before it is done: references to what was read before would let a few hundred bytes
-stand for more than any memory holds. Spec: docs/dcnet.md, "Exact constructions".
+Decoding encodes again and compares the bytes. Spec: docs/dcnet.md, "Exact constructions".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, TypeVar
 
 import cbor2
 
 from firmware.enforcement.dcnet.errors import MalformedObject
+from firmware.enforcement.dcnet.messages import shape
 from firmware.enforcement.dcnet.primitives.arithmetic import MODULUS, Lanes
 
 MAX_DOCUMENT_BYTES: Final = 1 << 22
-_MAX_DEPTH: Final = 8
 _E = TypeVar("_E", bound=IntEnum)
 
 
@@ -27,55 +25,41 @@ def encode(value: Sequence[Any]) -> bytes:
     return cbor2.dumps(value, canonical=True)
 
 
-def decode(data: bytes) -> object:
+def decode(data: bytes, most_items: int = shape.MAX_ITEMS) -> object:
     """Decode one canonical document.
 
+    Args:
+        data: from anywhere.
+        most_items: more than the usual for what may be long by right: lists of a day's slots.
+
     Raises:
-        MalformedObject: not CBOR, not canonical, too long, or with types that no document has.
+        MalformedObject: not CBOR, not canonical, too long, of too many items, or with types that no document
+            has.
     """
     if len(data) > MAX_DOCUMENT_BYTES:
         raise MalformedObject(f"document of {len(data)} bytes")
+    return _decode(data, most_items)
+
+
+def decode_kept(data: bytes) -> object:
+    """Decode a record of our own, as long as it was written: what was kept must be read again.
+
+    Raises:
+        MalformedObject: it is no such record.
+    """
+    return _decode(data, len(data))
+
+
+def _decode(data: bytes, most_items: int) -> object:
+    shape.check(data, most_items)
     try:
-        value: object = cbor2.loads(
-            data,
-            semantic_decoders=_NO_TAGS,
-            max_depth=_MAX_DEPTH + 1,
-            allow_indefinite=False,
-            strict_hashable_types=True,
-        )
-        _check_types(value, _MAX_DEPTH)
+        value: object = cbor2.loads(data)
         again = cbor2.dumps(value, canonical=True)
     except (cbor2.CBORError, ValueError, TypeError, OverflowError, EOFError, RecursionError) as error:
         raise MalformedObject(f"not a document: {type(error).__name__}") from error
     if again != data:
         raise MalformedObject("a document is not in its canonical form")
     return value
-
-
-class _NoTags(Mapping[int, Callable[[object, bool], object]]):
-    """Asked how a tag is to be read, refuses: what it would stand for is not even built."""
-
-    def __getitem__(self, tag: int) -> NoReturn:
-        raise MalformedObject(f"a document holds tag {tag}")
-
-    def __len__(self) -> int:
-        return 0
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(())
-
-
-_NO_TAGS: Final = _NoTags()
-
-
-def _check_types(value: object, depth: int) -> None:
-    if isinstance(value, list):
-        if depth == 0:
-            raise MalformedObject("a document is nested too deeply")
-        for item in value:
-            _check_types(item, depth - 1)
-    elif value is not None and type(value) not in (int, bytes, str):
-        raise MalformedObject(f"a document holds a {type(value).__name__}")
 
 
 def octets(item: object, *lengths: int) -> bytes:

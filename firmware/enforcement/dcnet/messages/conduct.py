@@ -24,6 +24,7 @@ from firmware.enforcement.dcnet.messages.frames import MAC_BYTES
 
 MAX_RANGES: Final = 1024
 MAX_DAY_SLOTS: Final = 1 << 17
+_DAY_ITEMS: Final = 5 * MAX_DAY_SLOTS
 """A day has 86 400 slots of one second."""
 MAX_NOTE_BYTES: Final = 1 << 10
 _U63: Final = 1 << 63
@@ -174,7 +175,7 @@ class ReceiptDay:
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Decode; anything else than the canonical form raises `MalformedObject`."""
-        fields = Fields(decode(data), 6, cls.KIND)
+        fields = Fields(decode(data, _DAY_ITEMS), 6, cls.KIND)
         found = cls(
             fields.octets(NET_BYTES),
             fields.number(U32),
@@ -282,7 +283,7 @@ class SlotDigest:
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """Decode; anything else than the canonical form, or a broken chain, raises `MalformedObject`."""
-        fields = Fields(decode(data), 8, cls.KIND)
+        fields = Fields(decode(data, _DAY_ITEMS), 8, cls.KIND)
         found = cls(
             fields.octets(NET_BYTES),
             fields.number(U32),

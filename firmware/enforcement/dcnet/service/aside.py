@@ -15,7 +15,7 @@ from typing import Final
 from firmware.enforcement.dcnet.errors import MalformedObject
 from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.founding.succession import NO_ROSTER
-from firmware.enforcement.dcnet.messages.canonical import Fields, decode, encode
+from firmware.enforcement.dcnet.messages.canonical import Fields, decode_kept, encode
 from firmware.enforcement.dcnet.messages.documents import U32
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.service.joining import Joining
@@ -148,7 +148,7 @@ async def kept(ledger: Ledger) -> list[tuple[int, int]]:
     if (data := await ledger.kept(ASIDE)) is None:
         return []
     try:
-        items = decode(data)
+        items = decode_kept(data)
         rows = [Fields(item, 2) for item in items] if isinstance(items, list) else []
         return [(row.number(U32), row.number(U32)) for row in rows]
     except MalformedObject as error:
@@ -156,6 +156,6 @@ async def kept(ledger: Ledger) -> list[tuple[int, int]]:
 
 
 def _numbers(data: bytes) -> list[int]:
-    items = decode(data)
+    items = decode_kept(data)
     assert isinstance(items, list), "our own record"
     return items

@@ -16,7 +16,7 @@ from firmware.enforcement.dcnet.errors import AuditRefused, DcNetError, Malforme
 from firmware.enforcement.dcnet.events import NetEventKind
 from firmware.enforcement.dcnet.founding.roster import Signatures
 from firmware.enforcement.dcnet.machines import MODE, Mode, ModeStep, SlotState
-from firmware.enforcement.dcnet.messages.canonical import decode, encode
+from firmware.enforcement.dcnet.messages.canonical import decode_kept, encode
 from firmware.enforcement.dcnet.messages.faults import AuditOrder
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.service.client import Clock, NetClient
@@ -94,7 +94,7 @@ class Auditing:
         if (data := await self._ledger.kept(_AUDIT)) is None:
             return None
         try:
-            items: Any = decode(data)
+            items: Any = decode_kept(data)
             epoch, slot, signed = items
         except (MalformedObject, TypeError, ValueError) as error:
             raise StoreCorrupt("the record of an audit has another form than expected") from error

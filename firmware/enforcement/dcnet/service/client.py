@@ -1,6 +1,7 @@
 """What a member says to its EMP, resource by resource. Retries within a deadline; judges no content.
 
-A peer that is away, or a refusal of the gate to let something out, is an answer that did not come.
+A peer that is away, a refusal of the gate to let something out, and an answer that is longer than any true
+one are answers that did not come.
 Spec: docs/dcnet.md, resources of appendix "Exact constructions".
 """
 
@@ -13,6 +14,8 @@ from typing import Final, Protocol
 
 from firmware.enforcement.dcnet.messages.manifest import ManifestReply
 from firmware.enforcement.dcnet.messages.witnessed import OrderReply
+from firmware.enforcement.dcnet.policy import NetRules
+from firmware.enforcement.dcnet.service.sizes import most_bytes
 from firmware.errors import ReleaseRefused
 from hsm.errors import CertificateRefused, TlsRefused
 from wan.errors import WanError
@@ -21,9 +24,8 @@ OK: Final = frozenset({200, 201})
 TRY_AGAIN: Final = frozenset({404, 425, 429, 500, 502, 503, 504})
 RELAY_AFTER: Final = 30
 """So often in a row the EMP may fail to serve a founding before the administrator is asked."""
-MAX_ANSWER_BYTES: Final = 1 << 17
-"""Of what is no part of a founding: some of it is kept as it came, and proofs of a lie hold several."""
-_FOUNDING: Final = frozenset({"bundle", "roster", "reveal", "graph", "confirm"})
+_RELAYED: Final = frozenset({"bundle", "roster", "reveal", "graph", "confirm"})
+_RELAY: Final = "relay/"
 _AWAY: Final = (WanError, TlsRefused, CertificateRefused, OSError)
 
 
@@ -61,23 +63,24 @@ class NetClient:
 
     def __init__(
         self,
-        net: bytes,
+        rules: NetRules,
         exchange: Exchange,
         clock: Clock,
-        poll_s: float,
         log: logging.LoggerAdapter[logging.Logger],
         administrator: Exchange | None = None,
         *,
         below: str = "",
     ) -> None:
-        """Talk about `net`; `poll_s` is the pause between two tries, `log` says which net it is.
+        """Talk about the net of `rules`, which say how long to pause and how much to listen to.
 
-        `administrator` is the way to the gateway's own administrator, which relays what the EMP does not.
-        With `below` everything lies below that resource of the net: its reconcile net does.
+        `log` says which net it is. `administrator` is the way to the gateway's own administrator, which
+        relays what the EMP does not. With `below` everything lies below that resource of the net: its
+        reconcile net does.
         """
         self._administrator, self._failed = administrator, dict[str, int]()
-        self._base, self._exchange = f"/dcnet/v1/{net.hex()}{below}", exchange
-        self._clock, self._poll_s, self._log = clock, poll_s, log
+        self._rules = rules
+        self._base, self._exchange = f"/dcnet/v1/{rules.net.hex()}{below}", exchange
+        self._clock, self._poll_s, self._log = clock, rules.poll_ms / 1000, log
 
     async def pause(self) -> None:
         """Wait one polling interval."""
@@ -236,11 +239,7 @@ class NetClient:
 
     async def _ask(self, method: str, resource: str, body: bytes) -> Answer | None:
         answer = await self._through(self._exchange, method, resource, body)
-        kind = resource.split("/")[0]
-        if kind not in _FOUNDING and answer is not None and len(answer.body) > MAX_ANSWER_BYTES:
-            self._log.info("%s %s: an answer of %d bytes is ignored", method, kind, len(answer.body))
-            return None
-        if self._administrator is None or kind not in _FOUNDING:
+        if self._administrator is None or resource.split("/")[0] not in _RELAYED:
             return answer
         if answer is not None and answer.status in OK:
             self._failed.pop(resource, None)
@@ -248,14 +247,20 @@ class NetClient:
         failed = self._failed[resource] = self._failed.get(resource, 0) + 1
         if failed % RELAY_AFTER:
             return answer
-        relayed = await self._through(self._administrator, method, f"relay/{resource}", body)
+        relayed = await self._through(self._administrator, method, f"{_RELAY}{resource}", body)
         return answer if relayed is None or relayed.status not in OK else relayed
 
     async def _through(self, way: Exchange, method: str, resource: str, body: bytes) -> Answer | None:
+        what = resource.removeprefix(_RELAY)
+        name = resource.split("/")[0]
         try:
-            return await way(method, f"{self._base}/{resource}", body)
+            answer = await way(method, f"{self._base}/{resource}", body)
         except _AWAY as error:
-            self._log.info("%s %s: %s", method, resource.split("/")[0], error)
+            self._log.info("%s %s: %s", method, name, error)
         except ReleaseRefused as error:
-            self._log.warning("%s %s may not leave: %s", method, resource.split("/")[0], error)
+            self._log.warning("%s %s may not leave: %s", method, name, error)
+        else:
+            if len(answer.body) <= most_bytes(self._rules, what):
+                return answer
+            self._log.warning("%s %s: an answer of %d bytes is ignored", method, name, len(answer.body))
         return None

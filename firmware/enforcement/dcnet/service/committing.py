@@ -16,7 +16,7 @@ from firmware.enforcement.dcnet.errors import CommitmentRefused, DcNetError, Mal
 from firmware.enforcement.dcnet.events import NetEventKind
 from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.founding.roster import Signatures
-from firmware.enforcement.dcnet.messages.canonical import decode, encode
+from firmware.enforcement.dcnet.messages.canonical import decode_kept, encode
 from firmware.enforcement.dcnet.messages.commit import CommitOrder, CommitV, OpenV, Reason
 from firmware.enforcement.dcnet.messages.conduct import seal_note
 from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, digest
@@ -219,7 +219,7 @@ class Committing:
 
 
 def _array(data: bytes, count: int) -> list[Any]:
-    items = decode(data)
+    items = decode_kept(data)
     if not isinstance(items, list) or len(items) != count:
         raise MalformedObject(f"an array of {count} fields was expected")
     return items

@@ -15,7 +15,7 @@ from firmware.enforcement.dcnet.errors import DcNetError, MalformedObject, Refus
 from firmware.enforcement.dcnet.events import NetEventKind
 from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.founding.roster import Signatures
-from firmware.enforcement.dcnet.messages.canonical import decode, encode
+from firmware.enforcement.dcnet.messages.canonical import decode_kept, encode
 from firmware.enforcement.dcnet.messages.conduct import (
     Calendar,
     CalendarPublication,
@@ -245,7 +245,7 @@ class Conduct:
 
 def _rows(data: bytes) -> list[Any]:
     try:
-        items = decode(data)
+        items = decode_kept(data)
     except MalformedObject as error:
         raise StoreCorrupt("what waits to be told is not in its canonical form") from error
     if not isinstance(items, list):

@@ -95,7 +95,7 @@ class NetMember:
         self.rules, self.state = rules, MemberState.PROVISIONED
         self._clock, self._report = clock, report
         self._log = prefixed(_LOG, f"{INSECURE_SMALL_NET if self.insecure else 'net'} {rules.net.hex()}")
-        self._client = NetClient(rules.net, exchange, clock, rules.poll_ms / 1000, self._log, administrator)
+        self._client = NetClient(rules, exchange, clock, self._log, administrator)
         self._ledger = Ledger(store, rules.net, rules.slot_at)
         self.chain = ManifestChain(self._ledger)
         self.membership: Membership | None = None

@@ -27,7 +27,7 @@ from firmware.enforcement.dcnet.founding.succession import (
     check_first,
     check_successor,
 )
-from firmware.enforcement.dcnet.messages.canonical import decode, encode
+from firmware.enforcement.dcnet.messages.canonical import decode_kept, encode
 from firmware.enforcement.dcnet.messages.documents import document_hash
 from firmware.enforcement.dcnet.messages.roster import KeyBundle, Roster, RosterPublication, SignedBundle
 from firmware.enforcement.dcnet.policy import NetRules
@@ -282,6 +282,6 @@ class Joining:
 
 
 def _numbers(data: bytes) -> list[int]:
-    items = decode(data)
+    items = decode_kept(data)
     assert isinstance(items, list), "our own record"
     return items

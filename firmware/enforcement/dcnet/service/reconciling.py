@@ -90,7 +90,7 @@ class Reconciling:
         self._served = -1
         self._ledger = Ledger(store, self.rules.net, self.rules.slot_at)
         self.chain = ManifestChain(self._ledger)
-        client = NetClient(rules.net, exchange, clock, self.rules.poll_ms / 1000, log, below=BELOW)
+        client = NetClient(rules, exchange, clock, log, below=BELOW)
         self._conduct = Conduct(
             self.rules,
             client=client,

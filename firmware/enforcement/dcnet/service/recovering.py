@@ -14,7 +14,7 @@ from firmware.enforcement.dcnet.errors import Equivocation, MalformedObject, Rel
 from firmware.enforcement.dcnet.events import NetEventKind
 from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.founding.roster import Signatures
-from firmware.enforcement.dcnet.messages.canonical import decode, encode
+from firmware.enforcement.dcnet.messages.canonical import decode_kept, encode
 from firmware.enforcement.dcnet.messages.faults import RecoveryOrder
 from firmware.enforcement.dcnet.messages.frames import seal
 from firmware.enforcement.dcnet.messages.witnessed import OrderReply
@@ -140,6 +140,6 @@ class Recovering:
 
 def _decode(data: bytes) -> Any:
     try:
-        return decode(data)
+        return decode_kept(data)
     except MalformedObject as error:
         raise StoreCorrupt("a record of recovery is not in its canonical form") from error

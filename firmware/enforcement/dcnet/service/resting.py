@@ -14,7 +14,7 @@ from firmware.enforcement.dcnet.errors import MalformedObject, MembershipRefused
 from firmware.enforcement.dcnet.events import NetEventKind
 from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.founding.roster import Signatures
-from firmware.enforcement.dcnet.messages.canonical import decode, encode
+from firmware.enforcement.dcnet.messages.canonical import decode_kept, encode
 from firmware.enforcement.dcnet.messages.faults import CanaryStatement, OtherEnds
 from firmware.enforcement.dcnet.service.auditing import LastAudit
 from firmware.enforcement.dcnet.service.client import NetClient
@@ -110,7 +110,7 @@ class RestingEdges:
         if (data := await self._ledger.kept(name)) is None:
             return []
         try:
-            items: Any = decode(data)
+            items: Any = decode_kept(data)
             return [int(one) for one in items]
         except (MalformedObject, TypeError, ValueError) as error:
             raise StoreCorrupt("a record of resting edges has another form than expected") from error

@@ -16,7 +16,7 @@ from firmware.enforcement.dcnet.events import NetEventKind
 from firmware.enforcement.dcnet.founding.membership import Membership
 from firmware.enforcement.dcnet.founding.roster import Signatures
 from firmware.enforcement.dcnet.founding.succession import Leave, VersionNotice
-from firmware.enforcement.dcnet.messages.canonical import Fields, decode, encode
+from firmware.enforcement.dcnet.messages.canonical import Fields, decode_kept, encode
 from firmware.enforcement.dcnet.messages.documents import HASH_BYTES, U32
 from firmware.enforcement.dcnet.messages.roster import Roster
 from firmware.enforcement.dcnet.policy import NetRules
@@ -118,12 +118,12 @@ class Versions:
             return
         try:
             if (data := await self._ledger.kept(_VERSIONS)) is not None:
-                fields = Fields(decode(data), 3)
+                fields = Fields(decode_kept(data), 3)
                 self._in_force, self._on_the_way = fields.number(U32), fields.number(U32)
                 await self._forget(fields.number(U32))
             await self.aside.load()
             if (data := await self._ledger.kept(_WITHDRAWN)) is not None:
-                fields = Fields(decode(data), 2)
+                fields = Fields(decode_kept(data), 2)
                 self.serial = fields.number(U32)
                 self.withdrawn = frozenset(Fields([one], 1).octets(HASH_BYTES) for one in fields.array())
         except MalformedObject as error:
@@ -347,7 +347,7 @@ async def forget_net(ledger: Ledger, module: SecurityModule, slots: Iterable[Key
     """
     versions: set[int] = {1}
     if (data := await ledger.kept(_VERSIONS)) is not None:
-        fields = Fields(decode(data), 3)
+        fields = Fields(decode_kept(data), 3)
         versions |= {fields.number(U32), fields.number(U32), fields.number(U32)}
     versions |= {version for version, _ in await aside.kept(ledger)}
     for version in versions:

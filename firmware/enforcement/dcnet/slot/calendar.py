@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from firmware.enforcement.dcnet.errors import CalendarRefused, MalformedObject
-from firmware.enforcement.dcnet.messages.canonical import decode, encode
+from firmware.enforcement.dcnet.messages.canonical import decode_kept, encode
 from firmware.enforcement.dcnet.messages.conduct import Calendar
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.slot.ledger import RETAINED_SLOTS, Ledger
@@ -80,7 +80,7 @@ class Calendars:
         """Read what was kept. Raises `StoreCorrupt`."""
         data = await self._ledger.kept(_NAME)
         try:
-            items = [] if data is None else decode(data)
+            items = [] if data is None else decode_kept(data)
             assert isinstance(items, list)
             self._kept = [(Calendar.from_bytes(content), signed) for content, signed in items]
         except (MalformedObject, TypeError, ValueError) as error:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from firmware.enforcement.dcnet.errors import Equivocation, MalformedObject
-from firmware.enforcement.dcnet.messages.canonical import decode, encode
+from firmware.enforcement.dcnet.messages.canonical import decode_kept, encode
 from firmware.enforcement.dcnet.messages.documents import document_hash, from_bitmap, to_bitmap
 from firmware.enforcement.dcnet.messages.manifest import EpochManifest
 from firmware.enforcement.dcnet.slot.ledger import Ledger
@@ -102,7 +102,7 @@ class ManifestChain:
 
 def _decode(data: bytes, count: int) -> list[Any]:
     try:
-        items = decode(data)
+        items = decode_kept(data)
     except MalformedObject as error:
         raise StoreCorrupt("a record of the manifest chain is not in its canonical form") from error
     if not isinstance(items, list) or len(items) != count:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from firmware.enforcement.dcnet.errors import MalformedObject
-from firmware.enforcement.dcnet.messages.canonical import decode, encode
+from firmware.enforcement.dcnet.messages.canonical import decode_kept, encode
 from firmware.enforcement.dcnet.messages.conduct import SentFrames, Taken
 from firmware.enforcement.dcnet.messages.documents import HASH_BYTES
 from firmware.enforcement.dcnet.slot.ledger import Ledger
@@ -125,7 +125,7 @@ class Diary:
 
 def _read(data: bytes, count: int) -> list[Any]:
     try:
-        items = decode(data)
+        items = decode_kept(data)
     except MalformedObject as error:
         raise StoreCorrupt("a diary is not in its canonical form") from error
     if not isinstance(items, list) or len(items) != count:

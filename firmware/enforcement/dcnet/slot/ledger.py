@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from firmware.enforcement.dcnet.errors import MalformedObject, SlotInPast
 from firmware.enforcement.dcnet.machines import SLOT, SlotState, Step
-from firmware.enforcement.dcnet.messages.canonical import decode, encode
+from firmware.enforcement.dcnet.messages.canonical import decode_kept, encode
 from firmware.errors import StoreCorrupt
 from firmware.store.operations import Operation, Put
 
@@ -292,7 +292,7 @@ async def mark_restored(store: LedgerStore, now_utc: datetime) -> None:
 
 def _array(data: bytes, kinds: tuple[type, ...]) -> list[Any]:
     try:
-        items = decode(data)
+        items = decode_kept(data)
     except MalformedObject as error:
         raise StoreCorrupt("a ledger record is not in its canonical form") from error
     if not isinstance(items, list) or [type(item) for item in items] != list(kinds):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from firmware.enforcement.dcnet.errors import MalformedObject
-from firmware.enforcement.dcnet.messages.canonical import decode, encode
+from firmware.enforcement.dcnet.messages.canonical import decode_kept, encode
 from firmware.enforcement.dcnet.messages.documents import from_bitmap, to_bitmap
 from firmware.enforcement.dcnet.messages.frames import Frame, digest
 from firmware.enforcement.dcnet.messages.manifest import Manifest
@@ -70,7 +70,7 @@ class OpenedSlot:
         if (data := await ledger.kept(_NAME)) is None:
             return None
         try:
-            items: Any = decode(data)
+            items: Any = decode_kept(data)
             epoch, slot, before, present, size, manifest, account = items
             submitted, opened, *digests = account
             head = Head(epoch, slot - 1, before, from_bitmap(present, size))

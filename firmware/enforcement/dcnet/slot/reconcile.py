@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from firmware.enforcement.dcnet.errors import MalformedObject
-from firmware.enforcement.dcnet.messages.canonical import decode, encode
+from firmware.enforcement.dcnet.messages.canonical import decode_kept, encode
 from firmware.enforcement.dcnet.policy import TENTHS
 from firmware.enforcement.dcnet.slot.ledger import Owed
 from firmware.errors import StoreCorrupt
@@ -54,7 +54,7 @@ class Carried:
     def from_bytes(cls, data: bytes) -> Self:
         """Decode; `StoreCorrupt` if it is no such record."""
         try:
-            item: Any = decode(data)
+            item: Any = decode_kept(data)
             import_wh, export_wh, spans = item
             return cls(int(import_wh), int(export_wh), tuple((int(a), int(b)) for a, b in spans))
         except (MalformedObject, TypeError, ValueError) as error:
@@ -107,7 +107,7 @@ class Lots:
     def from_bytes(cls, data: bytes) -> Self:
         """Decode; `StoreCorrupt` if it is no such record."""
         try:
-            item: Any = decode(data)
+            item: Any = decode_kept(data)
             lots = tuple(tuple((int(a), int(b)) for a, b in lot) for lot in item)
         except (MalformedObject, TypeError, ValueError) as error:
             raise StoreCorrupt("a record of lots has another form than expected") from error

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from firmware.enforcement.dcnet.errors import MalformedObject
-from firmware.enforcement.dcnet.messages.canonical import decode, encode
+from firmware.enforcement.dcnet.messages.canonical import decode_kept, encode
 from firmware.enforcement.dcnet.messages.manifest import Manifest, SlotResult, Verdict
 from firmware.enforcement.dcnet.slot.ledger import Ledger
 from firmware.errors import StoreCorrupt
@@ -65,7 +65,7 @@ class ToldResult:
         if (data := await ledger.kept(_NAME)) is None:
             return None
         try:
-            items: Any = decode(data)
+            items: Any = decode_kept(data)
             result, signed = items
             return cls(SlotResult.from_bytes(result), bytes(signed))
         except (MalformedObject, TypeError, ValueError) as error:
