@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 VISIT: Final = 3
 """So many disputed edges, silences or denials: somebody should go and look."""
+MOST_PROOFS: Final = 16
+"""So many wrong proofs of one gateway are kept; it is out with the first."""
 COUNTED: Final = ("disputes", "silent", "denied", "contradictions", "proofs")
 """What is counted of each gateway."""
 _VISITED: Final = ("disputes", "silent", "denied")
@@ -317,7 +319,9 @@ class FaultKeeper:
         if said.net != bytes.fromhex(net):
             raise OrderRefused("net", "about another net")
         name = f"proof-{net}-{said.version}-{said.slot}-{said.index}"
-        if name not in self._kept:
+        gateway = json.loads(self._kept[f"names-{net}-{said.version}"])["gateways"][said.index - 1]
+        often = self.standing(net).get(gateway, {}).get("proofs", 0) >= MOST_PROOFS
+        if name not in self._kept and not often:
             failed = failing_check(said, roster, NetRules.from_profile(ordered.policy))
             blame = Blame(proofs=frozenset({said.index}))
             self._note(net, said.version, said.slot, blame, name, check=failed)

@@ -157,6 +157,18 @@ async def test_a_supplier_cannot_frame_a_member_by_its_word(slot: Named) -> None
     assert await refused(slot.keeper(max_wh=LARGEST_WH - 1), slot.signed[LIAR]) == "policy"
 
 
+async def test_a_member_that_convicts_itself_for_ever_fills_no_disk(
+    slot: Named, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tools.counterparts.net_blame.MOST_PROOFS", 3)
+    keeper, wrong = slot.keeper(), slot.said(LIAR)
+    for later in range(5):
+        body = replace(wrong, slot=wrong.slot + later).to_bytes()
+        standing = await judge(keeper, signed_by(f"gw{LIAR}", body))
+    assert standing[f"gw{LIAR}"]["proofs"] == 3
+    assert len([name for name in slot.kept if name.startswith("proof-")]) == 3
+
+
 async def test_without_libsodium_nothing_is_believed_and_the_refusal_says_what_to_install(
     slot: Named, monkeypatch: pytest.MonkeyPatch
 ) -> None:
