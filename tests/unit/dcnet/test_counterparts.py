@@ -42,7 +42,7 @@ from tools.counterparts.net_founding import Founding, FoundingRefused
 from tools.counterparts.net_keys import CmsKeys
 from tools.counterparts.net_ordered import OrderedNet
 from tools.counterparts.net_tally import Taken, Tally, Terms
-from tools.counterparts.net_witness import NetWitness
+from tools.counterparts.net_witness import MOST_DRAFTS, NetWitness
 from tools.counterparts.pki import issue_gateway, make_pki
 from wan.cms import signed as cms
 from wan.errors import OrderRefused
@@ -282,7 +282,7 @@ async def test_the_witness_signs_its_own_and_nothing_else(tmp_path: Path) -> Non
         with pytest.raises(OrderRefused, match="roster"):
             await question(NET.hex(), 1)
     with pytest.raises(OrderRefused, match="version"):
-        await draft.witness.commit(NET.hex(), 2)
+        await draft.witness.commit(NET.hex(), 2 + MOST_DRAFTS)
     with pytest.raises(OrderRefused, match="policy"):
         await draft.witness.commit("00" * 8, 1)
     forged = SignedBundle(draft.bundles[0].certificate, draft.bundles[1].signed)
