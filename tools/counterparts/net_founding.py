@@ -41,7 +41,7 @@ from firmware.enforcement.dcnet.messages.roster import (
     RosterPublication,
     SignedBundle,
 )
-from firmware.enforcement.dcnet.policy import LANES, NetRules
+from firmware.enforcement.dcnet.policy import LANES, NetRules, Recovery
 from firmware.enforcement.dcnet.primitives import graph, kdf
 from hsm.errors import HsmError
 from tools.counterparts.messages import MessageRefused
@@ -266,7 +266,9 @@ class Founding:
             index: kdf.mac_key(z, roster_hash, self._rules.net, self._version)
             for index, z in secrets_of.items()
         }
-        terms = Terms(self._rules.net, self._version, len(self._members), len(LANES), mac_keys)
+        dealt = self._rules.holders if self._rules.recovery is Recovery.WITNESS else 0
+        size, lanes = len(self._members), len(LANES)
+        terms = Terms(self._rules.net, self._version, size, lanes, mac_keys, shares=dealt)
         if self._rules.reconcile_slots:
             self.reconcile_terms = terms_of(terms, self._rules.reconciled(), secrets_of, roster_hash)
         if self.publication is None:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.cmac import CMAC
 from firmware.enforcement.dcnet.errors import MalformedObject
 from firmware.enforcement.dcnet.machines import SUPPLIER, SupplierStep
 from firmware.enforcement.dcnet.messages.documents import document_hash, to_bitmap
-from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, Frame, FrameType, digest
+from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, MAX_SHARES, Frame, FrameType, digest
 from firmware.enforcement.dcnet.messages.manifest import Manifest, SlotResult, Verdict
 from firmware.enforcement.dcnet.primitives import arithmetic, merkle
 
@@ -39,6 +39,8 @@ class Terms:
     mac_keys: Mapping[int, bytes]
     flags: int = 0
     """Of Submit and Open frames: RECONCILE in a reconcile net."""
+    shares: int = MAX_SHARES
+    """So many a Submit may deal at most."""
 
 
 class Leaves:
@@ -110,6 +112,8 @@ class Tally:
             self.hello.add(index)
             return Taken.NEW, frame
         if index not in self.present or len(frame.lanes) != self.terms.lanes:
+            return Taken.REFUSED, frame
+        if len(frame.shares) > self.terms.shares:
             return Taken.REFUSED, frame
         name = digest(sealed[:-MAC_BYTES])
         if (known := self._submitted.get(index)) is not None:

@@ -42,7 +42,7 @@ from tools.counterparts.net_founding import Founding, FoundingRefused
 from tools.counterparts.net_keys import CmsKeys
 from tools.counterparts.net_ordered import OrderedNet
 from tools.counterparts.net_tally import Taken, Tally, Terms
-from tools.counterparts.net_witness import NetWitness
+from tools.counterparts.net_witness import MOST_DRAFTS, NetWitness
 from tools.counterparts.pki import issue_gateway, make_pki
 from wan.cms import signed as cms
 from wan.errors import OrderRefused
@@ -59,7 +59,8 @@ class Slot:
         chosen = readings or {index: (index * 10, 0, 1) for index in KEYS}
         self.rounds = {index: Round(view(index, 4), head(4)) for index in KEYS}
         self.frames = {i: seal(r.submit(chosen[i], bytes([i]) * 16), KEYS[i]) for i, r in self.rounds.items()}
-        self.tally = Tally(Terms(NET, 1, 4, 3, KEYS), 0, 20_000, head(4).hash, frozenset(KEYS))
+        terms = Terms(NET, 1, 4, 3, KEYS, shares=1)
+        self.tally = Tally(terms, 0, 20_000, head(4).hash, frozenset(KEYS))
 
     def openings(self) -> dict[int, bytes]:
         manifest = self.tally.manifest or self.tally.close(None)
@@ -96,6 +97,7 @@ def test_frames_are_taken_once_in_time_and_from_their_member_only() -> None:
         {"epoch": 1},
         {"reference": bytes(32)},
         {"lanes": (1, 2)},
+        {"shares": ((2, bytes(16)), (3, bytes(16)))},  # one more than anybody may deal
         {"type": FrameType.OPEN},
     ):
         forged = seal(replace(body, **changes).to_bytes(), KEYS[1])  # type: ignore[arg-type]
@@ -280,7 +282,7 @@ async def test_the_witness_signs_its_own_and_nothing_else(tmp_path: Path) -> Non
         with pytest.raises(OrderRefused, match="roster"):
             await question(NET.hex(), 1)
     with pytest.raises(OrderRefused, match="version"):
-        await draft.witness.commit(NET.hex(), 2)
+        await draft.witness.commit(NET.hex(), 2 + MOST_DRAFTS)
     with pytest.raises(OrderRefused, match="policy"):
         await draft.witness.commit("00" * 8, 1)
     forged = SignedBundle(draft.bundles[0].certificate, draft.bundles[1].signed)

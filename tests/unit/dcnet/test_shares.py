@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from typing import Any
 
@@ -99,6 +100,42 @@ def test_one_wrong_share_of_eight_is_found(
     if len(six) == 6:
         with pytest.raises(SharesRefused, match="polynomial"):
             shares.recover(six, 5)
+
+
+@given(key16, st.lists(key16, min_size=0, max_size=3), st.integers(0, 8), st.data())
+def test_whichever_shares_are_wrong_they_are_found_or_too_many(
+    seed: bytes, coefficients: list[bytes], extra: int, data: st.DataObject
+) -> None:
+    threshold = len(coefficients) + 1
+    dealt = dict(enumerate(shares.split(seed, coefficients, threshold + extra), start=1))
+    errors = data.draw(st.dictionaries(st.sampled_from(sorted(dealt)), st.integers(1, 1 << 127)))
+    for x, error in errors.items():
+        dealt[x] = (int.from_bytes(dealt[x], "big") ^ error).to_bytes(16, "big")
+    try:
+        found, wrong = shares.recover(dealt, threshold)
+    except SharesRefused:
+        assert 2 * len(errors) > extra
+    else:
+        assert 2 * len(wrong) <= extra
+        if 2 * len(errors) <= extra:
+            assert (found, wrong) == (seed, errors.keys())
+
+
+@pytest.mark.parametrize(("count", "threshold"), [(16, 8), (63, 5)])
+def test_shares_that_are_all_wrong_are_refused_in_few_steps(
+    count: int, threshold: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One lost member that had dealt 63 wrong ones kept the supplier at it for hours, and its net with it."""
+    steps, multiply = itertools.count(), shares.multiply
+
+    def counted(a: int, b: int) -> int:
+        assert next(steps) < 100_000
+        return multiply(a, b)
+
+    monkeypatch.setattr(shares, "multiply", counted)
+    dealt = {x: hashlib.sha256(b"%d" % x).digest()[:16] for x in range(1, count + 1)}
+    with pytest.raises(SharesRefused, match="polynomial"):
+        shares.recover(dealt, threshold)
 
 
 def test_too_few_shares_are_refused() -> None:

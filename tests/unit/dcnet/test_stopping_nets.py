@@ -173,6 +173,9 @@ def test_who_never_confirms_an_edge_is_left_out_and_the_others_begin(recovery: s
             await net.contribute(slot, {home.name: 7 for home in others})
             await net.until(slot + 1, 0)
             assert net.totals()[slot]["members"] == [home.name for home in others]
+            now = net.coordinator.rosters.in_force
+            assert now is not None
+            assert now.terms.shares == (net.rules.holders if recovery == "witness" else 0)
 
     async def in_time() -> None:
         async with asyncio.timeout(3000):

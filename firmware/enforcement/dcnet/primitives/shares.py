@@ -6,8 +6,9 @@ Spec: docs/dcnet.md, "Exact constructions".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import combinations
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import zip_longest
 from typing import Final
 
 from firmware.enforcement.dcnet.errors import SharesRefused
@@ -84,17 +85,22 @@ def recover(shares: Mapping[int, bytes], threshold: int) -> tuple[bytes, frozens
     """
     if len(shares) < threshold:
         raise SharesRefused(f"{len(shares)} shares; {threshold} are needed")
-    wrong_at_most = (len(shares) - threshold) // 2
-    for chosen in combinations(sorted(shares), threshold):
-        through = _Polynomial({x: shares[x] for x in chosen})
-        wrong = {
-            x
-            for x, share in shares.items()
-            if x not in chosen and through.at(x) != int.from_bytes(share, "big")
-        }
-        if len(wrong) <= wrong_at_most:
-            return through.at(0).to_bytes(SHARE_BYTES, "big"), frozenset(wrong)
-    raise SharesRefused(f"{len(shares)} shares do not lie on one polynomial")
+    first = sorted(shares)[:threshold]
+    seed, wrong = _against(_Polynomial({x: shares[x] for x in first}).at, shares)
+    if 2 * len(wrong) > len(shares) - threshold:  # one of the first is wrong, or too many are
+        found = _nearest({x: int.from_bytes(share, "big") for x, share in shares.items()}, threshold)
+        if found is None:
+            raise SharesRefused(f"{len(shares)} shares do not lie on one polynomial")
+        seed, wrong = _against(partial(_at, found), shares)
+        if 2 * len(wrong) > len(shares) - threshold:
+            raise SharesRefused(f"{len(shares)} shares do not lie on one polynomial")
+    return seed, wrong
+
+
+def _against(at: Callable[[int], int], shares: Mapping[int, bytes]) -> tuple[bytes, frozenset[int]]:
+    """Return the seed that a polynomial gives, and which shares do not lie on it."""
+    wrong = frozenset(x for x, share in shares.items() if at(x) != int.from_bytes(share, "big"))
+    return at(0).to_bytes(SHARE_BYTES, "big"), wrong
 
 
 def seal(share: bytes, edge: Prf, previous: bytes, slot: int, owner: int, holder: int) -> bytes:
@@ -119,6 +125,68 @@ def _at(ascending: Sequence[int], x: int) -> int:
     for coefficient in reversed(ascending):
         value = multiply(value, x) ^ coefficient
     return value
+
+
+def _nearest(points: Mapping[int, int], threshold: int) -> list[int] | None:
+    """Return the polynomial of degree below t that misses at most (n - t) / 2 of n points, ascending.
+
+    If there is none, None or one that misses more. Trying subsets would take ages as soon as somebody deals
+    many wrong shares; this takes n * n steps. After S. Gao, A new algorithm for decoding Reed-Solomon codes.
+    """
+    whole = [1]
+    for x in points:  # the product of (z - x)
+        whole = [multiply(low, x) ^ high for low, high in zip([*whole, 0], [0, *whole], strict=True)]
+    parts = [_without(whole, x) for x in points]
+    inverses = _inverses([_at(part, x) for part, x in zip(parts, points, strict=True)])
+    through = [0] * len(points)
+    for value, inverse, part in zip(points.values(), inverses, parts, strict=True):
+        weight = multiply(value, inverse)
+        through = [have ^ multiply(weight, more) for have, more in zip(through, part, strict=True)]
+    rest, other, factor, other_factor = _trimmed(through), whole, [1], list[int]()
+    while 2 * (len(rest) - 1) >= len(points) + threshold:
+        quotient, remainder = _divided(other, rest)
+        rest, other = remainder, rest
+        product = _product(quotient, factor)
+        factor, other_factor = _sum(other_factor, product), factor
+    found, remainder = _divided(rest, factor)
+    return None if remainder or len(found) > threshold else found
+
+
+def _without(whole: Sequence[int], x: int) -> list[int]:
+    """Divide a polynomial by (z - x), which it contains."""
+    found = [0]
+    for coefficient in reversed(whole[1:]):
+        found.append(multiply(found[-1], x) ^ coefficient)
+    return found[:0:-1]
+
+
+def _trimmed(polynomial: list[int]) -> list[int]:
+    """Take the zeros off its upper end; the zero polynomial is empty."""
+    while polynomial and polynomial[-1] == 0:
+        polynomial.pop()
+    return polynomial
+
+
+def _sum(a: Sequence[int], b: Sequence[int]) -> list[int]:
+    return _trimmed([x ^ y for x, y in zip_longest(a, b, fillvalue=0)])
+
+
+def _product(a: Sequence[int], b: Sequence[int]) -> list[int]:
+    found = [0] * (len(a) + len(b))
+    for place, coefficient in enumerate(a):
+        for above, other in enumerate(b):
+            found[place + above] ^= multiply(coefficient, other)
+    return _trimmed(found)
+
+
+def _divided(a: Sequence[int], b: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Return quotient and remainder; b is not the zero polynomial."""
+    rest, quotient, inverse = list(a), [0] * max(0, len(a) - len(b) + 1), invert(b[-1])
+    for place in reversed(range(len(quotient))):
+        quotient[place] = factor = multiply(rest[place + len(b) - 1], inverse)
+        for above, coefficient in enumerate(b):
+            rest[place + above] ^= multiply(factor, coefficient)
+    return _trimmed(quotient), _trimmed(rest)
 
 
 class _Polynomial:
