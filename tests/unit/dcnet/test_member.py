@@ -246,17 +246,18 @@ def test_every_slot_number_of_a_frame_has_an_epoch() -> None:
     assert [months.epoch_of(slot) - today for slot in (0, 1, last)] == [30, 61, 31 * (last + 1) - 1]
 
 
-async def test_values_out_of_range_are_refused_and_nothing_is_kept() -> None:
+async def test_values_out_of_range_are_refused_and_what_is_above_it_is_owed() -> None:
     world = World()
     member = await world.member()
-    for wrong in (-1, 20_001):
+    for import_wh, export_wh, slot in ((-1, 0, 1), (0, -1, 1), (0, 0, -1), (0, 0, 1 << 32)):
         with pytest.raises(ReadingRefused):
-            await member.contribute(1, wrong)
-        with pytest.raises(ReadingRefused):
-            await member.contribute(1, 0, wrong)
-        with pytest.raises(ReadingRefused):
-            await member.contribute(1 << 32 if wrong > 0 else -1, 0)
+            await member.contribute(slot, import_wh, export_wh)
     assert await member.slots() == []
+    for _ in range(2):
+        with pytest.raises(ReadingRefused):
+            await member.contribute(0, 20_001, 5)
+    with pytest.raises(ReadingRefused):
+        await member.contribute(0, 20_000)
     await member.contribute(1, 20_000)
     await member.contribute(1, 20_000)
     with pytest.raises(ReadingRefused):
@@ -264,7 +265,8 @@ async def test_values_out_of_range_are_refused_and_nothing_is_kept() -> None:
     with pytest.raises(ReadingRefused):
         await member.owe(3, 2, 1)
     await member.owe(2, 9, 50_000)
-    assert [(o.first_slot, o.import_wh) for o in await member.owed()] == [(2, 50_000)]
+    owed = [(one.first_slot, one.import_wh, one.export_wh, one.reason) for one in await member.owed()]
+    assert owed == [(0, 20_001, 5, "outside the range"), (2, 50_000, 0, "interruption")]
 
 
 async def test_a_roster_that_is_refused_keeps_energy_owed() -> None:

@@ -12,7 +12,7 @@ from firmware.enforcement.dcnet.errors import NetRefused
 from firmware.enforcement.dcnet.machines import SlotState, Step
 from firmware.enforcement.dcnet.policy import reconcile_net
 from firmware.enforcement.dcnet.primitives import kdf
-from firmware.enforcement.dcnet.slot.ledger import Ledger, Owed
+from firmware.enforcement.dcnet.slot.ledger import RETAINED_SLOTS, Ledger, Owed
 from firmware.enforcement.dcnet.slot.reconcile import Carried, Lots, Span, carry, least_slots
 from firmware.errors import StoreCorrupt
 from tests.unit.dcnet.support import NET, MemoryStore, PowerCut, rules
@@ -65,6 +65,23 @@ async def test_two_entries_of_one_span_are_carried_together() -> None:
     assert (carried.reading(), carried.spans) == ((1100, 30, 1), ((3, 3),))
     await ledger.settled(carried.spans)
     assert ledger.owed() == []
+
+
+async def test_a_span_that_was_settled_is_not_owed_again_and_forgotten_some_day() -> None:
+    store = MemoryStore()
+    ledger = Ledger(store, NET)
+    await ledger.owe(3, 5, 100, 2, "interruption")
+    await ledger.settled([(3, 5)])
+    ledger = Ledger(store, NET)
+    await ledger.load()
+    await ledger.owe(3, 5, 100, 2, "interruption")
+    assert ledger.owed() == []
+    kept = [data for (kind, _), data in store.data.items() if kind == "dcnet-owed"]
+    assert len(kept) == 1
+    assert b"\x18\x64" not in kept[0], "not even how much it was"
+    await ledger.measure(5 + RETAINED_SLOTS + 1, 10, 0)
+    await ledger.settled([])
+    assert not [key for key in store.data if key[0] == "dcnet-owed"]
 
 
 owed = st.builds(

@@ -14,6 +14,7 @@ from firmware.enforcement.dcnet.machines import MemberState, SlotState
 from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, RECONCILE, Frame
 from firmware.enforcement.dcnet.policy import reconcile_net
 from firmware.enforcement.dcnet.slot import reconcile
+from firmware.errors import ReadingRefused
 from tests.support.instant_loop import run
 from tests.unit.dcnet.running_net import Home, RunningNet, energies, energy_of
 
@@ -113,6 +114,36 @@ def test_who_alone_owes_less_than_a_lot_tells_nothing_and_owes_it_on(monkeypatch
             assert first["lanes"] == [0, 0, SIZE]
             assert second["lanes"] == [7500, 300, SIZE]
             assert await lone.owed() == {}
+
+    run(main())
+
+
+def test_what_is_above_the_range_is_submitted_nowhere_and_in_the_reconcile_total_once() -> None:
+    """Said again by a restart of the pipeline, before and after it was settled, it changes nothing."""
+
+    async def main() -> None:
+        async with net_of() as net:
+            home, slot, most = net.homes[4], net.first, net.rules.max_wh
+            end = end_of_period(slot)
+            assert home.member is not None
+            for _ in range(2):
+                with pytest.raises(ReadingRefused, match="range"):
+                    await home.member.contribute(slot, most + 1, 3)
+            for later in range(slot, end + PERIOD + 1):
+                await net.contribute(
+                    later, {one.name: 10 for one in net.homes if (one, later) != (home, slot)}
+                )
+                if later == end + 2:
+                    with pytest.raises(ReadingRefused, match="not after"):
+                        await home.member.contribute(slot, most + 1, 3)
+                    await net.restart(home)
+            await net.until(end + PERIOD, 50)
+            first, second = net.totals(reconcile=True).values()
+            # Absent in that slot, it is greeted in the next one and in the sums from the one after it on.
+            assert first["lanes"] == [(most + 1 + 10) * 10, 30, SIZE]
+            assert second["lanes"][1:] == [0, SIZE]
+            assert home.name not in net.totals()[slot]["members"]
+            assert await home.owed() == {}
 
     run(main())
 

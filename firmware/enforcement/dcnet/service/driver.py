@@ -26,6 +26,7 @@ from firmware.enforcement.dcnet.service.committing import Apart
 from firmware.enforcement.dcnet.service.conduct import Conduct
 from firmware.enforcement.dcnet.service.confirming import check_usable
 from firmware.enforcement.dcnet.service.joining import Joining
+from firmware.enforcement.dcnet.service.measuring import Measuring
 from firmware.enforcement.dcnet.service.reconciling import Reconciling
 from firmware.enforcement.dcnet.service.refusals import REFUSED
 from firmware.enforcement.dcnet.service.serving import Serving
@@ -171,7 +172,7 @@ class NetMember:
         )
         self._loaded = asyncio.Lock()
         self._ready = False
-        self._missing: set[int] = set()
+        self._measuring = Measuring(rules, self._ledger)
         self._served = -1
 
     # -- what the gate and the consumer's view use ---------------------------------------------------
@@ -185,7 +186,8 @@ class NetMember:
             export_wh: export in Wh, same range.
 
         Raises:
-            ReadingRefused: outside the range; nothing is sent for this slot.
+            ReadingRefused: no slot of ours, or outside the range: nothing is sent for it, what is above the
+                range is owed.
             SlotInPast: another value was taken for this slot before (a ReadingRefused, too).
             StoreUnavailable: it could not be kept.
         """
@@ -194,22 +196,12 @@ class NetMember:
         if self._over(slot) or self._before(slot):
             raise ReadingRefused(f"slot {slot} is another recipient's")
         await self._load()
-        if energy_wh is None:
-            self._missing.add(slot)
-            return
-        if not (0 <= energy_wh <= self.rules.max_wh and 0 <= export_wh <= self.rules.max_wh):
-            raise ReadingRefused(f"slot {slot}: the energy lies outside the policy's range")
-        if self._ledger.is_past(slot):
-            await self._ledger.owe(slot, slot, energy_wh, export_wh, "out of order")
-        else:
-            await self._ledger.measure(slot, energy_wh, export_wh)
+        await self._measuring.take(slot, energy_wh, export_wh)
 
     async def owe(self, first_slot: int, last_slot: int, energy_wh: int, export_wh: int = 0) -> None:
         """Take energy that spans several slots (an interruption): it waits for reconcile, not for a slot."""
-        if first_slot > last_slot or energy_wh < 0 or export_wh < 0:
-            raise ReadingRefused("a span of slots and energies of at least 0 are required")
         await self._load()
-        await self._ledger.owe(first_slot, last_slot, energy_wh, export_wh, "interruption")
+        await self._measuring.owe(first_slot, last_slot, energy_wh, export_wh)
 
     async def owed(self) -> list[Owed]:
         """Return the energy that no total contains, oldest first."""
@@ -466,8 +458,7 @@ class NetMember:
         await self._clock.sleep_until(self.rules.slot_end(slot))
         while (entry := self._ledger.entry(slot)) is None:
             late = self._clock.now_utc() >= self.rules.measure_until(slot)
-            if late or slot in self._missing or self._ledger.last_slot > slot:
-                self._missing = {other for other in self._missing if other > slot}
+            if self._measuring.passes_over(slot) or late:
                 return False
             await self._client.pause()
         return entry.state in RESUMABLE

@@ -26,6 +26,8 @@ _ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DELIVERED: Final = frozenset({SlotState.TOTALLED, SlotState.SETTLED})
 RETAINED_SLOTS: Final = 192
 """Totalled slots older than this are forgotten; owed ones never are."""
+_SETTLED: Final = "settled"
+"""Reason of a span that a reconcile total holds: kept a while, without its energy, lest it be owed again."""
 
 
 class LedgerStore(Protocol):
@@ -174,10 +176,17 @@ class Ledger:
             for entry in self._entries.values()
             if entry.state is SlotState.OWED
         ]
-        return sorted([*slots, *self._spans.values()], key=lambda owed: (owed.first_slot, owed.last_slot))
+        spans = [one for one in self._spans.values() if one.reason != _SETTLED]
+        return sorted([*slots, *spans], key=lambda owed: (owed.first_slot, owed.last_slot))
 
-    async def measure(self, slot: int, import_wh: int, export_wh: int) -> None:
+    async def measure(self, slot: int, import_wh: int, export_wh: int, *, unfit: str = "") -> None:
         """Enter the energy of a slot, once. The same values again change nothing.
+
+        Args:
+            slot: of the net's grid.
+            import_wh: at least 0.
+            export_wh: at least 0.
+            unfit: why it can be in no submission, and is owed at once.
 
         Raises:
             SlotInPast: this or a newer slot was dealt with before (the clock went back).
@@ -188,18 +197,18 @@ class Ledger:
         if slot <= self.last_slot:
             raise SlotInPast(f"slot {slot} is not after {self.last_slot}")
         state = SLOT.advance(SlotState.IDLE, Step.MEASURE)
-        await self._write(SlotEntry(slot, state, import_wh, export_wh))
+        if unfit:
+            state = SLOT.advance(SLOT.advance(state, Step.LEAVE_OUT), Step.OWE)
+        await self._write(SlotEntry(slot, state, import_wh, export_wh, reason=unfit))
 
     async def owe(self, first_slot: int, last_slot: int, import_wh: int, export_wh: int, reason: str) -> None:
         """Enter energy of several slots at once (an interruption): never submitted, only owed.
 
-        The same span again replaces the first entry.
+        The same span again replaces the first entry; one that was settled is delivered, and changes nothing.
         """
-        key = f"{self._prefix}{first_slot:010d}-{last_slot:010d}"
-        owed = Owed(first_slot, last_slot, import_wh, export_wh, reason)
-        fields = [first_slot, last_slot, import_wh, export_wh, reason]
-        await self._store.put(_SPANS, key, encode(fields))
-        self._spans[key] = owed
+        known = self._spans.get(self._span_key(first_slot, last_slot))
+        if known is None or known.reason != _SETTLED:
+            await self._keep_span(Owed(first_slot, last_slot, import_wh, export_wh, reason))
 
     async def submitting(self, slot: int, *, epoch: int, seed: bytes, frame: bytes, previous: bytes) -> None:
         """Enter the frame that is about to leave. Must return before it does."""
@@ -247,13 +256,25 @@ class Ledger:
         Entries that are settled already are passed over, so this can be said again after a power cut.
         """
         for first, last in spans:
-            key = f"{self._prefix}{first:010d}-{last:010d}"
-            if key in self._spans:
-                await self._store.delete(_SPANS, key)
-                del self._spans[key]
+            known = self._spans.get(self._span_key(first, last))
+            if known is not None and known.reason != _SETTLED:
+                await self._keep_span(Owed(first, last, 0, 0, _SETTLED))
             entry = self._entries.get(first)
             if first == last and entry is not None and entry.state is SlotState.OWED:
                 await self._step(first, Step.SETTLE, import_wh=0, export_wh=0)
+        for key, one in [*self._spans.items()]:
+            if one.reason == _SETTLED and one.last_slot < self.last_slot - RETAINED_SLOTS:
+                await self._store.delete(_SPANS, key)
+                del self._spans[key]
+
+    def _span_key(self, first_slot: int, last_slot: int) -> str:
+        return f"{self._prefix}{first_slot:010d}-{last_slot:010d}"
+
+    async def _keep_span(self, one: Owed) -> None:
+        key = self._span_key(one.first_slot, one.last_slot)
+        fields = [one.first_slot, one.last_slot, one.import_wh, one.export_wh, one.reason]
+        await self._store.put(_SPANS, key, encode(fields))
+        self._spans[key] = one
 
     async def keep(self, name: str, data: bytes) -> None:
         """Keep a record of the net's state beside the slots."""
