@@ -16,7 +16,7 @@ from typing import Any, Final
 from asn1crypto import pem
 from asn1crypto import x509 as asn1_x509
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, keywrap, padding, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -41,6 +41,17 @@ _WRAP_OID_DER: Final = {  # id-aesN-wrap, DER
     24: bytes.fromhex("0609608648016503040119"),
     32: bytes.fromhex("060960864801650304012d"),
 }
+
+_NO_CERTIFICATE: Final = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""With these both libraries meet what only looks like a certificate; they read its parts when asked to."""
 
 
 class MessageRefused(Exception):
@@ -86,14 +97,15 @@ class Trust:
             moment=at_utc if at_utc is not None else datetime.now(UTC),
             weak_hash_algos={"md2", "md5", "sha1"},
         )
-        validator: Any = CertificateValidator(  # its methods carry no types
-            asn1_x509.Certificate.load(certificate),
-            intermediate_certs=[asn1_x509.Certificate.load(der) for der in self.intermediates],
-            validation_context=context,
-        )
+        intermediates = [asn1_x509.Certificate.load(der) for der in self.intermediates]
         try:
+            validator: Any = CertificateValidator(  # its methods carry no types
+                asn1_x509.Certificate.load(certificate),
+                intermediate_certs=intermediates,
+                validation_context=context,
+            )
             await validator.async_validate_usage({usage})
-        except (PathError, ValidationError) as error:
+        except (PathError, ValidationError, *_NO_CERTIFICATE) as error:
             raise MessageRefused("certificate", str(error)) from error
 
 
@@ -123,8 +135,11 @@ async def check_signed(der: bytes, trust: Trust, at_utc: datetime | None = None)
         message = signed.parse(der)
     except MalformedMessage as error:
         raise MessageRefused("malformed", str(error)) from error
-    certificate = _find(message)
-    key = certificate.public_key()
+    try:
+        certificate = _find(message)
+        key = certificate.public_key()
+    except _NO_CERTIFICATE as error:
+        raise MessageRefused("certificate", str(error)) from error
     digest = hashlib.new(message.hash_name, message.content).digest()
     if message.claimed_type is not message.content_type or message.claimed_digest != digest:
         raise MessageRefused("signature", "signed attributes do not belong to the content")
@@ -136,7 +151,10 @@ async def check_signed(der: bytes, trust: Trust, at_utc: datetime | None = None)
         raise MessageRefused("signature", "the signature does not match") from error
     raw = certificate.public_bytes(serialization.Encoding.DER)
     await trust.check(raw, "digital_signature", at_utc)
-    names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    try:
+        names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    except _NO_CERTIFICATE as error:
+        raise MessageRefused("certificate", str(error)) from error
     if len(names) != 1:
         raise MessageRefused("certificate", "signer without one common name")
     return Checked(message.content, message.content_type, str(names[0].value), raw)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import Final
 
 from firmware.enforcement.dcnet.messages.roster import KeyBundle
+
+MAX_BUNDLE_BYTES: Final = 4096
+"""Of a signed bundle, some 1.8 kB: a few bloated ones would not fit into one document with the others."""
 
 
 def shared_part(bundle: KeyBundle, others: Iterable[KeyBundle]) -> str:

@@ -46,7 +46,7 @@ from firmware.enforcement.dcnet.primitives import graph, kdf
 from hsm.errors import HsmError
 from tools.counterparts.messages import MessageRefused
 from tools.counterparts.net_confirmed import Confirmed
-from tools.counterparts.net_distinct import shared_part, who_copied
+from tools.counterparts.net_distinct import MAX_BUNDLE_BYTES, shared_part, who_copied
 from tools.counterparts.net_journal import Journal, Room
 from tools.counterparts.net_reconcile import terms_of
 from tools.counterparts.net_tally import Terms
@@ -421,6 +421,8 @@ class Founding:
 
     async def bundle(self, gateway: str, body: bytes) -> int:
         """Take a member's key bundle; HTTP status of the answer. Raises `FoundingRefused`."""
+        if len(body) > MAX_BUNDLE_BYTES:
+            raise FoundingRefused(f"{len(body)} bytes")
         try:
             signed = SignedBundle.from_bytes(body)
             signer, content = await self._keys.open_bundle(signed)

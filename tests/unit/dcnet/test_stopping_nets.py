@@ -18,6 +18,7 @@ from tests.support.virtual_time import run_virtually
 from tests.unit.dcnet.roster_street import Net, Street, believe_names, told
 from tests.unit.dcnet.running_net import RunningNet
 from tests.unit.dcnet.support import signed_by
+from tools.counterparts.net_distinct import MAX_BUNDLE_BYTES
 from wan.errors import OrderRefused
 
 HOMES = [f"esgw01000000{number:02d}" for number in range(1, 11)]
@@ -119,6 +120,21 @@ def _another_point() -> bytes:
     from tests.support.soft_module import public_of
 
     return public_of(ec.generate_private_key(ec.SECP256R1())).point
+
+
+def test_a_bloated_bundle_is_not_taken(cheap: None) -> None:
+    """A few of them, and no roster with all the others could be countersigned or read any more."""
+    run_virtually(_bloated())
+
+
+async def _bloated() -> None:
+    net = Net(None, 1, FIRST, FIRST)
+    async with Street() as street, asyncio.timeout(4000):
+        street.open(net)
+        path = f"/dcnet/v1/{net.net_id}/bundle/1/{FIRST[0]}"
+        body = SignedBundle(bytes(MAX_BUNDLE_BYTES), b"x").to_bytes()
+        assert (await street.ask(net, FIRST[0], "PUT", path, body)).status == 400
+        assert net.seen[-1]["reason"] == f"{len(body)} bytes"
 
 
 def test_who_commits_to_an_administrators_nonce_stops_no_net(cheap: None) -> None:
