@@ -30,6 +30,7 @@ from firmware.enforcement.dcnet.service.signatures import CmsSignatures
 from firmware.enforcement.dcnet.service.sizes import most_bytes
 from firmware.enforcement.dcnet.slot.reconcile import Carried
 from tests.unit.dcnet.support import rules
+from tools.counterparts.net_filling import MOST_CARRIED
 
 LONG = MAX_DOCUMENT_BYTES - 5
 HASH = bytes(32)
@@ -165,6 +166,15 @@ def test_the_longest_true_answers_are_within_their_limits(members: int, administ
     assert len(witnessed.to_bytes()) <= most_bytes(net, "manifest/1/1")
     assert most_bytes(net, "roster/1") < MAX_DOCUMENT_BYTES
     assert most_bytes(replace(net, n_max=4096), "roster/1") == MAX_DOCUMENT_BYTES
+
+
+def test_the_largest_roster_that_a_supplier_drafts_fits_beside_its_bundles() -> None:
+    """With the sizes of this PKI: certificates of 0.85 kB, signatures of 0.8 kB, and eight administrators."""
+    content = roster(MOST_CARRIED, 8).to_bytes()
+    countersigned = (Attestation(bytes(850), bytes(900) + content),) * 8
+    bundles = (SignedBundle(bytes(850), bytes(980)),) * MOST_CARRIED
+    data = RosterPublication(bytes(900) + content, countersigned, bundles).to_bytes()
+    assert len(RosterPublication.from_bytes(data).bundles) == MOST_CARRIED
 
 
 @pytest.mark.parametrize(
