@@ -26,10 +26,10 @@ from firmware.enforcement.dcnet.messages.roster import (
 )
 from firmware.enforcement.dcnet.messages.witnessed import Witnessed
 from firmware.enforcement.dcnet.service.client import NetClient
-from firmware.enforcement.dcnet.service.signatures import CmsSignatures
 from firmware.enforcement.dcnet.service.sizes import most_bytes
 from firmware.enforcement.dcnet.slot.reconcile import Carried
 from tests.unit.dcnet.support import rules
+from tools.counterparts.net_filling import MOST_CARRIED
 
 LONG = MAX_DOCUMENT_BYTES - 5
 HASH = bytes(32)
@@ -167,6 +167,15 @@ def test_the_longest_true_answers_are_within_their_limits(members: int, administ
     assert most_bytes(replace(net, n_max=4096), "roster/1") == MAX_DOCUMENT_BYTES
 
 
+def test_the_largest_roster_that_a_supplier_drafts_fits_beside_its_bundles() -> None:
+    """With the sizes of this PKI: certificates of 0.85 kB, signatures of 0.8 kB, and eight administrators."""
+    content = roster(MOST_CARRIED, 8).to_bytes()
+    countersigned = (Attestation(bytes(850), bytes(900) + content),) * 8
+    bundles = (SignedBundle(bytes(850), bytes(980)),) * MOST_CARRIED
+    data = RosterPublication(bytes(900) + content, countersigned, bundles).to_bytes()
+    assert len(RosterPublication.from_bytes(data).bundles) == MOST_CARRIED
+
+
 @pytest.mark.parametrize(
     ("resource", "longest"),
     [
@@ -217,51 +226,6 @@ def test_an_answer_that_is_too_long_is_no_answer(resource: str, caplog: pytest.L
         assert asyncio.run(main(limit, relayed=True)) == bytes(limit)
         assert asyncio.run(main(limit + 1, relayed=True)) is None
         assert "/relay/roster/1" in asked[-1]
-
-
-def test_others_run_before_each_signature_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A document may bring many of them."""
-    turns: list[str] = []
-
-    async def breathe() -> None:
-        turns.append("others")
-
-    nothing: Any = None
-    signatures = CmsSignatures(
-        module=nothing,
-        slot=nothing,
-        certificate=nothing,
-        emp=nothing,
-        gwa=nothing,
-        intermediates=(),
-        anchors=(),
-        now_utc=nothing,
-        breathe=breathe,
-    )
-
-    def checked(_self: CmsSignatures, signed: bytes, _signer: object) -> bytes:
-        turns.append("checked")
-        return signed
-
-    class Named:
-        subject_cn = "ESGW01.SMGW.GWA"
-
-        @classmethod
-        def from_der(cls, der: bytes) -> Named:
-            cls.subject_cn = der.decode()
-            return cls()
-
-    monkeypatch.setattr(CmsSignatures, "_checked", checked)
-    monkeypatch.setattr("firmware.enforcement.dcnet.service.signatures.Certificate", Named)
-
-    async def main() -> None:
-        await signatures.by_emp(b"")
-        await signatures.by_gwa(b"")
-        await signatures.by_administrator(b"", b"X.GWA")
-        await signatures.by_member(b"", b"X.SMGW")
-
-    asyncio.run(main())
-    assert turns == ["others", "checked"] * 4
 
 
 def test_an_own_record_is_read_again_however_long_it_is() -> None:

@@ -30,7 +30,7 @@ from tools.cli.dcnet import app
 from tools.dcnet import commitments, oracle
 from tools.dcnet.commitments import small_multiples
 from tools.dcnet.leak import Known, Verdict, known
-from tools.dcnet.record import MESSAGES, BadRecord, Seen, plain, read
+from tools.dcnet.record import MESSAGES, BadRecord, PublicNet, Seen, plain, read
 from tools.demo.district import record as district
 
 SIZE = 6
@@ -160,6 +160,25 @@ def test_blindings_opened_under_a_second_manifest_give_the_difference(street: St
             lines.append(Seen(f"gw-0-{index}", "emp", "openv", _sealed(replace(one, manifest_hash=name))))
     assert street.judged(*lines).singles == [(VICTIMS, "", 0)]
     assert street.judged(*lines[:1]).verdict is Verdict.NOTHING
+
+
+def test_a_seed_that_is_known_takes_the_mask_off_the_blinding_too(street: Street) -> None:
+    """The shares of a lost member, whose neighbours all help: what it committed to is open."""
+    others = [str(index) for index in range(1, SIZE + 1) if index != VICTIM]
+    kinds = {"submit", "open", "openv"}
+    without = [one for one in street.record() if not (one.sender == VICTIMS and one.kind in kinds)]
+    threshold = next(PublicNet.from_bytes(one.data).threshold for one in without if one.kind == "net")
+    shares = []
+    for index in map(int, others[:threshold]):
+        said = street.opened[index, 0]
+        share = ((VICTIM, bytes(16)),)
+        place = FrameType.SHARE, 0, said.net, index, said.version, 0, said.manifest_hash
+        data = Frame(*place, shares=share).to_bytes() + bytes(MAC_BYTES)
+        shares.append(Seen(f"gw-0-{index}", "emp", "share", data))
+    assert 2 <= threshold == len(shares)
+    assert known([*without, *shares[1:]], others).singles == []
+    assert known([*without, *shares], others).singles == [(VICTIMS, "", 0)]
+    assert known([*without, *shares], others[1:]).singles == []
 
 
 def test_a_blinding_that_serves_twice_shows_a_difference(tmp_path: Path) -> None:

@@ -25,12 +25,13 @@ READINGS, GROUP_TOTAL = "readings", "group-total"
 MOVED, NEW_TENANT = "group-total-moved", "group-total-tenant"
 """Profiles from a boundary on: of who changes the supplier, and of who moves in."""
 OBIS: Final = "1-0:1.8.0*255"
-_TELEGRAMS_IN_SLOT: Final = 10
-_WINDOW: Final = 0.22
-"""Part of a slot to both sides of an instant: more than the pause between two telegrams."""
+_TELEGRAMS_IN_SLOT, _TELEGRAMS_IN_LONG_SLOT: Final = 10, 14
+_WINDOW, _WINDOW_OF_LONG_SLOT: Final = 0.22, 0.15
+"""Part of a slot to both sides of an instant: more than the pause between two telegrams. What is left of the
+time until submissions end is a gateway's, for an audit's finding too."""
 _REGULAR_PERIOD_S: Final = 900
 SHORTEST_SLOT_S: Final = 3
-SHORTEST_FULL_S: Final = 9
+SHORTEST_FULL_S: Final = 10
 """Where rosters follow one another: founding one takes seconds of a core, and the slots go on meanwhile."""
 PLAIN_SLOTS: Final = 2
 """Plain slots before anybody hears of nets."""
@@ -42,7 +43,7 @@ PERIOD_SLOTS: Final = 6
 _SLOT_PER_BOOT: Final = 2.5
 _REGULAR_GATEWAYS: Final = 5
 _LEAD_PER_BOOT: Final = 6
-_FOUNDING_PER_BOOT: Final = 6
+_FOUNDING_PER_BOOT: Final = 8
 _SHORTEST_LEAD_S: Final = 3.0
 _POLLS_IN_SLOT: Final = 30
 _NOT_YET: Final = datetime.max.replace(tzinfo=UTC)
@@ -302,12 +303,13 @@ class DistrictPlan:
     @property
     def meter_interval_s(self) -> float:
         """Pause between two telegrams of a meter."""
-        return self.slot_s / _TELEGRAMS_IN_SLOT
+        return self.slot_s / (_TELEGRAMS_IN_LONG_SLOT if self.cast.moves else _TELEGRAMS_IN_SLOT)
 
     @property
     def window_s(self) -> float:
         """How far from its instant a value may lie."""
-        return round(_WINDOW * self.slot_s, 3) if self.slot_s < _REGULAR_PERIOD_S else 0.0
+        part = _WINDOW_OF_LONG_SLOT if self.cast.moves else _WINDOW
+        return round(part * self.slot_s, 3) if self.slot_s < _REGULAR_PERIOD_S else 0.0
 
     @property
     def gwa_poll_s(self) -> float:
@@ -359,7 +361,7 @@ class DistrictPlan:
 
     def net_policy(self, net: Net) -> dict[str, Any]:
         """The net as its administrators order it: a small one, and it says so."""
-        deadlines = (0.4, 0.62, 0.76, 0.97) if net.recovery == "witness" else (0.6, 0.8, 0.97, None)
+        deadlines = (0.46, 0.66, 0.79, 0.97) if net.recovery == "witness" else (0.6, 0.8, 0.97, None)
         submit_s, manifest_s, open_s, recover_s = (
             None if part is None else round(part * self.slot_s, 2) for part in deadlines
         )
