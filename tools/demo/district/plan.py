@@ -25,10 +25,12 @@ READINGS, GROUP_TOTAL = "readings", "group-total"
 MOVED, NEW_TENANT = "group-total-moved", "group-total-tenant"
 """Profiles from a boundary on: of who changes the supplier, and of who moves in."""
 OBIS: Final = "1-0:1.8.0*255"
-_TELEGRAMS_IN_SLOT, _TELEGRAMS_IN_LONG_SLOT: Final = 10, 14
-_WINDOW, _WINDOW_OF_LONG_SLOT: Final = 0.22, 0.15
-"""Part of a slot to both sides of an instant: more than the pause between two telegrams. What is left of the
-time until submissions end is a gateway's, for an audit's finding too."""
+_TELEGRAMS_IN_SLOT: Final = 10
+_WINDOW: Final = 0.22
+"""Part of a slot to both sides of an instant: more than the pause between two telegrams."""
+_TELEGRAMS_IN_LONG_SLOT: Final = 14
+_WINDOW_OF_LONG_SLOT: Final = 0.15
+"""What is left until submissions end is the gateways', for an audit's finding too."""
 _REGULAR_PERIOD_S: Final = 900
 SHORTEST_SLOT_S: Final = 3
 SHORTEST_FULL_S: Final = 10
