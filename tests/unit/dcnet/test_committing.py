@@ -1,11 +1,8 @@
-"""V-mode in running members and their supplier: totals that are impossible, liars, power cuts, recovery."""
+"""V-mode in running members and their supplier: totals that are impossible, liars, recovery, orders."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -13,62 +10,27 @@ from firmware.enforcement.dcnet.events import NetEventKind
 from firmware.enforcement.dcnet.machines import Mode, SlotState
 from firmware.enforcement.dcnet.messages.commit import CommitOrder, CommitV, OpenV, Reason
 from firmware.enforcement.dcnet.messages.frames import MAC_BYTES, Frame
-from firmware.enforcement.dcnet.primitives import range_proof, verifiable
-from firmware.enforcement.dcnet.primitives.range_proof import BLINDING_BASE
 from firmware.enforcement.dcnet.service.committing import at_once
-from firmware.enforcement.dcnet.slot.commitment import Work
 from tests.support.instant_loop import run
-from tests.unit.dcnet.running_net import Answer, Home, RunningNet
+from tests.unit.dcnet.committing_net import (
+    HUGE_WH,
+    LARGEST_WH,
+    LIAR,
+    SIZE,
+    WRONG_PROOFS,
+    about,
+    committed,
+    energies,
+    energy_of,
+    lying_commitment,
+    same,
+    shrunk,
+    slot_of,
+)
+from tests.unit.dcnet.running_net import Answer, RunningNet
 from tests.unit.dcnet.support import signed_by
 from tools.dcnet import commitments
 from tools.dcnet.leak import Verdict, known
-
-SIZE = 8
-LIAR = 4
-LARGEST_WH = 12
-HUGE_WH = 7 * 10**8
-
-
-def shrunk(**changes: object) -> RunningNet:
-    """A net with V-mode and small values, so that its proofs are quick."""
-    return RunningNet(SIZE, **({"v_slots": 2, "max_wh": LARGEST_WH} | changes))
-
-
-@pytest.fixture
-def unproven(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commitments and sums are real, the proofs are left out: for what is not about them, and quick."""
-
-    def shown(_binding: Any, values: Any, blindings: Any, _masked: Any, _secret: bytes) -> Any:
-        pairs = zip(values, blindings, strict=True)
-        return tuple(range_proof.commit(value, blinding) for value, blinding in pairs), b""
-
-    monkeypatch.setattr(verifiable, "shown", shown)
-    monkeypatch.setattr(verifiable, "check", lambda *_: None)
-
-
-def energy_of(home: Home, slot: int) -> int:
-    return 1 + slot % 3 + int(home.name.removeprefix("gw"))
-
-
-def energies(net: RunningNet, slot: int, without: tuple[str, ...] = ()) -> int:
-    return sum(energy_of(home, slot) for home in net.homes if home.name not in without)
-
-
-async def slot_of(net: RunningNet, slot: int, lies: Mapping[str, int] | None = None) -> Mapping[str, Any]:
-    """Play one slot; who lies has another value in its ledger than a gateway would take."""
-    await net.until(slot, 0)
-    for home in net.homes:
-        assert home.member is not None
-        if lies and home.name in lies:
-            await home.member._ledger.measure(slot, lies[home.name], 0)
-        elif home.task is not None:
-            await home.member.contribute(slot, energy_of(home, slot))
-    await net.until(slot, 59)
-    return net.totals()[slot]
-
-
-def committed(home: Home, slot: int) -> list[CommitV]:
-    return [CommitV.from_bytes(body.partition(b"|")[2]) for body in home.bodies(f"/commitv/{slot}/")]
 
 
 def test_an_impossible_total_orders_v_mode_and_an_honest_net_goes_through_it_with_right_sums() -> None:
@@ -107,32 +69,6 @@ def test_an_impossible_total_orders_v_mode_and_an_honest_net_goes_through_it_wit
 
 
 # -- liars ------------------------------------------------------------------------------------------------
-
-
-def lying_commitment(home: Home, change: Callable[[Work], Work], forge: Callable[[CommitV], CommitV]) -> None:
-    """From now on this home commits to something else than it submits, or alters what it has proven."""
-    assert home.member is not None
-    committing = home.member._serving.committing
-
-    async def apart(work: Callable[[], CommitV]) -> CommitV:
-        true: Work = work.__self__  # type: ignore[attr-defined]
-        return forge(change(true).commit())
-
-    committing._apart = apart
-    committing._rules = replace(committing._rules, max_wh=HUGE_WH)  # its own range check
-
-
-def same(said: Any) -> Any:
-    return said
-
-
-WRONG_PROOFS: dict[str, Callable[[CommitV], CommitV]] = {
-    "another value": lambda said: replace(said, points=(BLINDING_BASE, *said.points[1:])),
-    "swapped lanes": lambda said: replace(said, points=said.points[::-1]),
-    "small order": lambda said: replace(said, points=(bytes(32), *said.points[1:])),
-    "truncated": lambda said: replace(said, proof=said.proof[:-32]),
-    "another blinding": lambda said: replace(said, masked=(said.masked[0] ^ 1, *said.masked[1:])),
-}
 
 
 QUICK = ("another value", "truncated")
@@ -290,105 +226,6 @@ def test_blindings_leave_as_the_lanes_do_so_what_is_known_of_lanes_is_known_of_b
                     )
 
     run(main())
-
-
-def about(body: bytes, what: str) -> tuple[int, int, int, bytes]:
-    """Slot, member, roster and manifest that a message of V-mode is about."""
-    if what == "commitv":
-        said = CommitV.from_bytes(body.partition(b"|")[2])
-        return said.slot, said.index, said.version, said.reference
-    opened = OpenV.from_bytes(body[:-MAC_BYTES])
-    return opened.slot, opened.index, opened.version, opened.manifest_hash
-
-
-class PowerCut:
-    """Takes a home's power away in one slot while one of its awaits is going on, and gives it back."""
-
-    def __init__(self, net: RunningNet, home: Home) -> None:
-        self._net, self._home, self.times = net, home, 0
-
-    async def __call__(self) -> None:
-        """Called by what the home waits for; never comes back, since the home is gone."""
-        self.times += 1
-        self._again = asyncio.ensure_future(self._net.restart(self._home))
-        await asyncio.sleep(10**6)
-
-
-POINTS = ["/orderv/", "/commitv/", "/submit/", "/manifest/", "/openv/", "/open/", "/result/"]
-
-
-@pytest.mark.usefixtures("unproven")
-@pytest.mark.parametrize("arrived", [False, True])
-@pytest.mark.parametrize("point", POINTS)
-def test_a_power_cut_at_any_message_of_v_mode_sends_the_same_bytes_again(point: str, arrived: bool) -> None:
-    """I3 and I6: the power goes before or after the supplier has the message."""
-
-    async def main() -> None:
-        async with shrunk() as net:
-            slot, victim, give = net.first, net.homes[5], net.ask
-            net.coordinator.slots.commitments.demand(slot)
-            power = PowerCut(net, victim)
-
-            async def ask(gateway: str, method: str, resource: str, body: bytes) -> Answer:
-                if gateway == victim.name and f"{point}{slot}" in resource and power.times < 2:
-                    if arrived:
-                        await give(gateway, method, resource, body)
-                    await power()
-                return await give(gateway, method, resource, body)
-
-            net.ask = ask  # type: ignore[method-assign]
-            await went_through(net, slot, victim)
-            assert power.times == 2
-
-    run(main())
-
-
-@pytest.mark.usefixtures("unproven")
-@pytest.mark.parametrize("durable", [pytest.param(False, marks=pytest.mark.nightly), True])
-@pytest.mark.parametrize("write", range(9))
-def test_a_power_cut_at_any_write_of_v_mode_sends_the_same_bytes_again(write: int, durable: bool) -> None:
-    async def main() -> None:
-        async with shrunk() as net:
-            slot, victim = net.first, net.homes[5]
-            net.coordinator.slots.commitments.demand(slot)
-            power, put, count = PowerCut(net, victim), victim.store.put, 0
-
-            async def cut(kind: str, key: str, plaintext: bytes) -> None:
-                nonlocal count
-                count += 1
-                here = count == write + 2 and not power.times  # the first is the value itself
-                if not here or durable:
-                    await put(kind, key, plaintext)
-                if here:
-                    await power()
-
-            await net.until(slot, 0)
-            victim.store.put = cut  # type: ignore[method-assign]
-            await went_through(net, slot, victim, closed=True)
-            assert power.times == 1
-
-    run(main())
-
-
-async def went_through(net: RunningNet, slot: int, victim: Home, *, closed: bool = False) -> None:
-    """The victim has never said two things; its slot is totalled with everybody, or closed for good and owed.
-
-    It is owed if the power went between the manifest and the opening: then nothing was opened.
-    """
-    total = await slot_of(net, slot)
-    for part in ("/commitv/", "/submit/", "/openv/", "/open/"):
-        assert len(set(victim.bodies(f"{part}{slot}/"))) <= 1, part
-    await net.until(slot + 1, 1)
-    state = (await victim.states())[slot]
-    if total["verdict"] == "totalled":
-        assert total["lanes"] == [energies(net, slot) * 10, 0, SIZE]
-        assert [one["fits"] for one in net.of("v-check")] == [True]
-        assert state is SlotState.TOTALLED
-        assert all(victim.bodies(f"{part}{slot}/") for part in ("/commitv/", "/openv/"))
-    else:
-        assert closed
-        assert not victim.bodies(f"/openv/{slot}/") + victim.bodies(f"/open/{slot}/")
-        assert state is SlotState.OWED
 
 
 # -- what is refused --------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ SERVICE: Final[dict[str, tuple[str, ...]]] = {
     "I5": ("test_hostile_net.test_i1_i3_i5_i6_i12_i13_i17_i18_whatever_network_and_power_do",),
     "I6": (
         "test_hostile_net.test_i1_i3_i5_i6_i12_i13_i17_i18_whatever_network_and_power_do",
-        "test_committing.test_a_power_cut_at_any_message_of_v_mode_sends_the_same_bytes_again",
+        "test_committing_power_cuts.test_a_power_cut_at_any_message_of_v_mode_sends_the_same_bytes_again",
     ),
     "I7": ("test_wire_invariants.test_i7_i19_both_ends_have_one_pad_in_every_epoch_and_old_keys_are_gone",),
     "I8": ("test_wire_invariants.test_i8_two_stories_destroy_the_next_total",),
@@ -43,7 +43,7 @@ SERVICE: Final[dict[str, tuple[str, ...]]] = {
     ),
     "I13": (
         "test_hostile_net.test_i13_a_power_cut_at_every_await_point",
-        "test_committing.test_a_power_cut_at_any_write_of_v_mode_sends_the_same_bytes_again",
+        "test_committing_power_cuts.test_a_power_cut_at_any_write_of_v_mode_sends_the_same_bytes_again",
     ),
     "I14": ("test_wire_invariants.test_i14_every_member_of_a_large_net_has_the_degree_the_rules_ask_for",),
     "I15": ("test_wire_invariants.test_i15_what_leaks_from_one_suppliers_net_into_another_changes_no_sum",),

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from firmware.enforcement.dcnet.primitives import range_proof, verifiable
 from tests.support.instant_loop import run
 from tests.unit.dcnet.mortal_net import MortalNet
 
 SIZE = 8
 SLOT_S = 60
-
-
-@pytest.fixture(autouse=True)
-def unproven(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commitments and sums are real, the proofs are left out."""
-
-    def shown(_binding: Any, values: Any, blindings: Any, _masked: Any, _secret: bytes) -> Any:
-        pairs = zip(values, blindings, strict=True)
-        return tuple(range_proof.commit(value, blinding) for value, blinding in pairs), b""
-
-    monkeypatch.setattr(verifiable, "shown", shown)
-    monkeypatch.setattr(verifiable, "check", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("unproven")
 
 
 async def demanded(net: MortalNet, slot: int, slots: int) -> None:

@@ -16,8 +16,8 @@ from firmware.enforcement.dcnet.primitives import range_proof, verifiable
 from firmware.enforcement.dcnet.primitives.scalars import ORDER
 from firmware.enforcement.dcnet.slot.commitment import Work
 from tests.support.instant_loop import run
+from tests.unit.dcnet.committing_net import LIAR, SIZE, shrunk, slot_of
 from tests.unit.dcnet.running_net import Home, RunningNet
-from tests.unit.dcnet.test_committing import LIAR, SIZE, shrunk, slot_of
 
 RING = 1 << 64
 

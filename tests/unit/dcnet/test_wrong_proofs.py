@@ -16,10 +16,7 @@ from typer.testing import CliRunner
 from firmware.enforcement.dcnet.messages.commit import CommitV
 from firmware.enforcement.dcnet.messages.faults import WrongProof
 from tests.support.instant_loop import run
-from tests.unit.dcnet.mortal_net import MortalNet
-from tests.unit.dcnet.roster_street import cheap_check
-from tests.unit.dcnet.support import NET, signed_by
-from tests.unit.dcnet.test_committing import (
+from tests.unit.dcnet.committing_net import (
     LARGEST_WH,
     LIAR,
     SIZE,
@@ -29,6 +26,9 @@ from tests.unit.dcnet.test_committing import (
     shrunk,
     slot_of,
 )
+from tests.unit.dcnet.mortal_net import MortalNet
+from tests.unit.dcnet.roster_street import cheap_check
+from tests.unit.dcnet.support import NET, signed_by
 from tools.cli.gwa import app
 from tools.counterparts.kept_files import KeptFiles
 from tools.counterparts.net_blame import FaultKeeper
