@@ -112,9 +112,10 @@ class HostileProxy:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def calm(self) -> None:
-        """Leave all later connections in peace."""
-        self._fates = iter(())
+    async def fated(self, fates: Sequence[Fate] = ()) -> None:
+        """Cut what is open; from now on these are the fates."""
+        self._fates = iter(fates)
+        await self.cut()
 
     async def _took(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -8,8 +8,10 @@ directly: its line is another one's subject.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,12 +19,14 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from aiohttp import web
+from aiohttp.log import server_logger as web_log
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware.enforcement.dcnet.events import NetEvent, NetEventKind
 from firmware.enforcement.dcnet.policy import NetRules
 from firmware.enforcement.dcnet.service.driver import NetMember
 from firmware.enforcement.dcnet.service.signatures import CmsSignatures
+from firmware.enforcement.dcnet.slot.ledger import Owed, SlotEntry
 from hsm.api import CertificateUse, KeySlot
 from hsm.tls import WAN, TlsContext
 from hsm.x509 import Certificate
@@ -64,7 +68,10 @@ class Outage:
 class Plight:
     """What happens to one member."""
 
-    fates: tuple[Fate, ...] = ()
+    founding: tuple[Fate, ...] = ()
+    """Fates of its first connections,"""
+    serving: tuple[Fate, ...] = ()
+    """and of those since the first slot that is measured."""
     outage: Outage | None = None
 
 
@@ -74,8 +81,9 @@ class Exchange:
 
     gateway: str
     request: str
-    body: bytes = field(repr=False)
+    body: bytes = field(default=b"", repr=False)
     status: int = 0
+    """0: no answer was made."""
     answer: bytes = field(default=b"", repr=False)
 
 
@@ -116,9 +124,11 @@ class House:
         self.measured: dict[int, int] = {}
         """Slot -> Wh, of all slots."""
         self.member: NetMember | None = None
+        self.entries: list[SlotEntry] = []
+        self.owed: list[Owed] = []
 
     async def open_line(self, port: int) -> None:
-        self.line = HostileProxy(port, self.plight.fates, self._net.met)
+        self.line = HostileProxy(port, self.plight.founding, self._net.met)
         await self.line.open()
 
     def start(self) -> None:
@@ -214,6 +224,17 @@ class House:
             await self.line.open()
 
 
+class _Unexpected(logging.Handler):
+    """Whatever is worth a warning to the supplier's server is worth a failure here."""
+
+    def __init__(self, kept: list[Mapping[str, Any]]) -> None:
+        super().__init__(logging.WARNING)
+        self._kept = kept
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._kept.append({"message": self.format(record)})
+
+
 class WireNet:
     """The net; lives inside `async with`.
 
@@ -234,7 +255,7 @@ class WireNet:
     ) -> None:
         self.enrolled, self.reading = enrolled, reading
         start = datetime.now(UTC).replace(microsecond=0)
-        epoch_s = 8 * SLOT_S
+        epoch_s = 4 * SLOT_S
         begin = start - timedelta(seconds=start.timestamp() % epoch_s)
         fields: dict[str, object] = {
             "slot_s": SLOT_S,
@@ -257,7 +278,8 @@ class WireNet:
         self.exchanges: list[Exchange] = []
         """All that reached the supplier, in order."""
         self.unexpected: list[Mapping[str, Any]] = []
-        """What the event loop was told because nobody else was there to be told."""
+        """What nobody else was there to be told: by the event loop, and by the supplier's server."""
+        self._log = _Unexpected(self.unexpected)
         self.houses = [
             House(self, number, (plights or {}).get(number, Plight()))
             for number in range(1, len(GATEWAYS) + 1)
@@ -265,6 +287,7 @@ class WireNet:
 
     async def __aenter__(self) -> Self:
         asyncio.get_running_loop().set_exception_handler(lambda _loop, told: self.unexpected.append(told))
+        web_log.addHandler(self._log)
         async with AsyncExitStack() as stack:
             folder = self.enrolled.folder
             app = web.Application(middlewares=[self._noting()])
@@ -283,6 +306,7 @@ class WireNet:
         return self
 
     async def __aexit__(self, *error: object) -> None:
+        web_log.removeHandler(self._log)
         await self._stack.aclose()
 
     async def _stop_services(self) -> None:
@@ -322,20 +346,24 @@ class WireNet:
             request: web.Request, handler: Callable[[web.Request], Awaitable[web.Response]]
         ) -> web.StreamResponse:
             gateway = gateway_of(peer_common_name(request)) or ""
-            seen = Exchange(gateway, f"{request.method} {request.path}", await request.read())
+            seen = Exchange(gateway, f"{request.method} {request.path}")
             self.exchanges.append(seen)
             try:
                 response = await handler(request)
             except web.HTTPException as refused:
                 seen.status = refused.status
                 raise
-            seen.status, seen.answer = response.status, bytes(response.body or b"")  # type: ignore[arg-type]  # no stream is answered here
+            else:
+                seen.status, seen.answer = response.status, bytes(response.body or b"")  # type: ignore[arg-type]  # no stream is answered here
+            finally:
+                with contextlib.suppress(ConnectionError):  # broken off before all of it had come
+                    seen.body = await request.read()
             return response
 
         return note
 
     async def live(self, slots: int, calm: int) -> range:
-        """Live through slots with trouble, then without; return them.
+        """Found the net and live through slots with trouble, then without; return all of them.
 
         The last one of the calm ones has its result when this returns.
         """
@@ -343,16 +371,21 @@ class WireNet:
             self._alive()
             await asyncio.sleep(1)
         first = self.rules.slot_at(self.clock.now_utc()) + 1
+        for house in self.houses:
+            if house.plight.serving:
+                await house.line.fated(house.plight.serving)
         self._services += [asyncio.ensure_future(one.meter(first)) for one in self.houses]
         self._services += [asyncio.ensure_future(one.suffer(first)) for one in self.houses]
-        await self.clock.sleep_until(self.rules.slot_end(first + slots))
+        await self.clock.sleep_until(self.rules.slot_end(first + slots - 1))
         self._alive()
         for house in self.houses:
-            house.line.calm()
-            await house.line.cut()
-        last = first + slots + calm
+            await house.line.fated()
+        last = first + slots + calm - 1
         await self.clock.sleep_until(self.rules.open_until(last) + timedelta(seconds=SLOT_S / 5))
         self._alive()
+        for house in self.houses:
+            assert house.member is not None
+            house.entries, house.owed = await house.member.slots(), await house.member.owed()
         return range(first, last + 1)
 
     def _alive(self) -> None:
@@ -364,12 +397,3 @@ class WireNet:
     def totals(self) -> dict[int, Mapping[str, Any]]:
         """Slot -> what the supplier says of it."""
         return {one["slot"]: one for one in self.emitted if one["event"] == "total"}
-
-    def wire(self) -> tuple[Sequence[Sequence[tuple[str, bytes]]], Sequence[tuple[str, bytes]]]:
-        """Return what the supplier got of each member, and all its good answers."""
-        sent = [
-            [(one.request, one.body) for one in self.exchanges if one.gateway == house.name and one.body]
-            for house in self.houses
-        ]
-        answers = [(one.request, one.answer) for one in self.exchanges if one.status == 200]
-        return sent, answers
