@@ -153,7 +153,7 @@ class Listening:
 async def broken_off(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Take a request whose line broke before all of it had come for no fault of ours; nobody hears the answer."""
+    """Tell no fault of ours where a line broke before all of a request had come; nobody hears the answer."""
     try:
         return await handler(request)
     except ConnectionError as error:

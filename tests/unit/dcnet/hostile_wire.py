@@ -1,4 +1,4 @@
-"""A hostile network between a gateway and its supplier: a TCP proxy that does to each connection what is drawn.
+"""A hostile network between a gateway and its supplier: a TCP proxy that does what is drawn.
 
 It sees ciphertext, as a real one would; of TLS it reads the record headers, which are in the clear, so that
 it can withhold the answer of a request that it delivered.
@@ -102,7 +102,6 @@ class HostileProxy:
         if self._server is not None:
             server, self._server = self._server, None
             server.close()
-            self._met["shut"] += 1
         await self.cut()
 
     async def cut(self) -> None:

@@ -56,6 +56,11 @@ SERVICE: Final[dict[str, tuple[str, ...]]] = {
     "I19": ("test_wire_invariants.test_i7_i19_both_ends_have_one_pad_in_every_epoch_and_old_keys_are_gone",),
 }
 """Over running members and a running supplier with the network between them."""
+WIRE: Final[dict[str, tuple[str, ...]]] = dict.fromkeys(
+    ("I1", "I3", "I4", "I5", "I6", "I12", "I17", "I18"),
+    ("test_hostile_wire.test_i1_i3_i4_i5_i6_i12_i17_i18_over_tcp_and_tls",),
+)
+"""Over members and a supplier with real TCP and TLS between them."""
 CORE: Final[dict[str, tuple[str, ...]]] = {
     "I1": ("test_invariants.test_i1_i3_i4_i5_i6_i12_i17_over_many_slots",),
     "I2": ("test_invariants.test_i2_submissions_and_openings_are_uniform_whatever_the_reading",),
@@ -75,11 +80,11 @@ INVARIANTS: Final = tuple(f"I{number}" for number in range(1, 21))
 
 
 def test_every_invariant_has_a_test() -> None:
-    assert set(SERVICE) | set(CORE) == set(INVARIANTS)
+    assert set(SERVICE) | set(WIRE) | set(CORE) == set(INVARIANTS)
 
 
 @pytest.mark.parametrize(
-    "named", sorted({one for table in (SERVICE, CORE) for all_ in table.values() for one in all_})
+    "named", sorted({one for table in (SERVICE, WIRE, CORE) for all_ in table.values() for one in all_})
 )
 def test_every_named_test_is_there(named: str) -> None:
     module, name = named.split(".")

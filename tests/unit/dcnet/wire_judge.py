@@ -96,12 +96,15 @@ def _nothing_is_lost_or_counted_twice(net: WireNet, slots: range) -> None:
         states = {one.slot: one.state for one in house.entries}
         for slot, state in states.items():
             if slot != slots[-1]:
-                assert state is (SlotState.TOTALLED if slot in counted else SlotState.OWED), (house.name, slot)
+                assert state is (SlotState.TOTALLED if slot in counted else SlotState.OWED), (
+                    house.name,
+                    slot,
+                )
         assert counted <= states.keys()
 
 
 def _every_frame_is_what_the_second_model_says(net: WireNet) -> int:
-    """I1, I6, I17 once more, bit by bit, and that nothing plain left; returns how many openings there were."""
+    """I1, I6, I17 once more, bit by bit, and that nothing plain left; returns how many openings."""
     totalled = [slot for slot, told in net.totals.items() if told["verdict"] == "totalled"]
     readings = {
         slot: {house.number: (SCALE * net.reading(slot, house.number), 0, 1) for house in net.houses}

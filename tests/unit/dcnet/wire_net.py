@@ -55,11 +55,14 @@ _ANSWER_S: Final = 3.0
 
 @dataclass(frozen=True)
 class Outage:
-    """One member is off, or its line refuses connections, from a slot's end on."""
+    """One member is off, or its line refuses connections, for a while."""
 
     slot: int
     """Counted from the first that is measured."""
+    after_s: float
+    """From so many seconds after the slot's end on; before it if negative."""
     slots: float
+    """How long, in slots."""
     power: bool
     """Its power; else only its line."""
 
@@ -214,11 +217,12 @@ class House:
         outage, net = self.plight.outage, self._net
         if outage is None:
             return
-        await net.clock.sleep_until(net.rules.slot_end(first + outage.slot) - timedelta(seconds=1))
+        begin = net.rules.slot_end(first + outage.slot) + timedelta(seconds=outage.after_s)
+        await net.clock.sleep_until(begin)
         await (self.stop() if outage.power else self.line.shut())
         await asyncio.sleep(outage.slots * SLOT_S)
+        net.met["power cut" if outage.power else "line down"] += 1
         if outage.power:
-            net.met["restarted"] += 1
             self.start()
         else:
             await self.line.open()
