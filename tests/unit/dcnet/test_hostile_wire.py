@@ -39,10 +39,19 @@ _fates = st.one_of(
     st.just(Fate(refused=True)),
 )
 _lines = st.lists(_fates, min_size=2, max_size=12).map(tuple)
-_outages = st.builds(Outage, st.integers(0, SLOTS - 1), st.floats(-5, 50), st.floats(0.02, 2), st.booleans())
-_plights = st.builds(Plight, st.just(()) | _lines, _lines, st.none() | _outages)
+_outages = st.builds(
+    Outage,
+    st.integers(0, SLOTS - 1),
+    st.one_of(st.floats(0, 6), st.floats(-5, 50)),  # in the moments in which frames leave, or at any time
+    st.one_of(st.floats(0.01, 0.08), st.floats(0.02, 2)),
+    st.booleans(),
+)
+_bad_power = st.lists(_outages, min_size=1, max_size=SLOTS, unique_by=lambda one: one.slot).map(
+    lambda found: tuple(sorted(found, key=lambda one: one.slot))
+)
+_plights = st.builds(Plight, st.just(()) | _lines, st.just(()) | _lines, st.just(()) | _bad_power)
 plights = st.fixed_dictionaries(
-    {1: st.builds(Plight, _lines, _lines), 2: st.builds(Plight, st.just(()), _lines, _outages)},
+    {1: st.builds(Plight, _lines, _lines), 2: st.builds(Plight, st.just(()), st.just(()), _bad_power)},
     optional={3: _plights, 4: _plights, 5: _plights},
 )
 
@@ -107,7 +116,7 @@ def test_more_of_it(enrolled: Enrolled) -> None:
     assert seen["repeated"] > NIGHTLY_EXAMPLES // 4
 
 
-CUT_IN_TIME = {1: Plight(outage=Outage(1, 4.0, 0.03, power=True))}
+CUT_IN_TIME = {1: Plight(outages=(Outage(1, 4.0, 0.03, power=True),))}
 """The power goes behind a submission, and comes back while there is time for another one."""
 
 

@@ -75,7 +75,8 @@ class Plight:
     """Fates of its first connections,"""
     serving: tuple[Fate, ...] = ()
     """and of those since the first slot that is measured."""
-    outage: Outage | None = None
+    outages: tuple[Outage, ...] = ()
+    """In their order; the next one waits for the end of the one before."""
 
 
 @dataclass
@@ -213,10 +214,12 @@ class House:
             slot += 1
 
     async def suffer(self, first: int) -> None:
-        """Go through the outage, if there is one."""
-        outage, net = self.plight.outage, self._net
-        if outage is None:
-            return
+        """Go through the outages."""
+        for outage in self.plight.outages:
+            await self._suffer(first, outage)
+
+    async def _suffer(self, first: int, outage: Outage) -> None:
+        net = self._net
         begin = net.rules.slot_end(first + outage.slot) + timedelta(seconds=outage.after_s)
         await net.clock.sleep_until(begin)
         await (self.stop() if outage.power else self.line.shut())
