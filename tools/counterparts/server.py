@@ -6,7 +6,7 @@ import asyncio
 import json
 import ssl
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,10 +149,24 @@ class Listening:
         await self.runner.cleanup()
 
 
+@web.middleware
+async def broken_off(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Tell no fault of ours where a line broke before all of a request had come; nobody hears the answer."""
+    try:
+        return await handler(request)
+    except ConnectionError as error:
+        if request.content.exception() is None:  # another connection's
+            raise
+        raise web.HTTPBadRequest(text="the connection broke off") from error
+
+
 async def listen(
     app: web.Application, context: ssl.SSLContext, host: str, port: int, emit: Emit
 ) -> Listening:
     """Serve `app`; port 0 takes a free one. Emits "listening" with the port in use."""
+    app.middlewares.insert(0, broken_off)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     site = web.TCPSite(runner, host, port, ssl_context=context)

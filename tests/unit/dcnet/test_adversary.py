@@ -8,6 +8,8 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from firmware.enforcement.dcnet.primitives import graph
 from tests.unit.dcnet.adversary import Adversary, lie, rules_of
@@ -67,14 +69,19 @@ def test_i9_more_random_adversaries(part: int) -> None:
     search(range(RUNS + part * NIGHTLY_RUNS // PARTS, RUNS + (part + 1) * NIGHTLY_RUNS // PARTS))
 
 
-def test_i10_sparse_graphs_with_fewer_than_d_min_corrupt_neighbours() -> None:
-    for number in range(100):
-        source = random.Random(number)
-        edges = graph.h_graph(range(1, 11), 4, b"%d" % number)
-        corrupt = frozenset(source.sample(range(1, 11), 2))
-        net = Adversary(10, edges, corrupt, rules_of(5, 3, delta=0.4))
-        lie(net, source)
-        assert net.known().singles == [], f"run {number}"
+@settings(max_examples=100)
+@given(
+    st.binary(max_size=8),
+    st.frozensets(st.integers(1, 10), min_size=2, max_size=2),
+    st.integers(0, (1 << 32) - 1).map(random.Random),
+)
+def test_i10_sparse_graphs_with_fewer_than_d_min_corrupt_neighbours(
+    beacon: bytes, corrupt: frozenset[int], source: random.Random
+) -> None:
+    edges = graph.h_graph(range(1, 11), 4, beacon)
+    net = Adversary(10, edges, corrupt, rules_of(5, 3, delta=0.4))
+    lie(net, source)
+    assert net.known().singles == []
 
 
 def stripped(d_min: int) -> Known:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -139,12 +139,15 @@ def chi_square(octets: bytes) -> float:
     return sum((octets.count(value) - expected) ** 2 / expected for value in range(256))
 
 
-@pytest.mark.parametrize("reading", [0, arithmetic.MASK])
-def test_i2_submissions_and_openings_are_uniform_whatever_the_reading(reading: int) -> None:
-    edges = {peer: Prf(fresh("edge", peer)) for peer in (2, 3, 4)}
+@settings(max_examples=3)
+@given(word, key16)
+@example(0, bytes(16))
+@example(arithmetic.MASK, bytes(16))
+def test_i2_submissions_and_openings_are_uniform_whatever_the_reading(reading: int, root: bytes) -> None:
+    edges = {peer: Prf(fresh("edge", root, peer)) for peer in (2, 3, 4)}
     sent: dict[str, bytes] = {"y": b"", "r": b""}
     for number in range(4000):
-        seed = fresh("seed", number)
+        seed = fresh("seed", root, number)
         y = arithmetic.submission((reading,), seed, 1, edges, {2, 3, 4}, bytes(32), 5)
         r = arithmetic.opening(seed, 1, edges, {4}, bytes(32), 5, 1)
         sent["y"] += arithmetic.from_lanes(y)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from firmware.enforcement.dcnet.events import NetEventKind
 from firmware.enforcement.dcnet.machines import MemberState, SlotState
@@ -18,6 +20,8 @@ from tests.unit.dcnet.running_net import Home, RunningNet, energies, energy_of
 from tests.unit.dcnet.support import attested_by, signed_by
 
 SIZE = 8
+three = st.permutations(range(1, SIZE + 1)).map(lambda order: (order[0], order[1], order[2]))
+"""Different members."""
 
 
 def witnessed(**changes: object) -> RunningNet:
@@ -183,20 +187,27 @@ def another_order(net: RunningNet, reply: bytes, lost: set[int]) -> bytes:
     return OrderReply(net.cosigned(order), given.lost).to_bytes()
 
 
-@pytest.mark.parametrize("restart", [False, True])
-def test_a_second_order_is_proof_of_a_lie_also_after_a_restart(restart: bool) -> None:
+@settings(max_examples=6)
+@given(three, st.booleans())
+def test_a_second_order_is_proof_of_a_lie_also_after_a_restart(
+    drawn: tuple[int, int, int], restart: bool
+) -> None:
+    asked, lost, more = drawn
+
     async def main() -> None:
         async with witnessed() as net:
-            slot, victim = net.first, net.homes[0]
-            silent_at("open", net.homes[2])
-            silent_at("share", *net.homes[1:2], *net.homes[3:])  # so that the supplier goes on asking
+            slot, victim = net.first, net.homes[asked - 1]
+            silent_at("open", net.homes[lost - 1])
+            for number, home in enumerate(net.homes, 1):
+                if number not in (asked, lost):
+                    silent_at("share", home)  # so that the supplier goes on asking
             await net.contribute(slot)
             await net.until(slot, 35)
             assert len(victim.bodies("/share/")) == 1
             if restart:
                 await net.restart(victim)
             victim.alter = lambda resource, body: (
-                another_order(net, body, {2, 3}) if "/order/" in resource and body else body
+                another_order(net, body, {lost, more}) if "/order/" in resource and body else body
             )
             await net.until(slot, 44)
             assert victim.member is not None
@@ -205,7 +216,10 @@ def test_a_second_order_is_proof_of_a_lie_also_after_a_restart(restart: bool) ->
             assert len(victim.bodies("/share/")) == 1
             first, second = victim.member.chain.proof or (b"", b"")
             orders = [RecoveryOrder.from_bytes(content(one)) for one in (first, second)]
-            assert [one.lost for one in orders] == [to_bitmap({3}, SIZE), to_bitmap({2, 3}, SIZE)]
+            assert [one.lost for one in orders] == [
+                to_bitmap({lost}, SIZE),
+                to_bitmap({lost, more}, SIZE),
+            ]
             await net.restart(victim)
             await net.until(slot, 50)
             assert victim.member.state is MemberState.QUARANTINE
@@ -213,18 +227,24 @@ def test_a_second_order_is_proof_of_a_lie_also_after_a_restart(restart: bool) ->
     run(main())
 
 
-def test_an_order_for_a_member_whose_neighbour_was_left_out_is_refused_by_all() -> None:
+@settings(max_examples=6)
+@given(three)
+def test_an_order_for_a_member_whose_neighbour_was_left_out_is_refused_by_all(
+    drawn: tuple[int, int, int],
+) -> None:
+    absent, lost, _ = drawn
+
     async def main() -> None:
         async with witnessed() as net:
             slot = net.first
-            silent_at("submit", net.homes[7])
-            silent_at("open", net.homes[2])
+            silent_at("submit", net.homes[absent - 1])
+            silent_at("open", net.homes[lost - 1])
 
             def ordered(resource: str, body: bytes) -> bytes:
                 if "/order/" not in resource or not orders:
                     return body
-                lost = LostMember(3, net.homes[2].bodies("/submit/")[-1][:-MAC_BYTES], ())
-                return OrderReply(orders[0], (lost,)).to_bytes()
+                frame = net.homes[lost - 1].bodies("/submit/")[-1][:-MAC_BYTES]
+                return OrderReply(orders[0], (LostMember(lost, frame, ()),)).to_bytes()
 
             orders: list[bytes] = []
             for home in net.homes:
@@ -234,12 +254,12 @@ def test_an_order_for_a_member_whose_neighbour_was_left_out_is_refused_by_all() 
             net.coordinator.slots.recovering.reply = lambda _slot, _index: b"x"  # type: ignore[method-assign]
             (_, envelope, _) = net.coordinator.slots.manifests[slot]
             manifest = Manifest.from_bytes(content(envelope))
-            named = RecoveryOrder(net.rules.net, 1, slot, document_hash(manifest), to_bitmap({3}, SIZE))
+            named = RecoveryOrder(net.rules.net, 1, slot, document_hash(manifest), to_bitmap({lost}, SIZE))
             orders.append(net.cosigned(named))
             await net.until(slot, 59)
             assert not net.of("recovery ordered")  # the honest supplier would not have tried
             assert net.totals()[slot]["verdict"] == "aborted"
-            for home in (*net.homes[:2], *net.homes[3:7]):
+            for home in (net.homes[number - 1] for number in {*range(1, SIZE + 1)} - {absent, lost}):
                 assert [e.reason for e in home.events if "absent-neighbour" in e.reason], home.events
                 assert not home.bodies("/share/")
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 from asn1crypto import cms
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from firmware.enforcement.dcnet.messages.documents import from_bitmap
-from firmware.enforcement.dcnet.messages.manifest import Manifest, ManifestReply
+from firmware.enforcement.dcnet.messages.manifest import EpochManifest, Manifest, ManifestReply
 from firmware.enforcement.dcnet.messages.roster import KeyBundle, Roster, RosterPublication
 from hsm.api import KeySlot
 from tests.support import dcnet_model as model
@@ -53,6 +53,8 @@ class Wire:
     """Of each member: request, body of the answer."""
     readings: Mapping[int, Mapping[int, model.Lanes]]
     """Slot -> member index -> lanes."""
+    used: dict[tuple[int, bytes], int] = field(default_factory=dict)
+    """(Member, seed of a self-mask) -> its slot."""
 
     def judge(self) -> int:
         """Recompute every frame; return how many openings were right."""
@@ -109,7 +111,9 @@ class Wire:
             r = model.as_lanes(opening[64:-16])
             mask = model.plus(r, model.times(-1, hidden))
             given = [one for one in self.modules[index - 1].given if len(one) == 16]
-            assert mask in [model.self_mask(seed, slot, 3) for seed in given], "r is b and the missing pads"
+            seeds = [seed for seed in given if model.self_mask(seed, slot, 3) == mask]
+            assert seeds, "r is b and the missing pads"
+            assert self.used.setdefault((index, seeds[0]), slot) == slot, "a seed serves once"
             y = model.plus(self.readings[slot][index], mask, pads)
             common = {
                 "slot": slot,
@@ -137,7 +141,7 @@ class Wire:
             text = content(body if "/epoch/" in request else ManifestReply.from_bytes(body).signed)
             if sha256(text).digest() == named:
                 if "/epoch/" in request:
-                    return frozenset(range(1, self.size + 1))
+                    return from_bitmap(EpochManifest.from_bytes(text).present, self.size)
                 found = Manifest.from_bytes(text)
                 return from_bitmap(found.accepted, self.size) | from_bitmap(found.hello, self.size)
         raise AssertionError("a frame builds on a manifest that nobody got")
