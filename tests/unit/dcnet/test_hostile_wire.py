@@ -22,6 +22,7 @@ from tests.unit.dcnet.hostile_wire import Fate
 from tests.unit.dcnet.wire_judge import judge
 from tests.unit.dcnet.wire_net import GATEWAYS, Enrolled, Exchange, Outage, Plight, WireNet
 
+pytestmark = pytest.mark.punctual  # time stands still only while sockets have something to say
 T = TypeVar("T")
 _HELLO: Final = 3
 SLOTS, CALM_SLOTS = 3, 5
