@@ -74,6 +74,12 @@ STICKS: Final = {
 }
 
 
+async def on_the_air(stick: PtyStick, telegram: bytes, **signal: int) -> None:
+    """Send a telegram once the stick listens: a host is ready when it has said how, not when that is done."""
+    await asyncio.wait_for(stick.listening(), ANSWER_S)
+    assert await stick.transmit(telegram, **signal)
+
+
 @pytest.mark.parametrize("kind", STICKS)
 async def test_a_host_of_others_takes_the_sticks_telegrams(kind: str, tmp_path: Path) -> None:
     make, receiver, mode, signal = STICKS[kind]
@@ -83,7 +89,7 @@ async def test_a_host_of_others_takes_the_sticks_telegrams(kind: str, tmp_path: 
         for _ in range(3):
             meter.step()
             sent = meter.telegram()
-            assert await stick.transmit(sent, dbm=-60)
+            await on_the_air(stick, sent, dbm=-60)
             said = await other.says()
             heard = bytes.fromhex(said.pop("telegram"))
             # A CUL sends link checksums, and the link quality that this host leaves behind them.
@@ -99,7 +105,7 @@ async def test_a_host_of_others_takes_format_b_of_a_cul(tmp_path: Path) -> None:
     async with stick, host("CulReceiver", "C", stick) as other:
         assert await other.says() == {"ready": True}
         sent = meter.telegram()
-        assert await stick.transmit(sent)
+        await on_the_air(stick, sent)
         said = await other.says()
         assert bytes.fromhex(said["telegram"])[:-1] == to_format_b(sent)
         assert said["frame"] == "B"
@@ -112,7 +118,7 @@ async def test_a_bare_amb8465_is_told_to_send_commands(tmp_path: Path) -> None:
     async with stick, host("AmberReceiver", "T", stick) as other:
         assert await other.says() == {"ready": True}
         sent = meter.telegram()
-        assert await stick.transmit(sent)
+        await on_the_air(stick, sent)
         assert await other.says() == {"telegram": sent.hex(), "frame": "A", "rssi": NO_SIGNAL}
 
 

@@ -43,7 +43,7 @@ def test_too_few_for_a_district() -> None:
         cast(15)
 
 
-@pytest.mark.parametrize(("boot_s", "slot_s"), [(0.1, 9), (1.0, 12)])
+@pytest.mark.parametrize(("boot_s", "slot_s"), [(0.1, 10), (1.0, 12)])
 def test_the_street_runs_towards_the_nets(boot_s: float, slot_s: int) -> None:
     plan = DistrictPlan(Path("unused"), 24, 3).starting(NOW, boot_s=boot_s)
     assert plan.slot_s == slot_s
