@@ -157,7 +157,10 @@ async def test_a_module_that_is_absent_at_boot_is_waited_for(site: Site) -> None
     shutil.move(module, away)
     async with site.process() as process:
         await line_with(process, b"the security module is away")
-        code, out, _ = await smgw("status", "-c", str(site.configuration), "--json")
+        out, code = "", 0
+        async with asyncio.timeout(TIMEOUT_S):
+            while not out:  # while it looks for the module again, nobody answers for a moment
+                code, out, _ = await smgw("status", "-c", str(site.configuration), "--json")
         assert (code, json.loads(out)["state"]) == (1, "starting")
         shutil.rmtree(module, ignore_errors=True)
         shutil.move(away, module)
