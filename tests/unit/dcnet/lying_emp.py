@@ -194,7 +194,9 @@ def record(net: WholeNet, folder: Path, corrupt: frozenset[int] = frozenset()) -
         seen += [Seen(gateway.name, "emp", what, body) for gateway, _, body in net.frames(what)]
     folder.mkdir(parents=True)
     (folder / MESSAGES).write_text("".join(one.to_line() + "\n" for one in seen), encoding="utf-8")
-    names = ", ".join(f'"gw{index}"' for index in sorted(corrupt))
+    speaking = {one.sender for one in seen}  # who sent nothing goes by its number
+    given = [f"gw{index}" if f"gw{index}" in speaking else str(index) for index in sorted(corrupt)]
+    names = ", ".join(f'"{name}"' for name in given)
     (folder / CORRUPT).write_text(f'{{"corrupt": [{names}]}}', encoding="utf-8")
     return folder
 
