@@ -36,7 +36,7 @@ SLOTS = 3
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     folder = tmp_path_factory.mktemp("district")
-    plan = DistrictPlan(folder, 16, SLOTS, slot_s(3, starts=4.0))
+    plan = DistrictPlan(folder, 16, SLOTS, slot_s(4, starts=5.0))
 
     async def go() -> Evidence:
         return await evidence(await play(plan, lambda _text: None), lambda _text: None)

@@ -47,6 +47,7 @@ _REGULAR_GATEWAYS: Final = 5
 _LEAD_PER_BOOT: Final = 6
 _FOUNDING_PER_BOOT: Final = 8
 _SHORTEST_LEAD_S: Final = 3.0
+_SHORTEST_FOUNDING_S: Final = 24.0
 _POLLS_IN_SLOT: Final = 30
 _NOT_YET: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -333,7 +334,7 @@ class DistrictPlan:
         # which each agrees on a key with each of its net.
         ready_s = max(_SHORTEST_LEAD_S, _LEAD_PER_BOOT * boot_s * share)
         pairs = sum(len(net.homes) ** 2 for net in self.cast.nets) / _REGULAR_GATEWAYS**2
-        founding_s = self.gwa_poll_s + max(3 * _SHORTEST_LEAD_S, _FOUNDING_PER_BOOT * boot_s * pairs)
+        founding_s = self.gwa_poll_s + max(_SHORTEST_FOUNDING_S, _FOUNDING_PER_BOOT * boot_s * pairs)
         plain_slots = self.plain_slots + math.ceil(founding_s / slot_s)
         # Epochs are counted from 1970 on, so the nets begin at a multiple of one.
         grid_s = slot_s * (EPOCH_SLOTS if self.cast.moves else 1)
